@@ -1,0 +1,1 @@
+"""The endpoint: bytes -> validated request -> operation -> response."""

@@ -1,0 +1,1 @@
+"""What an instance is given: pure functions from a job to its instance plans."""

@@ -1,0 +1,1 @@
+"""CloudWatch Logs streams kept as append-only files."""

@@ -1,0 +1,1 @@
+"""Frozen values that every floor of the emulator shares; no effects, no clients."""

@@ -1,0 +1,130 @@
+"""Every error the emulator raises on purpose.
+
+EmulatorError
+├── ApiError            an AWS client gets it as its operation's error
+│   ├── ValidationError         ValidationException
+│   ├── ResourceInUse           ResourceInUse
+│   ├── ResourceNotFound        ResourceNotFoundException
+│   ├── AccessDenied            AccessDeniedException
+│   ├── UnknownOperation        UnknownOperationException
+│   └── NotBuilt                the operation exists at AWS but not here yet
+├── JobError            it ends a training job; its text is the FailureReason
+│   ├── AlgorithmError          the user's code failed
+│   ├── ClientError             the request or the user's data is at fault
+│   ├── CapacityError           this machine cannot give what was asked for
+│   └── InternalServerError     the emulator or its environment is at fault
+├── SetupError          the emulator cannot start or reach something; says what to do
+└── IllegalTransition   a job was asked to do what its status does not allow
+"""
+
+from __future__ import annotations
+
+FAILURE_REASON_LIMIT = 1024
+"""Characters that DescribeTrainingJob keeps of a FailureReason (API reference)."""
+
+
+class EmulatorError(Exception):
+    """The root of the tree; never raised itself."""
+
+
+class ApiError(EmulatorError):
+    """An operation is refused: `code` goes into `__type`, the text into `message`."""
+
+    code = "ValidationException"
+    status = 400
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None):
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.status = status or self.status
+
+
+class ValidationError(ApiError):
+    """The request breaks a constraint or a rule of the service."""
+
+
+class ResourceInUse(ApiError):
+    """A training job of that name exists already."""
+
+    code = "ResourceInUse"
+
+
+class ResourceNotFound(ApiError):
+    """A log group, log stream, role or other named thing does not exist."""
+
+    code = "ResourceNotFoundException"
+
+
+class AccessDenied(ApiError):
+    """The caller may not do this."""
+
+    code = "AccessDeniedException"
+
+
+class UnknownOperation(ApiError):
+    """The service has no operation of that name."""
+
+    code = "UnknownOperationException"
+
+
+class NotBuilt(ApiError):
+    """AWS has this operation and the emulator does not, yet."""
+
+    code = "NotImplementedException"
+    status = 501
+
+
+class JobError(EmulatorError):
+    """Ends a training job as Failed; `str(error)` is its FailureReason."""
+
+    prefix = "InternalServerError"
+
+    def __init__(self, message: str):
+        super().__init__(f"{self.prefix}: {message}"[:FAILURE_REASON_LIMIT])
+
+
+class AlgorithmError(JobError):
+    """The training container ended with a code other than 0.
+
+    The text is `<content of /opt/ml/output/failure>, exit code: N`; without a failure
+    file the part before the comma is empty (contract/errors.md).
+    """
+
+    prefix = "AlgorithmError"
+
+    def __init__(self, failure: str, exit_code: int):
+        tail = f", exit code: {exit_code}"
+        room = FAILURE_REASON_LIMIT - len(self.prefix) - 2 - len(tail)
+        super().__init__(f"{failure[:room]}{tail}")
+
+
+class ClientError(JobError):
+    """The request, the data or the permissions are at fault, not the script."""
+
+    prefix = "ClientError"
+
+
+class CapacityError(JobError):
+    """The instances asked for cannot be had on this machine."""
+
+    prefix = "CapacityError"
+
+
+class InternalServerError(JobError):
+    """The emulator, the runtime or the object store is at fault."""
+
+    prefix = "InternalServerError"
+
+
+class SetupError(EmulatorError):
+    """Something the emulator needs is not there; `remedy` says what to do about it."""
+
+    def __init__(self, problem: str, remedy: str = ""):
+        super().__init__(f"{problem} {remedy}".strip())
+        self.problem = problem
+        self.remedy = remedy
+
+
+class IllegalTransition(EmulatorError):
+    """A status change that the lifecycle does not have (a bug, or a lost race with a stop)."""

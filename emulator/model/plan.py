@@ -1,0 +1,76 @@
+"""What a runtime is told to run, and what it says came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A directory of this machine that an instance sees under another path."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class InstancePlan:
+    """One instance, complete: nothing else about the job matters to a runtime."""
+
+    host: str
+    """algo-N: hostname and name on the job's network."""
+    image: str | None
+    entrypoint: tuple[str, ...] | None
+    """Replaces the image's own entrypoint when it is not None."""
+    arguments: tuple[str, ...]
+    """`("train",)` unless the request says otherwise."""
+    environment: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    scratch: Path
+    """A directory of this instance alone, outside its mounts, for the runtime's own use."""
+    gpus: tuple[str, ...] = ()
+    """UUIDs."""
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """All instances of one job, started together on one network."""
+
+    job: str
+    arn: str
+    instances: tuple[InstancePlan, ...]
+    """In the order of their numbers."""
+    network_isolation: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(instance.host for instance in self.instances)
+
+
+@dataclass(frozen=True)
+class RuntimeTraits:
+    """How instances of a runtime see the world; the planner needs to know."""
+
+    name: str
+    network_interface: str
+    """What resourceconfig.json names: the launcher binds NCCL and gloo to it."""
+    emulator_url: str
+    """Where an instance reaches the emulator (every AWS service, S3 included)."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """An instance's end."""
+
+    host: str
+    code: int
+    """0, the command's own code, or 128 + signal."""
+    at: float
+    """Epoch seconds."""
+    out_of_memory: bool = False
+    lost: str = ""
+    """Why the runtime itself lost the instance ("" when the command simply ended)."""

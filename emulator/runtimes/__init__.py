@@ -1,0 +1,1 @@
+"""Where instances run; one file a runtime, all behind one protocol."""

@@ -1,0 +1,57 @@
+"""What every runtime does; tests/contract/test_runtime.py holds each one to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from emulator.model.plan import Exit, JobPlan, RuntimeTraits
+
+OutputSink = Callable[[str, bytes], None]
+"""Called with a host name and the next bytes it wrote (stdout and stderr together).
+
+Calls for one host come in order and from one thread; those of several hosts overlap.
+"""
+
+
+class Fleet(Protocol):
+    """The instances of one running job."""
+
+    def next_exit(self, timeout: float) -> Exit | None:
+        """The next instance that ended, in order of ending, each one exactly once.
+
+        All output of that instance has been handed to the sink before. None when
+        `timeout` seconds pass without an end.
+        """
+        ...
+
+    def terminate(self) -> None:
+        """SIGTERM to the first process of every instance that still runs; returns at once."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL to every instance that still runs; returns at once."""
+        ...
+
+    def close(self) -> None:
+        """Remove everything the fleet took (networks, containers, mounts); kills what runs."""
+        ...
+
+
+class Runtime(Protocol):
+    """A place where instances run."""
+
+    @property
+    def traits(self) -> RuntimeTraits: ...
+
+    def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:
+        """Raise ClientError or ApiError if such a job can never run here."""
+        ...
+
+    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
+        """Make the image available; `say` takes progress lines. Raises ClientError."""
+        ...
+
+    def launch(self, plan: JobPlan, sink: OutputSink) -> Fleet:
+        """Start all instances together. Raises JobError, leaving nothing behind."""
+        ...

@@ -1,0 +1,1 @@
+"""How data gets into a training job; one file an input mode."""

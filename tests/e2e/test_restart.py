@@ -1,0 +1,84 @@
+"""What is left of jobs, logs and objects when the emulator ends and starts again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import RunningEmulator, start_emulator
+from e2e_jobs import log_lines, run, shell_request, wait, wait_for
+
+
+def processes_below(state_dir: Path) -> list[str]:
+    """Command lines that name the state directory: sandboxes and the object store."""
+    listing = subprocess.run(
+        ["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True
+    ).stdout
+    return [line for line in listing.splitlines() if str(state_dir) in line]
+
+
+def create_bucket(emulator: RunningEmulator) -> str:
+    emulator.client("s3").create_bucket(Bucket="restart-bucket")
+    return "restart-bucket"
+
+
+def test_a_clean_restart_keeps_everything(tmp_path: Path) -> None:
+    first = start_emulator(tmp_path / "state")
+    bucket = create_bucket(first)
+    before = run(first.client("sagemaker"), shell_request(bucket, "echo kept"))
+    name = before["TrainingJobName"]
+    assert first.end() == 0
+    assert processes_below(tmp_path / "state") == []
+    second = start_emulator(tmp_path / "state")
+    try:
+        after = second.client("sagemaker").describe_training_job(TrainingJobName=name)
+        for job in (before, after):
+            del job["ResponseMetadata"]
+        assert after == before
+        assert log_lines(second.client("logs"), name) == ["kept"]
+        model = before["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{bucket}/")
+        assert second.client("s3").head_object(Bucket=bucket, Key=model)["ContentLength"] > 0
+    finally:
+        second.end()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_that_ran_when_the_emulator_ended_is_failed_not_lost(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    first = start_emulator(tmp_path / "state")
+    body = shell_request(create_bucket(first), "echo started; sleep 1000")
+    name = body["TrainingJobName"]
+    sagemaker: Any = first.client("sagemaker")
+    sagemaker.create_training_job(**body)
+    wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
+    while "started" not in log_lines(first.client("logs"), name):
+        time.sleep(0.05)
+    os.kill(first.process.pid, how)
+    first.process.wait(30)
+    deadline = time.monotonic() + 10
+    while processes_below(tmp_path / "state"):
+        assert time.monotonic() < deadline, processes_below(tmp_path / "state")
+        time.sleep(0.05)
+    second = start_emulator(tmp_path / "state")
+    try:
+        job = wait(second.client("sagemaker"), name, timeout=10)
+        assert job["TrainingJobStatus"] == "Failed"
+        assert job["FailureReason"].startswith("InternalServerError: ")
+        assert "started" in log_lines(second.client("logs"), name)
+    finally:
+        second.end()
+
+
+def test_two_emulators_do_not_share_a_state_directory(tmp_path: Path) -> None:
+    first = start_emulator(tmp_path / "state")
+    try:
+        with pytest.raises(AssertionError, match="(?i)already|in use|another"):
+            start_emulator(tmp_path / "state")
+    finally:
+        first.end()

@@ -1,0 +1,1 @@
+"""The `smddp` backend of torch.distributed, over NCCL or gloo."""

@@ -1,0 +1,162 @@
+"""Turns what the instances of a job write into events of their log streams."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from threading import Lock
+
+from emulator.logs.streams import LogStore, LogWriter
+from emulator.model.errors import ResourceNotFound
+from emulator.model.scope import Scope
+
+GROUP = "/aws/sagemaker/TrainingJobs"
+MAX_MESSAGE_BYTES = 256 * 1024 - 26
+"""What fits in one event, less its 26 bytes of overhead (CloudWatch Logs quotas)."""
+PARTIAL_SECONDS = 5.0
+"""A line without an end, such as a progress bar, is shown after this long."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Instance:
+    writer: LogWriter
+    lock: Lock = field(default_factory=Lock)
+    rest: bytes = b""
+    """What came after the last newline."""
+    rest_since: float = 0.0
+
+
+class LineCollector:
+    """The log streams of one job, one an instance, open from its start to its end."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        scope: Scope,
+        job: str,
+        hosts: Iterable[str],
+        clock: Callable[[], float],
+    ):
+        """Make the streams `<job>/<host>-<epoch seconds>`, also those that stay empty:
+
+        clients wait until there is one for every instance. `clock` gives epoch seconds.
+        """
+        self._clock = clock
+        started = int(clock())
+        self._instances = {
+            host: _Instance(store.writer(scope, GROUP, f"{job}/{host}-{started}")) for host in hosts
+        }
+
+    def feed(self, host: str, data: bytes) -> None:
+        """The next bytes of an instance; whole lines are readable when this returns."""
+        instance = self._instances[host]
+        with instance.lock:
+            *lines, rest = (instance.rest + data).split(b"\n")
+            if lines or not instance.rest:
+                instance.rest_since = self._clock()
+            while len(rest) > MAX_MESSAGE_BYTES:
+                cut = _character_start(rest, MAX_MESSAGE_BYTES)
+                lines.append(rest[:cut])
+                rest = rest[cut:]
+            instance.rest = rest
+            self._write(instance, [piece for line in lines for piece in _messages(line)])
+
+    def say(self, host: str, message: str) -> None:
+        """A line of the emulator's own in an instance's stream."""
+        instance = self._instances[host]
+        with instance.lock:
+            self._write(instance, message.splitlines())
+
+    def say_all(self, message: str) -> None:
+        """The same line in every instance's stream."""
+        for host in self._instances:
+            self.say(host, message)
+
+    def flush_stale(self) -> None:
+        """Show unfinished lines that have been waiting for PARTIAL_SECONDS."""
+        due = self._clock() - PARTIAL_SECONDS
+        for instance in self._instances.values():
+            with instance.lock:
+                if instance.rest and instance.rest_since <= due:
+                    cut = _character_start(instance.rest, len(instance.rest))
+                    self._flush(instance, cut)
+
+    def finish(self, host: str) -> None:
+        """The instance has ended: its last line may lack its end."""
+        instance = self._instances[host]
+        with instance.lock:
+            self._flush(instance, len(instance.rest))
+
+    def close(self) -> None:
+        """Finish every stream; everything said and fed is readable afterwards."""
+        for host, instance in self._instances.items():
+            self.finish(host)
+            instance.writer.close()
+
+    def _flush(self, instance: _Instance, cut: int) -> None:
+        if cut:
+            self._write(instance, _messages(instance.rest[:cut]))
+        instance.rest = instance.rest[cut:]
+        instance.rest_since = self._clock()
+
+    def _write(self, instance: _Instance, messages: list[str]) -> None:
+        if not messages:
+            return
+        try:
+            instance.writer.write_all(messages, int(self._clock() * 1000))
+        except OSError:
+            # A full disk must not take the training job down with its logs.
+            _log.exception("%d log lines could not be written", len(messages))
+
+
+def notice(
+    store: LogStore,
+    scope: Scope,
+    job: str,
+    hosts: Iterable[str],
+    message: str,
+    clock: Callable[[], float],
+) -> None:
+    """A line of the emulator's own in the streams of a job that no collector serves.
+
+    Streams are made for `hosts` when the job has none.
+    """
+    try:
+        names = store.stream_names(scope, GROUP, f"{job}/")
+    except ResourceNotFound:
+        names = []
+    for name in names or [f"{job}/{host}-{int(clock())}" for host in hosts]:
+        with closing(store.writer(scope, GROUP, name)) as writer:
+            writer.write(message, int(clock() * 1000))
+
+
+def _messages(line: bytes) -> list[str]:
+    """A line as the service shows it: control characters as `#ooo`, a tab as `#011` (seen)."""
+    text = _CONTROL.sub(lambda match: f"#{ord(match[0]):03o}", line.decode("utf-8", "replace"))
+    if len(text) * 4 <= MAX_MESSAGE_BYTES:
+        return [text]
+    data = text.encode()
+    pieces = []
+    while len(data) > MAX_MESSAGE_BYTES:
+        cut = _character_start(data, MAX_MESSAGE_BYTES)
+        pieces.append(data[:cut].decode())
+        data = data[cut:]
+    return [*pieces, data.decode()]
+
+
+def _character_start(data: bytes, limit: int) -> int:
+    """The last place up to `limit` that does not cut a UTF-8 character in two."""
+    for cut in range(limit, max(limit - 4, 0), -1):
+        lead = data[cut - 1]
+        if lead < 0x80:
+            return cut
+        if lead >= 0xC0:
+            length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return cut if cut - 1 + length <= limit else cut - 1
+    return limit

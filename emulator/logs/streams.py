@@ -1,0 +1,320 @@
+"""Log streams as append-only files: one line an event, a position is a byte offset.
+
+A line is `<epoch milliseconds> <message>`. The timestamps of a stream never go back, so
+a moment is found by bisection and no page needs more of the file than it shows. A last
+line without its newline was cut off by a kill: readers do not see it, and the next
+writer removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
+from urllib.parse import quote, unquote
+
+from emulator.model.errors import ResourceNotFound
+from emulator.model.scope import Scope
+
+PAGE_EVENTS = 10_000
+PAGE_BYTES = 1 << 20
+"""An answer holds at most so much (API reference)."""
+NO_GROUP = "The specified log group does not exist."
+NO_STREAM = "The specified log stream does not exist."
+
+_SUFFIX = ".log"
+_BLOCK = 1 << 16
+_MARKER = "created"
+"""A file in a group's folder; its time is the group's creation time."""
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One line of a stream; it spans the bytes from `start` to `end` of the file."""
+
+    timestamp: int
+    """Epoch milliseconds."""
+    message: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """Events in their order; `start` and `end` are where the pages beside it meet it."""
+
+    events: tuple[LogEvent, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """A stream as DescribeLogStreams tells of it; times in epoch milliseconds."""
+
+    name: str
+    created: int
+    first: int | None
+    last: int | None
+
+
+@dataclass(frozen=True)
+class GroupInfo:
+    """A log group; `created` in epoch milliseconds."""
+
+    name: str
+    created: int
+    stored_bytes: int
+
+
+class LogWriter:
+    """Appends to one stream; a stream has at most one writer at a time."""
+
+    def __init__(self, path: Path):
+        self._lock = Lock()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        with path.open("rb") as existing:
+            self._size = _committed(existing)
+            last = next(_backward(existing, self._size, 0), None)
+        self._last = last.timestamp if last else 0
+        os.ftruncate(self._file, self._size)
+
+    def write(self, message: str, timestamp_ms: int) -> None:
+        """Append one event; readers see it when this returns."""
+        self.write_all((message,), timestamp_ms)
+
+    def write_all(self, messages: Iterable[str], timestamp_ms: int) -> None:
+        """Append events of one moment; an earlier moment than the last counts as the last."""
+        with self._lock:
+            self._last = max(self._last, timestamp_ms)
+            prefix = b"%d " % self._last
+            self._append(b"".join(prefix + _escaped(text) + b"\n" for text in messages))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def _append(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            # A full disk must not leave half a line for the next one to be glued to.
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(data)
+
+
+class LogStore:
+    """All log groups of all scopes, below one directory."""
+
+    def __init__(self, root: Path):
+        self._root = root
+
+    def writer(self, scope: Scope, group: str, stream: str) -> LogWriter:
+        """Open a stream for appending, made with its group when it is new."""
+        folder = self._folder(scope, group)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (marker := folder / _MARKER).exists():
+            marker.touch()
+        return LogWriter(folder / f"{_file_name(stream)}{_SUFFIX}")
+
+    def groups(self, scope: Scope, prefix: str = "") -> list[GroupInfo]:
+        """The scope's groups in the order of their names."""
+        names = sorted(_listed(self._root / scope.account / scope.region, ""))
+        return [self._group(scope, name) for name in names if name.startswith(prefix)]
+
+    def stream_names(self, scope: Scope, group: str, prefix: str = "") -> list[str]:
+        """The group's streams in the order of their names; raises ResourceNotFound."""
+        folder = self._folder(scope, group)
+        if not os.path.isdir(folder):  # noqa: PTH112 - is False for impossible names, too
+            raise ResourceNotFound(NO_GROUP)
+        return sorted(name for name in _listed(folder, _SUFFIX) if name.startswith(prefix))
+
+    def stream(self, scope: Scope, group: str, name: str) -> StreamInfo:
+        """What is known of one stream; raises ResourceNotFound."""
+        with self._open(scope, group, name) as file:
+            size = _committed(file)
+            first = next(_forward(file, 0, size), None)
+            last = next(_backward(file, size, 0), None)
+            created = first.timestamp if first else int(os.fstat(file.fileno()).st_mtime * 1000)
+        return StreamInfo(
+            name, created, first.timestamp if first else None, last.timestamp if last else None
+        )
+
+    def is_position(self, scope: Scope, group: str, stream: str, offset: int) -> bool:
+        """Does an event of the stream end (or the first one start) at this offset?"""
+        with self._open(scope, group, stream) as file:
+            if not 0 <= offset <= _committed(file):
+                return False
+            file.seek(max(offset - 1, 0))
+            return offset == 0 or file.read(1) == b"\n"
+
+    def forward(
+        self,
+        scope: Scope,
+        group: str,
+        stream: str,
+        *,
+        offset: int = 0,
+        since: int = 0,
+        until: int | None = None,
+        limit: int = PAGE_EVENTS,
+    ) -> LogPage:
+        """The events from `offset` on with since <= timestamp < until; raises ResourceNotFound."""
+        with self._open(scope, group, stream) as file:
+            low, high = _window(file, since, until)
+            start = max(offset, low)
+            events = tuple(_page(_forward(file, start, high), limit))
+        return LogPage(events, start, events[-1].end if events else start)
+
+    def backward(
+        self,
+        scope: Scope,
+        group: str,
+        stream: str,
+        *,
+        offset: int | None = None,
+        since: int = 0,
+        until: int | None = None,
+        limit: int = PAGE_EVENTS,
+    ) -> LogPage:
+        """The last such events before `offset` (None: the end of the stream)."""
+        with self._open(scope, group, stream) as file:
+            low, high = _window(file, since, until)
+            end = high if offset is None else min(offset, high)
+            events = tuple(_page(_backward(file, end, low), limit))[::-1]
+        return LogPage(events, events[0].start if events else end, end)
+
+    def _group(self, scope: Scope, name: str) -> GroupInfo:
+        folder = self._folder(scope, name)
+        created = int((folder / _MARKER).stat().st_mtime * 1000)
+        with os.scandir(folder) as entries:
+            stored = sum(entry.stat().st_size for entry in entries)
+        return GroupInfo(name, created, stored)
+
+    def _folder(self, scope: Scope, group: str) -> Path:
+        return self._root / scope.account / scope.region / _file_name(group)
+
+    @contextmanager
+    def _open(self, scope: Scope, group: str, stream: str) -> Iterator[BinaryIO]:
+        folder = self._folder(scope, group)
+        try:
+            file = (folder / f"{_file_name(stream)}{_SUFFIX}").open("rb")
+        except OSError as error:
+            known = os.path.isdir(folder)  # noqa: PTH112
+            raise ResourceNotFound(NO_STREAM if known else NO_GROUP) from error
+        with file:
+            yield file
+
+
+def _page(events: Iterator[LogEvent], limit: int) -> Iterator[LogEvent]:
+    """As many events as one answer holds, and always one."""
+    room = PAGE_BYTES
+    for count, event in enumerate(events):
+        # The service counts 26 bytes beside each message; here the line's own ones stand for them.
+        room -= event.end - event.start
+        if count >= limit or (count and room < 0):
+            return
+        yield event
+
+
+def _window(file: BinaryIO, since: int, until: int | None) -> tuple[int, int]:
+    """The offsets between which the events of a time range lie."""
+    size = _committed(file)
+    low = _bisect(file, size, since) if since > 0 else 0
+    return low, size if until is None else max(low, _bisect(file, size, until))
+
+
+def _bisect(file: BinaryIO, size: int, moment: int) -> int:
+    """The offset of the first event that is not before `moment`, or `size`."""
+    low, high = 0, size
+    while low < high:
+        middle = _line_start(file, (low + high) // 2)
+        event = next(_forward(file, middle, size))
+        if event.timestamp < moment:
+            low = event.end
+        else:
+            high = middle
+    return low
+
+
+def _line_start(file: BinaryIO, offset: int) -> int:
+    """Where the line that holds the byte at `offset` starts."""
+    end = offset
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _committed(file: BinaryIO) -> int:
+    """The size of the file without a last line that is still being written or was cut off."""
+    return _line_start(file, file.seek(0, os.SEEK_END))
+
+
+def _forward(file: BinaryIO, start: int, end: int) -> Iterator[LogEvent]:
+    file.seek(start)
+    while start < end:
+        line = file.readline()
+        yield _event(line, start)
+        start += len(line)
+
+
+def _backward(file: BinaryIO, end: int, start: int) -> Iterator[LogEvent]:
+    """The events between two offsets, the last one first."""
+    while end > start:
+        # A block's own first line may be longer than the block, hence the search.
+        begin = _line_start(file, max(start, end - _BLOCK))
+        file.seek(begin)
+        for line in reversed(file.read(end - begin).splitlines(keepends=True)):
+            end -= len(line)
+            yield _event(line, end)
+
+
+def _event(line: bytes, start: int) -> LogEvent:
+    timestamp, _, message = line[:-1].partition(b" ")
+    return LogEvent(int(timestamp), _unescaped(message), start, start + len(line))
+
+
+def _escaped(message: str) -> bytes:
+    """A message in one line; whatever bytes.splitlines() breaks at is replaced."""
+    data = message.encode("utf-8", "replace")
+    return data.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+
+
+def _unescaped(data: bytes) -> str:
+    if b"\\" in data:
+        data = _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), data)
+    return data.decode("utf-8", "replace")
+
+
+_PLAIN = {b"n": b"\n", b"r": b"\r"}
+
+
+def _file_name(name: str) -> str:
+    """A name as a file name: no slashes, and dots only where we put them."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
+def _listed(folder: Path, suffix: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(suffix):
+                    yield unquote(entry.name.removesuffix(suffix))
+    except FileNotFoundError:
+        return

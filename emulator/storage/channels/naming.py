@@ -1,0 +1,130 @@
+"""Which file each object of a channel becomes, and on which instance; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from emulator.model.job import S3Uri
+from emulator.storage.channels.base import DataDownloadFailed
+from emulator.storage.objects import ObjectInfo
+
+_LONGEST_NAME = 255
+"""Bytes of one path component on every Linux file system (NAME_MAX)."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object and the file it becomes, below the channel's directory."""
+
+    info: ObjectInfo
+    path: PurePosixPath
+
+
+def entries(prefix: S3Uri, found: Iterable[ObjectInfo]) -> tuple[Entry, ...]:
+    """The files of a channel, in the byte order of their keys.
+
+    Keys that end with a slash and hold nothing only mark a directory: they are skipped.
+    Raises ClientError if a key cannot be a file below the channel's directory, if two keys
+    need the same name, or if there is nothing at all.
+    """
+    refuse_illegal(prefix)
+    objects = sorted(found, key=lambda info: info.key.encode("utf-8", "surrogateescape"))
+    made = tuple(_entry(prefix, info) for info in objects if not _marks_directory(info))
+    if not made:
+        raise DataDownloadFailed(f"Failed to download data. No S3 objects found under {prefix}")
+    _refuse_collisions(prefix, made)
+    return made
+
+
+def relative_name(prefix: str, key: str) -> str:
+    """The path of `key` below the channel of `prefix`.
+
+    Seen from the service: prefix `a/input` with or without a slash and key `a/input/x/y` give
+    `x/y`; a prefix that is itself an object gives its last part. What the service does with
+    a prefix that ends within a name (`a/tr` and `a/train/x`) is not known: here the whole
+    name is kept (`train/x`).
+    """
+    below = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
+    if key.startswith(below):
+        return key[len(below) :]
+    return key[prefix.rfind("/") + 1 :]
+
+
+def shard(made: Sequence[Entry], index: int, count: int) -> Sequence[Entry]:
+    """What instance `index` (from 0) of `count` gets under ShardedByS3Key.
+
+    Seen from the service: in byte order of the keys, object i goes to instance i mod n.
+    """
+    return made[index::count]
+
+
+def manifest(prefix: S3Uri, made: Iterable[Entry]) -> str:
+    """The text of `<channel>-manifest`: the prefix's key, then every object of the channel."""
+    lines = [prefix.key, *(f"s3://{prefix.bucket}/{entry.info.key}" for entry in made)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def refuse_illegal(prefix: S3Uri) -> None:
+    """Raise ClientError if every key under `prefix` would lead out of the channel.
+
+    Only whole names count: the last one may be the beginning of a longer one.
+    """
+    whole, slash, _ = prefix.key.rpartition("/")
+    if sequence := _illegal_sequence(f"{whole}{slash}"):
+        raise _illegal(prefix, sequence)
+
+
+def _illegal_sequence(key: str) -> str:
+    """The first thing in a key that no file name can have ("" if it is a fine one)."""
+    parts = key.removesuffix("/").split("/") if key else []
+    for part, sequence in (("", "//"), ("..", ".."), (".", ".")):
+        if part in parts:
+            return sequence
+    return "\\0" if "\0" in key else ""
+
+
+def _illegal(uri: S3Uri, sequence: str) -> DataDownloadFailed:
+    return DataDownloadFailed(
+        f"Failed to download data. S3 key: {uri} has an illegal char sub-sequence "
+        f"'{sequence}' in it"
+    )
+
+
+def _marks_directory(info: ObjectInfo) -> bool:
+    return info.key.endswith("/") and info.size == 0
+
+
+def _entry(prefix: S3Uri, info: ObjectInfo) -> Entry:
+    uri = S3Uri(prefix.bucket, info.key)
+    if sequence := _illegal_sequence(info.key):
+        raise _illegal(uri, sequence)
+    if info.key.endswith("/"):
+        raise DataDownloadFailed(
+            f"Failed to download data. S3 key: {uri} names a directory but has content"
+        )
+    path = PurePosixPath(relative_name(prefix.key, info.key))
+    if any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME for part in path.parts):
+        raise DataDownloadFailed(f"Failed to download data. S3 key: {uri} has a name too long")
+    return Entry(info, path)
+
+
+def _refuse_collisions(prefix: S3Uri, made: Sequence[Entry]) -> None:
+    files: dict[PurePosixPath, Entry] = {}
+    for entry in made:
+        if (same := files.setdefault(entry.path, entry)) is not entry:
+            raise _collision(prefix, same, entry)
+    for entry in made:
+        for parent in entry.path.parents:
+            if (above := files.get(parent)) is not None:
+                raise _collision(prefix, above, entry)
+
+
+def _collision(prefix: S3Uri, first: Entry, second: Entry) -> DataDownloadFailed:
+    where = "the same file" if first.path == second.path else "both a file and a directory"
+    clash = first.path if first.path == second.path else f"'{first.path}'"
+    return DataDownloadFailed(
+        f"Failed to download data. S3 keys s3://{prefix.bucket}/{first.info.key} and "
+        f"s3://{prefix.bucket}/{second.info.key} would make {clash} {where}"
+    )

@@ -1,0 +1,325 @@
+"""Objects of any S3 server, through few typed calls that many threads may use at once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import InvalidResponseError, S3Error, ServerError
+
+from emulator.model.errors import EmulatorError, SetupError
+
+CHUNK = 1 << 20
+PART = 16 << 20
+"""Bytes of an upload that are in memory at a time, unless the object needs larger parts."""
+_MAX_PARTS = 10_000
+_ATTEMPTS = 4
+_OWNED = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+log = logging.getLogger(__name__)
+
+
+class StoreError(EmulatorError):
+    """The object store refused or failed; whoever asked puts it into its own terms.
+
+    `str(error)` is `<code> (<HTTP status>): <message>`, the form in which the service
+    quotes S3 in a FailureReason.
+    """
+
+    def __init__(self, code: str, status: int, message: str):
+        super().__init__(f"{code} ({status}): {message}")
+        self.code = code
+        self.status = status
+        self.message = message
+
+    @property
+    def transient(self) -> bool:
+        """May the same call work a little later?"""
+        return self.status >= 500
+
+
+class Cancelled(EmulatorError):
+    """The caller's `cancelled` said yes."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """An object as a listing names it."""
+
+    key: str
+    size: int
+    etag: str
+    """Without quotes; an MD5 only when it was not uploaded in parts or encrypted by KMS."""
+
+
+class Readable(Protocol):
+    """What an upload reads from: `read(n)` gives n bytes, fewer only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def never() -> bool:
+    """Nobody cancels."""
+    return False
+
+
+def ignore_bytes(count: int) -> None:
+    """Nobody counts."""
+
+
+class ObjectStore:
+    """One S3 server, with one set of credentials.
+
+    Every method raises StoreError. Connection failures and 5xx answers are tried again a few
+    times first, for about ten seconds.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        region: str = "us-east-1",
+        trouble: Callable[[], str] = str,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        """`trouble` says what is wrong with the server ("" if nothing is known).
+
+        Raises SetupError if `endpoint` is not the plain URL of a server.
+        """
+        url = urlsplit(endpoint)
+        if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/"):
+            raise SetupError(
+                f"{endpoint!r} is not the URL of an S3 server.",
+                "It has the form http://host:port.",
+            )
+        self.endpoint = endpoint
+        self._trouble = trouble
+        self._sleep = sleep
+        retries = urllib3.Retry(
+            total=5,
+            backoff_factor=0.2,
+            status_forcelist=(500, 502, 503, 504),
+            raise_on_status=False,
+        )
+        try:
+            self._client = Minio(
+                url.netloc,
+                access_key=access_key,
+                secret_key=secret_key,
+                secure=url.scheme == "https",
+                region=region,
+                http_client=urllib3.PoolManager(
+                    timeout=urllib3.Timeout(connect=5, read=30), maxsize=64, retries=retries
+                ),
+            )
+        except ValueError as error:
+            raise SetupError(f"{endpoint!r} cannot be used as an S3 server: {error}.") from error
+
+    def bucket_exists(self, bucket: str) -> bool:
+        with self._aws_words():
+            return self._client.bucket_exists(bucket)
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Make the bucket unless it is there."""
+        try:
+            with self._aws_words():
+                if not self._client.bucket_exists(bucket):
+                    self._client.make_bucket(bucket)
+        except StoreError as error:
+            if error.code not in _OWNED:
+                raise
+
+    def exists(self, bucket: str, prefix: str) -> bool:
+        """Is there any key that starts with `prefix`?"""
+        return next(self.list(bucket, prefix), None) is not None
+
+    def list(self, bucket: str, prefix: str) -> Iterator[ObjectInfo]:
+        """All objects whose keys start with `prefix`, a page at a time.
+
+        In the server's own order: SeaweedFS goes by directory, S3 by the bytes of the key.
+        """
+        with self._aws_words():
+            for found in self._client.list_objects(bucket, prefix=prefix, recursive=True):
+                yield ObjectInfo(
+                    found.object_name or "", found.size or 0, (found.etag or "").strip('"')
+                )
+
+    def text(self, bucket: str, key: str, limit: int = CHUNK) -> str:
+        """The first `limit` bytes of an object, read as UTF-8."""
+        with self._aws_words(), self._opened(bucket, key) as response:
+            data: bytes = response.read(limit)
+            return data.decode("utf-8", "replace")
+
+    def download(
+        self,
+        bucket: str,
+        key: str,
+        target: Path,
+        on_bytes: Callable[[int], None] = ignore_bytes,
+        cancelled: Callable[[], bool] = never,
+    ) -> int:
+        """Stream an object to `target`, whose directory exists; returns its size.
+
+        The file appears under its name only when it is complete and its size and MD5 (where
+        the ETag is one) are right. `on_bytes` gets what was added, less what a second try
+        throws away. Raises Cancelled, and OSError if the disk fails.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            # A short name of its own: the key's last part may already be as long as names get.
+            partial = target.with_name(f".{uuid.uuid4().hex}.part")
+            try:
+                size = self._fetch(bucket, key, partial, on_bytes, cancelled)
+                partial.rename(target)
+                return size
+            except StoreError as error:
+                if not error.transient or attempt == _ATTEMPTS:
+                    raise
+                log.info("s3://%s/%s again after %s", bucket, key, error)
+                self._sleep(0.2 * 2**attempt)
+            finally:
+                # A name too long for the file system was never made: unlink says so again.
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+        raise AssertionError("the last attempt returns or raises")
+
+    def upload_file(
+        self, bucket: str, key: str, path: Path, on_bytes: Callable[[int], None] = ignore_bytes
+    ) -> None:
+        """Upload a file as it is while it is read. Raises OSError if it cannot be read."""
+        with path.open("rb") as file:
+            self.upload(bucket, key, file, path.stat().st_size, on_bytes)
+
+    def upload(
+        self,
+        bucket: str,
+        key: str,
+        stream: Readable,
+        bound: int = 0,
+        on_bytes: Callable[[int], None] = ignore_bytes,
+    ) -> None:
+        """Upload all that `stream` gives, in parts once it is longer than one.
+
+        Holds a few parts in memory, whatever the length. `bound` is the most bytes there can
+        be, if known: S3 takes 10 000 parts, so very large objects need larger ones. When
+        `stream` raises, no object is made and the error comes through.
+        """
+        with self._aws_words():
+            self._client.put_object(
+                bucket,
+                key,
+                cast(BinaryIO, _Counted(stream, on_bytes)),
+                length=-1,
+                part_size=part_size(bound),
+                # minio's own threads would outlive an error of the stream.
+                num_parallel_uploads=1,
+            )
+
+    def _fetch(
+        self,
+        bucket: str,
+        key: str,
+        partial: Path,
+        on_bytes: Callable[[int], None],
+        cancelled: Callable[[], bool],
+    ) -> int:
+        digest = hashlib.md5(usedforsecurity=False)
+        size = 0
+        try:
+            with (
+                partial.open("xb") as file,
+                self._aws_words(),
+                self._opened(bucket, key) as response,
+            ):
+                for chunk in response.stream(CHUNK, decode_content=False):
+                    if cancelled():
+                        raise Cancelled(f"download of s3://{bucket}/{key}")
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                    on_bytes(len(chunk))
+            if wrong := _mismatch(response, size, digest.hexdigest()):
+                raise StoreError("IncompleteBody", 500, f"s3://{bucket}/{key}: {wrong}")
+        except StoreError:
+            on_bytes(-size)
+            raise
+        return size
+
+    @contextmanager
+    def _opened(self, bucket: str, key: str) -> Iterator[urllib3.BaseHTTPResponse]:
+        response = self._client.get_object(bucket, key)
+        try:
+            yield response
+        finally:
+            # A response read to its end gives its connection back; a broken-off one is closed.
+            response.close()
+            response.release_conn()
+
+    @contextmanager
+    def _aws_words(self) -> Iterator[None]:
+        try:
+            yield
+        except S3Error as error:
+            status = error.response.status
+            message = error.message or "no message"
+            raise self._error(error.code or "Unknown", status, message) from error
+        except (InvalidResponseError, ServerError) as error:
+            raise self._error("InternalError", _status(error), str(error)) from error
+        except urllib3.exceptions.HTTPError as error:
+            message = f"{self.endpoint} does not answer: {error}"
+            raise self._error("ServiceUnavailable", 503, message) from error
+        except ValueError as error:
+            # minio checks names before it asks the server.
+            raise StoreError("InvalidRequest", 400, str(error)) from error
+
+    def _error(self, code: str, status: int, message: str) -> StoreError:
+        trouble = self._trouble() if status >= 500 else ""
+        return StoreError(code, status, f"{message} [{trouble}]" if trouble else message)
+
+
+def part_size(bound: int) -> int:
+    """Bytes a part so that an object of `bound` bytes fits S3's number of parts."""
+    needed = -(-bound // _MAX_PARTS)
+    return max(PART, -(-needed // CHUNK) * CHUNK)
+
+
+class _Counted:
+    """Counts what an upload has read."""
+
+    def __init__(self, stream: Readable, on_bytes: Callable[[int], None]):
+        self._stream = stream
+        self._on_bytes = on_bytes
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self._on_bytes(len(data))
+        return data
+
+
+def _status(error: InvalidResponseError | ServerError) -> int:
+    found = getattr(error, "status_code", None) or getattr(error, "_code", None)
+    return int(found or 500)
+
+
+def _mismatch(response: urllib3.BaseHTTPResponse, size: int, md5: str) -> str:
+    """What is wrong with a download, by its answer's headers."""
+    headers = response.headers
+    if (length := headers.get("Content-Length")) and int(length) != size:
+        return f"{size} of {length} bytes came"
+    etag = headers.get("ETag", "").strip('"')
+    by_kms = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+    if _MD5.fullmatch(etag) and not by_kms and etag != md5:
+        return f"the content's MD5 is {md5}, not {etag}"
+    return ""

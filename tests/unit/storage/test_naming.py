@@ -1,0 +1,162 @@
+"""Which file each object becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulator.model.errors import ClientError
+from emulator.model.job import S3Uri
+from emulator.storage.channels.naming import entries, manifest, relative_name, shard
+from emulator.storage.objects import ObjectInfo
+
+PARTS = st.one_of(st.sampled_from(["", ".", "..", "a", "b", "a b", "é", "x" * 300]), st.text())
+KEYS = st.lists(PARTS, min_size=1, max_size=5).map("/".join).filter(bool)
+
+
+def infos(*keys: str, size: int = 1) -> list[ObjectInfo]:
+    return [ObjectInfo(key, 0 if key.endswith("/") else size, "") for key in keys]
+
+
+def paths(prefix: str, *keys: str) -> list[str]:
+    return [str(entry.path) for entry in entries(S3Uri("b", prefix), infos(*keys))]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key", "path"),
+    [
+        ("Task1/input", "Task1/input/test", "test"),
+        ("training/", "training/en-ja/train.en", "en-ja/train.en"),
+        ("training", "training/en-ja/train.en", "en-ja/train.en"),
+        ("data/abalone.libsvm", "data/abalone.libsvm", "abalone.libsvm"),
+        ("", "a/b", "a/b"),
+        ("data/tr", "data/train/x", "train/x"),
+        ("tr", "train/x", "train/x"),
+        ("d", "d/with space/ü%2F+.txt", "with space/ü%2F+.txt"),
+    ],
+)
+def test_a_key_keeps_what_follows_the_prefix(prefix: str, key: str, path: str) -> None:
+    assert relative_name(prefix, key) == path
+
+
+@given(prefix=KEYS, keys=st.lists(KEYS, min_size=1, max_size=6))
+def test_no_key_leads_out_of_the_channel(prefix: str, keys: list[str]) -> None:
+    channel = Path("/channel")
+    found = infos(*(key for key in keys if key.startswith(prefix)), prefix + "/x", prefix)
+    try:
+        made = entries(S3Uri("b", prefix), found)
+    except ClientError:
+        return
+    files = [channel / entry.path for entry in made]
+    assert all(file != channel and file.is_relative_to(channel) for file in files)
+    assert not any(".." in file.parts or "\0" in str(file) for file in files)
+    assert len(set(files)) == len(files)
+    # None of them needs another one to be a directory.
+    assert not {parent for file in files for parent in file.parents} & set(files)
+
+
+@given(st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=30, unique=True))
+def test_shards_are_disjoint_and_complete(names: list[str]) -> None:
+    keys = [f"d/{name.replace('/', '_').replace('.', '_')}#" for name in names]
+    try:
+        made = entries(S3Uri("b", "d/"), infos(*dict.fromkeys(keys)))
+    except ClientError:
+        return  # a NUL in a name
+    shards = [shard(made, index, 3) for index in range(3)]
+    assert sorted(e.info.key for part in shards for e in part) == sorted(e.info.key for e in made)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_sharding_as_the_service_did_it() -> None:
+    """20 keys on 2 hosts: the first got exactly the even indexes in byte order."""
+    names = [f"algo-{h}/state_algo-{h}_{n}" for h in (1, 2) for n in range(1, 11)]
+    made = entries(S3Uri("b", "state"), infos(*(f"state/{name}" for name in names)))
+    assert [e.info.key for e in shard(made, 0, 2)][:3] == [
+        "state/algo-1/state_algo-1_1",
+        "state/algo-1/state_algo-1_2",
+        "state/algo-1/state_algo-1_4",
+    ]
+
+
+def test_order_is_that_of_the_bytes() -> None:
+    assert paths("", "b", "a/b", "a b", "B", "é", "z") == ["B", "a b", "a/b", "b", "z", "é"]
+
+
+@pytest.mark.parametrize(
+    ("key", "sequence"),
+    [
+        ("a//b", "//"),
+        ("a/b//", "//"),
+        ("/b", "//"),
+        ("a/../b", ".."),
+        ("..", ".."),
+        ("a/./b", "."),
+        ("a/b\0c", "\\0"),
+    ],
+)
+def test_illegal_keys_are_named(key: str, sequence: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        entries(S3Uri("bkt", ""), [ObjectInfo(key, 3, "")])
+    assert str(caught.value) == (
+        "ClientError: Data download failed:Failed to download data. "
+        f"S3 key: s3://bkt/{key} has an illegal char sub-sequence '{sequence}' in it"
+    )
+
+
+@pytest.mark.parametrize("key", ["a/b..c", "...", "a/.hidden", "..a/b", "a/b c%2F..+"])
+def test_dots_within_a_name_are_fine(key: str) -> None:
+    assert paths("", key) == [key]
+
+
+def test_an_illegal_prefix_is_refused_before_the_listing_is_looked_at() -> None:
+    with pytest.raises(ClientError, match="s3://b/a//b has an illegal char sub-sequence '//'"):
+        entries(S3Uri("b", "a//b"), infos("a/b"))
+
+
+def test_a_prefix_may_end_within_a_hidden_name() -> None:
+    assert paths("a/.", "a/.hidden") == [".hidden"]
+
+
+def test_directory_markers_are_skipped() -> None:
+    assert paths("d", "d/", "d/sub/", "d/sub/x") == ["sub/x"]
+
+
+def test_a_marker_with_content_is_refused() -> None:
+    with pytest.raises(ClientError, match="names a directory but has content"):
+        entries(S3Uri("b", "d"), [ObjectInfo("d/sub/", 5, "")])
+
+
+@pytest.mark.parametrize("keys", [(), ("d/",), ("d/a/", "d/b/")])
+def test_a_channel_of_nothing_is_refused(keys: tuple[str, ...]) -> None:
+    with pytest.raises(ClientError, match="No S3 objects found under s3://b/d"):
+        entries(S3Uri("b", "d"), infos(*keys))
+
+
+@pytest.mark.parametrize("keys", [("d/a", "d/a/b"), ("d/a/b/c", "d/a"), ("d/x/y", "d/x/y/z/1")])
+def test_a_file_that_is_also_a_directory_is_refused(keys: tuple[str, ...]) -> None:
+    with pytest.raises(ClientError, match="both a file and a directory"):
+        entries(S3Uri("b", "d"), infos(*keys))
+
+
+def test_two_keys_of_one_name_are_refused() -> None:
+    with pytest.raises(ClientError, match="s3://b/d/t/tx and s3://b/d/tx would make tx the same"):
+        entries(S3Uri("b", "d/t"), infos("d/t/tx", "d/tx"))
+
+
+@pytest.mark.parametrize(("name", "fits"), [("x" * 255, True), ("x" * 256, False), ("é" * 128, 0)])
+def test_names_longer_than_the_file_system_has(name: str, fits: bool) -> None:
+    if fits:
+        assert paths("d", f"d/{name}/f") == [f"{name}/f"]
+        return
+    with pytest.raises(ClientError, match="has a name too long"):
+        paths("d", f"d/{name}/f")
+
+
+def test_the_manifest_has_the_size_seen_on_the_service() -> None:
+    made = entries(S3Uri("bkt", "data/training"), infos("data/training/b", "data/training/a"))
+    text = manifest(S3Uri("bkt", "data/training"), made)
+    assert text == "data/training\ns3://bkt/data/training/a\ns3://bkt/data/training/b\n"
+    assert made[0].path == PurePosixPath("a")

@@ -1,0 +1,166 @@
+"""Every AWS service on one port: a request's life from bytes to bytes, read from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from botocore.model import ServiceModel
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from emulator.aws.operation import Call, Handler, Operations
+from emulator.aws.protocols import WireProtocol, error_protocol_of, protocol_of
+from emulator.aws.routing import is_s3, service_of
+from emulator.aws.service_models import Operation, operation_model, service_model
+from emulator.aws.signatures import Signer, signer_of
+from emulator.aws.validation import validate
+from emulator.aws.wire import HttpReply, HttpRequest
+from emulator.model.errors import ApiError, NotBuilt
+from emulator.model.scope import Scope
+from emulator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 16 * 1024 * 1024
+"""Bytes; the largest request of a service other than S3 is far below (PutLogEvents: 1 MiB)."""
+
+# Logs calls a broken constraint by a name of its own (API reference).
+_VALIDATION_CODES = {"logs": "InvalidParameterException"}
+
+
+class Gateway:
+    """The ASGI application that AWS clients talk to; mount it below everything else."""
+
+    def __init__(self, services: Mapping[str, Operations], s3: ASGIApp, settings: Settings):
+        """`services` holds the operations by the service's botocore name."""
+        self._services = services
+        self._s3 = s3
+        self._account = settings.account
+        self._region = settings.region
+        for name in services:  # reading a model takes a moment: not at the first request
+            service_model(name)
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = _head(scope)
+        signer = signer_of(request.headers, request.query)
+        if is_s3(request, signer):
+            await self._s3(scope, receive, send)
+            return
+        try:
+            body = await _read(receive)
+        except ConnectionResetError:
+            return
+        request = HttpRequest(request.method, request.path, request.query, request.headers, body)
+        if len(body) > BODY_LIMIT:
+            reply = _error(_too_large(), error_protocol_of(request), str(uuid4()))
+        else:
+            # Handlers block on the database and the disk.
+            reply = await run_in_threadpool(self.answer, request, signer)
+        await _send(reply, send)
+
+    def answer(self, request: HttpRequest, signer: Signer | None) -> HttpReply:
+        """Carry out one request of any service but S3; never raises."""
+        request_id = str(uuid4())
+        protocol = error_protocol_of(request)
+        try:
+            name = service_of(request, signer, self._services)
+            model = self._model(name)
+            protocol = protocol_of(request, model)
+            operation, handler = self._operation(name, model, protocol, request)
+            params = protocol.parse(request, operation)
+            code = _VALIDATION_CODES.get(name, protocol.validation_code)
+            validate(operation.input_shape, params, code)
+            result = handler(self._call(params, signer)) or {}
+            body = protocol.serialize(operation, result, request_id)
+            return _reply(200, body, protocol, request_id)
+        except ApiError as error:
+            return _error(error, protocol, request_id)
+        except Exception:  # the top of a worker thread: nobody else would answer
+            log.exception("%s %s failed", request.method, request.headers.get("x-amz-target", ""))
+            return _error(_internal_failure(), protocol, request_id)
+
+    def _model(self, service: str) -> ServiceModel:
+        model = service_model(service) if service in self._services else None
+        if model is None:
+            raise NotBuilt(f"The service {service} is not built into sagemaker-emulator yet.")
+        return model
+
+    def _operation(
+        self, service: str, model: ServiceModel, protocol: WireProtocol, request: HttpRequest
+    ) -> tuple[Operation, Handler]:
+        name = protocol.operation_name(request)
+        operation = operation_model(model, name)
+        if operation is None:
+            raise protocol.unknown_operation(name)
+        handler = self._services[service].get(name)
+        if handler is None:
+            raise NotBuilt(f"{name} is not built into sagemaker-emulator yet.")
+        return operation, handler
+
+    def _call(self, params: Mapping[str, Any], signer: Signer | None) -> Call:
+        region = (signer.region if signer else "") or self._region
+        return Call(Scope(self._account, region), params, signer.access_key if signer else "")
+
+
+def _internal_failure() -> ApiError:
+    """The common error of all services (API reference)."""
+    return ApiError(
+        "The request processing has failed because of an unknown error, exception or failure.",
+        code="InternalFailure",
+        status=500,
+    )
+
+
+def _too_large() -> ApiError:
+    return ApiError("Request size is too large.", code="RequestEntityTooLarge", status=413)
+
+
+def _error(error: ApiError, protocol: WireProtocol, request_id: str) -> HttpReply:
+    body = protocol.serialize_error(error, request_id)
+    return _reply(error.status, body, protocol, request_id)
+
+
+def _reply(status: int, body: bytes, protocol: WireProtocol, request_id: str) -> HttpReply:
+    headers = {"content-type": protocol.content_type, "x-amzn-requestid": request_id}
+    return HttpReply(status, body, headers)
+
+
+def _head(scope: AsgiScope) -> HttpRequest:
+    return HttpRequest(
+        method=scope["method"],
+        path=scope["raw_path"].decode("latin-1"),
+        query=scope["query_string"].decode("latin-1"),
+        headers={n.decode("latin-1").lower(): v.decode("latin-1") for n, v in scope["headers"]},
+    )
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body, kept until it is longer than BODY_LIMIT; raises ConnectionResetError."""
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
+        more = message.get("more_body", False)
+        if len(body) <= BODY_LIMIT:
+            body += message.get("body", b"")
+    return bytes(body)
+
+
+async def _send(reply: HttpReply, send: Send) -> None:
+    headers = {**reply.headers, "content-length": str(len(reply.body))}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [(n.encode("latin-1"), v.encode("latin-1")) for n, v in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": reply.body, "more_body": False})

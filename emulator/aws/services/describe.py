@@ -1,0 +1,147 @@
+"""A job as the API shows it: pure, from what was asked for and what has happened since.
+
+Defaults and the members that are always there follow answers seen from the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from emulator.model.job import DEFAULT_MAX_RUNTIME
+from emulator.model.lifecycle import Lifecycle, Transition
+from emulator.model.record import Job
+
+_SWITCHES = (
+    "EnableNetworkIsolation",
+    "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining",
+)
+# Images of these repositories report metrics unless told not to (API reference).
+_FRAMEWORK_IMAGES = ("pytorch-training", "tensorflow-training", "mxnet-training")
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """The answer of DescribeTrainingJob.
+
+    Members of the request that the emulator does not act on are echoed as they came; the
+    ones that Describe does not have (Tags) fall out when the answer is written.
+    """
+    request = job.spec.request
+    return {
+        **request,
+        **_identity(job),
+        **{switch: request.get(switch, False) for switch in _SWITCHES},
+        "AlgorithmSpecification": _algorithm(request.get("AlgorithmSpecification", {})),
+        "InputDataConfig": _channels(request),
+        "OutputDataConfig": {
+            "KmsKeyId": "",
+            "CompressionType": "GZIP",
+            **request["OutputDataConfig"],
+        },
+        "ResourceConfig": _resources(request["ResourceConfig"]),
+        "StoppingCondition": {
+            "MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME,
+            **request.get("StoppingCondition", {}),
+        },
+        "ModelArtifacts": None if job.artifacts is None else {"S3ModelArtifacts": job.artifacts},
+        "FailureReason": job.life.failure_reason,
+        "SecondaryStatusTransitions": [_transition(item) for item in job.life.transitions],
+        **_times(job.life),
+        **_profiling(request),
+    }
+
+
+def summarize(job: Job) -> dict[str, Any]:
+    """One entry of ListTrainingJobs."""
+    return {
+        **_identity(job),
+        "CreationTime": job.life.created,
+        "LastModifiedTime": job.life.modified,
+        "TrainingEndTime": job.life.training_ended,
+        "TrainingPlanArn": job.spec.request["ResourceConfig"].get("TrainingPlanArn"),
+    }
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    return {
+        "TrainingJobName": job.spec.name,
+        "TrainingJobArn": job.spec.arn,
+        "TrainingJobStatus": job.life.status.value,
+        "SecondaryStatus": job.life.secondary.value,
+    }
+
+
+def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
+    repository = algorithm.get("TrainingImage", "").rpartition("/")[2]
+    # True where metrics are asked for or the image is one of AWS's framework images; a
+    # first-party algorithm without metrics was seen with false.
+    by_default = bool(algorithm.get("MetricDefinitions")) or any(
+        name in repository for name in _FRAMEWORK_IMAGES
+    )
+    return {"EnableSageMakerMetricsTimeSeries": by_default, **algorithm}
+
+
+def _channels(request: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    if "InputDataConfig" not in request:
+        return None
+    return [
+        {
+            "CompressionType": "None",
+            "RecordWrapperType": "None",
+            **channel,
+            "DataSource": _source(channel["DataSource"]),
+        }
+        for channel in request["InputDataConfig"]
+    ]
+
+
+def _source(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "S3DataSource" not in source:
+        return source
+    filled = {"S3DataDistributionType": "FullyReplicated", **source["S3DataSource"]}
+    return {**source, "S3DataSource": filled}
+
+
+def _resources(resources: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Clients count the log streams to wait for by InstanceCount.
+    return resources if "InstanceGroups" in resources else {"InstanceCount": 1, **resources}
+
+
+def _transition(entry: Transition) -> dict[str, Any]:
+    return {
+        "Status": entry.status.value,
+        "StartTime": entry.started,
+        "EndTime": entry.ended,
+        "StatusMessage": entry.message,
+    }
+
+
+def _times(life: Lifecycle) -> dict[str, Any]:
+    times: dict[str, Any] = {
+        "CreationTime": life.created,
+        "LastModifiedTime": life.modified,
+        "TrainingStartTime": life.training_started,
+        "TrainingEndTime": life.training_ended,
+    }
+    if life.training_started is not None and life.training_ended is not None:
+        seconds = round(life.training_ended - life.training_started)
+        # Nothing here is ever interrupted, so a spot job saves nothing either.
+        times |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+    return times
+
+
+def _profiling(request: Mapping[str, Any]) -> dict[str, Any]:
+    profiler = request.get("ProfilerConfig")
+    debugger = request.get("DebugHookConfig")
+    shown: dict[str, Any] = {"ProfilingStatus": "Disabled"}
+    if profiler is not None:
+        filled = {"ProfilingIntervalInMilliseconds": 500, "DisableProfiler": False, **profiler}
+        enabled = not filled["DisableProfiler"]
+        shown = {
+            "ProfilerConfig": filled if enabled else dict(profiler),
+            "ProfilingStatus": "Enabled" if enabled else "Disabled",
+        }
+    if debugger is not None:
+        shown["DebugHookConfig"] = {"CollectionConfigurations": [], **debugger}
+    return shown

@@ -1,0 +1,120 @@
+"""SageMaker's training jobs: create, describe, list, stop."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any, Protocol
+
+from emulator.aws.operation import Call, Operations
+from emulator.aws.services.describe import describe, summarize
+from emulator.aws.services.training_rules import check
+from emulator.jobs.store import NOT_FOUND, Cursor, JobPage, JobQuery
+from emulator.model.errors import ValidationError
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Status
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+
+DEFAULT_PAGE = 10
+"""Jobs in a page when MaxResults is not given."""
+
+
+class Jobs(Protocol):
+    """Who runs the jobs."""
+
+    def submit(self, spec: JobSpec) -> object:
+        """Accept a job; raises ResourceInUse or ValidationError."""
+        ...
+
+    def stop(self, scope: Scope, name: str) -> object:
+        """Ask a job to stop; raises ValidationError if it is unknown or has ended."""
+        ...
+
+
+class Records(Protocol):
+    """What is known of the jobs."""
+
+    def get(self, scope: Scope, name: str) -> Job | None: ...
+
+    def find(self, scope: Scope, query: JobQuery) -> JobPage: ...
+
+
+def operations(jobs: Jobs, records: Records) -> Operations:
+    """The operations on training jobs, by name."""
+
+    def create(call: Call) -> dict[str, Any]:
+        check(call.params)
+        try:
+            spec = JobSpec.from_request(call.params, call.scope)
+        except ValueError as error:  # an address that is well formed but names no bucket
+            raise ValidationError(str(error)) from error
+        jobs.submit(spec)
+        return {"TrainingJobArn": spec.arn}
+
+    def describe_job(call: Call) -> dict[str, Any]:
+        job = records.get(call.scope, call.params["TrainingJobName"])
+        if job is None:
+            raise ValidationError(NOT_FOUND)
+        return describe(job)
+
+    def list_jobs(call: Call) -> dict[str, Any]:
+        page = records.find(call.scope, _query(call.params))
+        return {
+            "TrainingJobSummaries": [
+                summarize(job) for job in page.jobs if _is_listed(job, call.params)
+            ],
+            "NextToken": None if page.next is None else _token(page.next),
+        }
+
+    def stop(call: Call) -> None:
+        jobs.stop(call.scope, call.params["TrainingJobName"])
+
+    return {
+        "CreateTrainingJob": create,
+        "DescribeTrainingJob": describe_job,
+        "ListTrainingJobs": list_jobs,
+        "StopTrainingJob": stop,
+    }
+
+
+def _query(params: Any) -> JobQuery:
+    """Newest first unless asked otherwise (seen; the documentation says ascending)."""
+    status = params.get("StatusEquals")
+    return JobQuery(
+        name_contains=params.get("NameContains", ""),
+        created_after=params.get("CreationTimeAfter"),
+        created_before=params.get("CreationTimeBefore"),
+        modified_after=params.get("LastModifiedTimeAfter"),
+        modified_before=params.get("LastModifiedTimeBefore"),
+        status=None if status is None else Status(status),
+        sort_by=params.get("SortBy", "CreationTime"),
+        descending=params.get("SortOrder", "Descending") == "Descending",
+        limit=params.get("MaxResults", DEFAULT_PAGE),
+        after=_cursor(params["NextToken"]) if params.get("NextToken") else None,
+    )
+
+
+def _is_listed(job: Job, params: Any) -> bool:
+    """The filters that, like StatusEquals, apply after a page was taken."""
+    # No warm pool is kept, so no job has a pool in any status.
+    if "WarmPoolStatusEquals" in params:
+        return False
+    plan = job.spec.request["ResourceConfig"].get("TrainingPlanArn")
+    return bool(params.get("TrainingPlanArnEquals", plan) == plan)
+
+
+def _token(cursor: Cursor) -> str:
+    text = json.dumps([cursor.key, cursor.name])
+    return base64.b64encode(text.encode()).decode("ascii")
+
+
+def _cursor(token: str) -> Cursor:
+    try:
+        key, name = json.loads(base64.b64decode(token, validate=True))
+    except (binascii.Error, ValueError, TypeError):
+        raise ValidationError("Invalid NextToken") from None
+    if not isinstance(key, (str, int, float)) or not isinstance(name, str):
+        raise ValidationError("Invalid NextToken")
+    return Cursor(key, name)

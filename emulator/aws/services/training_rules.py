@@ -1,0 +1,91 @@
+"""What CreateTrainingJob refuses although every single member is well formed.
+
+Words that were seen from the service are marked; the others say what is documented.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from emulator.model.errors import NotBuilt, ValidationError
+from emulator.model.job import DEFAULT_MAX_RUNTIME
+
+
+def check(request: Mapping[str, Any]) -> None:
+    """Raise ValidationError or NotBuilt for members that do not go together."""
+    if "ServerlessJobConfig" in request:
+        raise NotBuilt(
+            "CreateTrainingJob with ServerlessJobConfig is not built into sagemaker-emulator yet."
+        )
+    _check_algorithm(request.get("AlgorithmSpecification"))
+    _check_resources(request.get("ResourceConfig"))
+    _check_channels(request)
+    _check_spot(request)
+
+
+def _check_algorithm(algorithm: Mapping[str, Any] | None) -> None:
+    # The model does not require it, because serverless jobs have none.
+    if algorithm is None:
+        raise _null("algorithmSpecification")
+    if ("TrainingImage" in algorithm) == ("AlgorithmName" in algorithm):
+        raise ValidationError(
+            "You must specify either the algorithm name to the AlgorithmName parameter or the "
+            "image URI of the algorithm container to the TrainingImage parameter."
+        )
+
+
+def _check_resources(resources: Mapping[str, Any] | None) -> None:
+    if resources is None:
+        raise _null("resourceConfig")
+    groups = resources.get("InstanceGroups")
+    if groups is not None:
+        if "InstanceType" in resources or "InstanceCount" in resources:
+            raise ValidationError(
+                "InstanceGroups cannot be used together with InstanceType or InstanceCount."
+            )
+        _check_unique("instance group", [group["InstanceGroupName"] for group in groups])
+        instances = [group["InstanceCount"] for group in groups]
+    else:
+        if "InstanceType" not in resources:
+            raise _null("resourceConfig.instanceType")
+        instances = [resources.get("InstanceCount", 1)]
+    if sum(instances) < 1:
+        raise ValidationError("A training job needs at least one instance.")
+
+
+def _check_channels(request: Mapping[str, Any]) -> None:
+    channels = request.get("InputDataConfig", [])
+    _check_unique("channel", [channel["ChannelName"] for channel in channels])
+    default = request["AlgorithmSpecification"]["TrainingInputMode"]
+    modes = {channel.get("InputMode", default) for channel in channels}
+    if {"Pipe", "FastFile"} <= modes:  # seen
+        raise ValidationError(
+            "Cannot use both 'Pipe' and 'FastFile' TrainingInputMode on the same Training Job."
+        )
+
+
+def _check_spot(request: Mapping[str, Any]) -> None:
+    if not request.get("EnableManagedSpotTraining"):
+        return
+    stopping = request.get("StoppingCondition", {})
+    limit = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
+    if stopping.get("MaxWaitTimeInSeconds", 0) < limit:
+        raise ValidationError(
+            "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "
+            "MaxRuntimeInSeconds"
+        )
+
+
+def _check_unique(kind: str, names: list[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValidationError(f"The {kind} name {twice[0]} is used more than once.")
+
+
+def _null(path: str) -> ValidationError:
+    return ValidationError(
+        f"1 validation error detected: Value null at '{path}' failed to satisfy constraint: "
+        "Member must not be null"
+    )

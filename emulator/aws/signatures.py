@@ -1,0 +1,183 @@
+"""AWS Signature Version 4 as a server sees it: who signed, is it right, and signing anew.
+
+Source of the algorithm: "AWS Signature Version 4 for API requests" (IAM user guide).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+_END = "aws4_request"
+
+Headers = list[tuple[bytes, bytes]]
+"""Header lines as they came, names in lower case."""
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signed a request, for which service, in which region ("" if not said)."""
+
+    access_key: str
+    region: str
+    service: str
+
+
+def signer_of(headers: Mapping[str, str], query: str) -> Signer | None:
+    """Read the credential scope of a signed or presigned request; None if there is none."""
+    for word in headers.get("authorization", "").replace(",", " ").split():
+        if word.startswith("Credential="):
+            return _signer(word.removeprefix("Credential="))
+    for name, value in _pairs(query):
+        if name == "X-Amz-Credential":
+            return _signer(value)
+    return None
+
+
+def _signer(credential: str) -> Signer | None:
+    # An access key may hold slashes; the scope has no region where the algorithm is SigV4A.
+    parts = credential.split("/")
+    if len(parts) >= 5 and parts[-1] == _END:
+        return Signer("/".join(parts[:-4]), parts[-3], parts[-2])
+    if len(parts) == 4 and parts[-1] == _END:
+        return Signer(parts[0], "", parts[-2])
+    return None
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """All of a request that its signature covers."""
+
+    method: str
+    path: str
+    """Still percent-encoded."""
+    query: str
+    headers: Headers
+
+    @property
+    def presigned(self) -> bool:
+        return "X-Amz-Signature=" in self.query
+
+    def header(self, name: bytes) -> str:
+        """The value of a header ("" if it is not there)."""
+        return next((value.decode("latin-1") for n, value in self.headers if n == name), "")
+
+    def is_signed_by(self, access_key: str, secret_key: str) -> bool:
+        """Whether the signature is the one these credentials give."""
+        parts = self._parts()
+        credential = parts.get("Credential", "")
+        if credential.rpartition("/")[2] != _END or _owner(credential) != access_key:
+            return False
+        return hmac.compare_digest(parts.get("Signature", ""), self._signature(secret_key))
+
+    def without(self, names: Iterable[bytes], secret_key: str) -> SignedRequest:
+        """The same request less some headers or query parameters, signed anew.
+
+        Time, scope and payload hash stay, so the store still checks age and content.
+        """
+        dropped = {name.lower() for name in names}
+        headers = [(name, value) for name, value in self.headers if name not in dropped]
+        if self.presigned:
+            kept = [
+                pair
+                for pair in self.query.split("&")
+                if unquote(pair.partition("=")[0]).lower().encode() not in dropped
+            ]
+            parts = self._parts()
+            bare = replace(self, headers=headers, query="&".join(kept))
+            return bare._with_query_signature(secret_key, parts, dropped)
+        return replace(self, headers=headers)._with_header_signature(secret_key, dropped)
+
+    def _with_header_signature(self, secret_key: str, dropped: set[bytes]) -> SignedRequest:
+        parts = self._parts()
+        names = [n for n in parts["SignedHeaders"].split(";") if n.encode() not in dropped]
+
+        def authorized(signature: str) -> SignedRequest:
+            line = (
+                f"{ALGORITHM} Credential={parts['Credential']}, "
+                f"SignedHeaders={';'.join(names)}, Signature={signature}"
+            )
+            others = [(n, v) for n, v in self.headers if n != b"authorization"]
+            return replace(self, headers=[*others, (b"authorization", line.encode("latin-1"))])
+
+        return authorized(authorized("")._signature(secret_key))
+
+    def _with_query_signature(
+        self, secret_key: str, parts: Mapping[str, str], dropped: set[bytes]
+    ) -> SignedRequest:
+        names = [n for n in parts["SignedHeaders"].split(";") if n.encode() not in dropped]
+        kept = [
+            pair
+            for pair in self.query.split("&")
+            if not pair.startswith(("X-Amz-Signature=", "X-Amz-SignedHeaders="))
+        ]
+        query = "&".join([*kept, f"X-Amz-SignedHeaders={quote(';'.join(names), safe='')}"])
+        unsigned = replace(self, query=f"{query}&X-Amz-Signature=")
+        signature = unsigned._signature(secret_key)
+        return replace(self, query=f"{query}&X-Amz-Signature={signature}")
+
+    def _parts(self) -> dict[str, str]:
+        """Credential, SignedHeaders, Signature and Date, wherever the request has them."""
+        if self.presigned:
+            fields = dict(_pairs(self.query))
+            return {name.removeprefix("X-Amz-"): value for name, value in fields.items()}
+        line = self.header(b"authorization").removeprefix(ALGORITHM)
+        words = (word.strip().partition("=") for word in line.split(","))
+        return {
+            "Date": self.header(b"x-amz-date"),
+            **{name: value for name, _, value in words},
+        }
+
+    def _signature(self, secret_key: str) -> str:
+        parts = self._parts()
+        scope = parts["Credential"].split("/")[-4:]
+        digest = hashlib.sha256(self._canonical(parts.get("SignedHeaders", ""))).hexdigest()
+        text = "\n".join([ALGORITHM, parts.get("Date", ""), "/".join(scope), digest])
+        key = f"AWS4{secret_key}".encode()
+        for part in scope:
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+    def _canonical(self, signed_headers: str) -> bytes:
+        pairs = sorted(
+            (_encoded(name), _encoded(value))
+            for name, value in _pairs(self.query)
+            if name != "X-Amz-Signature"
+        )
+        lines = []
+        for name in signed_headers.split(";"):
+            values = [b" ".join(v.split()) for n, v in self.headers if n == name.encode()]
+            lines.append(name.encode() + b":" + b",".join(values) + b"\n")
+        payload = self.header(b"x-amz-content-sha256") or "UNSIGNED-PAYLOAD"
+        return b"\n".join(
+            [
+                self.method.encode(),
+                quote(unquote_to_bytes(self.path), safe="/~").encode(),
+                "&".join(f"{name}={value}" for name, value in pairs).encode(),
+                b"".join(lines),
+                signed_headers.encode(),
+                payload.encode("latin-1"),
+            ]
+        )
+
+
+def _owner(credential: str) -> str:
+    return "/".join(credential.split("/")[:-4])
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    words = (word.partition("=") for word in query.split("&") if word)
+    return [(_decoded(name), _decoded(value)) for name, _, value in words]
+
+
+def _decoded(text: str) -> str:
+    # Keys need not be UTF-8: what cannot be decoded goes through as it came.
+    return unquote(text.replace("+", " "), errors="surrogateescape")
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="~", errors="surrogateescape")

@@ -1,1 +1,5 @@
-"""x"""
+"""`python -m emulator` is `sagemaker-emulator`."""
+
+from emulator.cli import main
+
+main()

@@ -1,0 +1,51 @@
+# PyTorch is the one large part; a GPU machine may want another build of it:
+#   make setup TORCH=torch==2.8.0
+TORCH ?= torch==2.13.0
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := emulator tests examples
+
+.DEFAULT_GOAL := help
+.PHONY: help setup fmt lint types arch test test-all check demo clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Make .venv with everything the tests and the demo need
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)" --editable ".[dev]"
+	touch $@
+
+fmt: $(STAMP) ## Format the code
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix --quiet $(SOURCES)
+
+lint: $(STAMP) ## Look for mistakes and for unformatted code
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(STAMP) ## Check types (mypy, strict)
+	$(BIN)/mypy
+
+arch: $(STAMP) ## Check that no floor imports one above it
+	$(BIN)/lint-imports
+
+check: lint types arch ## Lint, types, floors and unit tests
+	$(BIN)/pytest -q tests/unit tests/architecture
+
+test: $(STAMP) ## Every test that needs no container engine
+	$(BIN)/pytest -m "not docker"
+
+test-all: $(STAMP) ## Every test
+	$(BIN)/pytest
+
+demo: $(STAMP) ## Train a model on two instances, end to end
+	$(BIN)/sagemaker-emulator demo
+
+clean: ## Remove environments and caches
+	rm -rf $(VENV) .envs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,116 @@
+"""demo: a real two-instance training job from upload to a model that works."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from emulator.cli.environment import configured_endpoint, running_endpoint
+from emulator.cli.follow import Change, JobReader, Line
+from emulator.cli.jobs import show_line
+from emulator.cli.messages import ExitCode, fail, out
+from emulator.cli.options import ConfigFlag, PortFlag, StateFlag, load_settings
+from emulator.cli.remote import connect, health, plain_errors
+from emulator.cli.up import serving
+from emulator.settings import Settings
+
+GOOD_ENOUGH = 0.9
+
+
+def demo(
+    port: PortFlag = None,
+    state_dir: StateFlag = None,
+    python: Annotated[
+        Path | None, typer.Option("--python", help="Interpreter of the process runtime.")
+    ] = None,
+    config: ConfigFlag = None,
+) -> None:
+    """Train a model on two instances with torchrun, and try it on data it never saw."""
+    settings = load_settings(port=port, state_dir=state_dir, python=python, config=config)
+    try:
+        # boto3, torch and scikit-learn come with an extra.
+        from emulator.cli import demo_training  # noqa: PLC0415
+    except ImportError as error:
+        fail(f"the demo needs {error.name}.", "Install it: pip install 'sagemaker-emulator[demo]'")
+    with _emulator(settings) as (url, used):
+        accuracy = _train(used, url, demo_training)
+    if accuracy <= GOOD_ENOUGH:
+        fail(f"accuracy on held-out digits is {accuracy:.3f}, not above {GOOD_ENOUGH}.")
+
+
+@contextmanager
+def _emulator(settings: Settings) -> Iterator[tuple[str, Settings]]:
+    """The emulator that runs, or one of the demo's own."""
+    url = (running_endpoint(settings) or configured_endpoint(settings)).url
+    if health(url):
+        out.print(f"Using the emulator at {url}", markup=False)
+        yield url, settings
+        return
+    with tempfile.TemporaryDirectory(prefix="sagemaker-emulator-demo-") as folder:
+        own = settings.model_copy(update={"port": 0, "state_dir": Path(folder)})
+        with serving(own) as endpoint:
+            out.print(f"Started an emulator for this demo at {endpoint.url}", markup=False)
+            yield endpoint.url, own
+
+
+def _train(settings: Settings, url: str, training: ModuleType) -> float:
+    started = time.monotonic()
+    digits = training.Digits.load()
+    job = training.DemoJob(settings, url)
+    remote = connect(settings, url)
+    with plain_errors(remote):
+        _say("uploaded", job.upload(digits))
+        job.submit()
+        _say("submitted", f"{job.name}: {training.INSTANCES} instances, torchrun")
+        end, last = _watch(JobReader(remote, job.name), training)
+        took = time.monotonic() - started
+        if end["TrainingJobStatus"] != "Completed" or last is None:
+            fail(
+                f"{job.name} {end['TrainingJobStatus']}: {end.get('FailureReason', 'no metrics')}.",
+                "Check the machine with: sagemaker-emulator doctor",
+                ExitCode.FAILED,
+            )
+        artifacts = end["ModelArtifacts"]["S3ModelArtifacts"]
+        accuracy: float = job.held_out_accuracy(artifacts, digits)
+    _say("metrics", f"train loss {last.loss:.4f}, test accuracy {last.accuracy:.3f} (from the log)")
+    _say("model", artifacts)
+    _say("accuracy", f"{accuracy:.3f} on {len(digits.held_out)} held-out digits")
+    _say("took", f"{took:.0f} s")
+    return accuracy
+
+
+def _watch(reader: JobReader, training: ModuleType) -> tuple[dict[str, Any], Any]:
+    """Show statuses and log lines as they come; gives the end and the last epoch's metrics."""
+    last = None
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        bar = progress.add_task("Starting", total=training.EPOCHS)
+        for item in reader.follow(time.sleep):
+            if isinstance(item, Change):
+                _say(item.status.lower(), item.message)
+                progress.update(bar, description=item.status)
+            elif isinstance(item, Line):
+                show_line(item)
+                if epoch := training.Epoch.parse(item.text):
+                    last = epoch
+                    progress.update(
+                        bar,
+                        completed=epoch.number,
+                        description=f"Training, accuracy {epoch.accuracy:.3f}",
+                    )
+            else:
+                return item, last
+    raise AssertionError("a followed job always ends with its description")
+
+
+def _say(what: str, text: str) -> None:
+    out.print(Text.assemble((f"{what:>12}", "bold green"), "  ", text))

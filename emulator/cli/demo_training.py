@@ -1,0 +1,191 @@
+"""What the demo trains: scikit-learn's digits, two instances, torchrun.
+
+Needs the packages of the `demo` extra; the training script is examples/torch_distributed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import re
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import torch
+from botocore.config import Config
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from emulator.cli.environment import default_bucket
+from emulator.settings import Settings
+
+EPOCHS = 12
+HIDDEN = 128
+INSTANCES = 2
+_METRICS = re.compile(r"epoch=(\d+) train_loss=([\d.]+) test_accuracy=([\d.]+);")
+_SCRIPT = "train.py"
+
+Table = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What the script says at the end of an epoch."""
+
+    number: int
+    loss: float
+    accuracy: float
+
+    @classmethod
+    def parse(cls, line: str) -> Epoch | None:
+        """Read the metrics in a log line, if it has any."""
+        found = _METRICS.search(line)
+        return cls(int(found[1]), float(found[2]), float(found[3])) if found else None
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Rows of a label and 64 pixels each; `held_out` is never uploaded."""
+
+    train: Table
+    test: Table
+    held_out: Table
+
+    @classmethod
+    def load(cls) -> Digits:
+        """70 % to train on, 15 % that the script tests on, 15 % that only the demo sees."""
+        digits = load_digits()
+        rows = np.column_stack([digits.target, digits.data]).astype(np.float32)
+        train, rest = train_test_split(rows, test_size=0.3, random_state=0, stratify=rows[:, 0])
+        test, held_out = train_test_split(rest, test_size=0.5, random_state=0, stratify=rest[:, 0])
+        return cls(train, test, held_out)
+
+
+class DemoJob:
+    """One training job, submitted as a boto3 user submits it."""
+
+    def __init__(self, settings: Settings, url: str):
+        options = {
+            "endpoint_url": url,
+            "region_name": settings.region,
+            "aws_access_key_id": settings.access_key,
+            "aws_secret_access_key": settings.secret_key.get_secret_value(),
+            "config": Config(proxies={}),
+        }
+        self.name = f"digits-demo-{time.strftime('%Y%m%d-%H%M%S')}"
+        self._settings = settings
+        self._bucket = default_bucket(settings)
+        self._s3: Any = boto3.client("s3", **options)
+        self._sagemaker: Any = boto3.client("sagemaker", **options)
+
+    def upload(self, digits: Digits) -> str:
+        """Put data and script into S3; gives the address below which they are."""
+        self._make_bucket()
+        for channel, table in (("train", digits.train), ("test", digits.test)):
+            text = io.BytesIO()
+            np.savetxt(text, table, fmt="%d", delimiter=",")
+            self._put(f"data/{channel}/{channel}.csv", text.getvalue())
+        self._put("source/sourcedir.tar.gz", source_archive(training_script()))
+        return f"s3://{self._bucket}/{self.name}/"
+
+    def submit(self) -> None:
+        """CreateTrainingJob, with hyperparameters quoted as SDK v2 quotes them."""
+        source = f"s3://{self._bucket}/{self.name}/source/sourcedir.tar.gz"
+        hyperparameters = {
+            "sagemaker_program": _SCRIPT,
+            "sagemaker_submit_directory": source,
+            "sagemaker_torch_distributed_enabled": True,
+            "sagemaker_region": self._settings.region,
+            "epochs": EPOCHS,
+            "hidden": HIDDEN,
+        }
+        registry = f"763104351884.dkr.ecr.{self._settings.region}.amazonaws.com"
+        self._sagemaker.create_training_job(
+            TrainingJobName=self.name,
+            RoleArn=self._settings.role_arn,
+            AlgorithmSpecification={
+                "TrainingImage": f"{registry}/pytorch-training:2.7-cpu-py312",
+                "TrainingInputMode": "File",
+            },
+            HyperParameters={name: json.dumps(value) for name, value in hyperparameters.items()},
+            InputDataConfig=[self._channel("train"), self._channel("test")],
+            OutputDataConfig={"S3OutputPath": f"s3://{self._bucket}/"},
+            ResourceConfig={
+                "InstanceType": "ml.c5.xlarge",
+                "InstanceCount": INSTANCES,
+                "VolumeSizeInGB": 1,
+            },
+            StoppingCondition={"MaxRuntimeInSeconds": 900},
+        )
+
+    def held_out_accuracy(self, artifacts: str, digits: Digits) -> float:
+        """Download model.tar.gz, load the weights in it, and try them on unseen digits."""
+        bucket, _, key = artifacts.removeprefix("s3://").partition("/")
+        archive = io.BytesIO(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        with tarfile.open(fileobj=archive) as tar:
+            member = tar.extractfile("model.pth")
+            if member is None:
+                raise FileNotFoundError(f"{artifacts} holds no file model.pth")
+            weights = torch.load(io.BytesIO(member.read()), weights_only=True)
+        model = _script_module().build_model(HIDDEN)
+        model.load_state_dict(weights)
+        pixels = torch.from_numpy(digits.held_out[:, 1:] / 16)
+        with torch.no_grad():
+            predicted = model(pixels).argmax(1).numpy()
+        return float((predicted == digits.held_out[:, 0]).mean())
+
+    def _make_bucket(self) -> None:
+        region = self._settings.region
+        elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        owned = self._s3.exceptions.BucketAlreadyOwnedByYou
+        try:
+            self._s3.create_bucket(
+                Bucket=self._bucket, **({} if region == "us-east-1" else elsewhere)
+            )
+        except (owned, self._s3.exceptions.BucketAlreadyExists):
+            # Only the bucket's existence matters, also where the store calls it by the other name.
+            return
+
+    def _put(self, name: str, body: bytes) -> None:
+        self._s3.put_object(Bucket=self._bucket, Key=f"{self.name}/{name}", Body=body)
+
+    def _channel(self, name: str) -> dict[str, Any]:
+        source = {
+            "S3DataType": "S3Prefix",
+            "S3Uri": f"s3://{self._bucket}/{self.name}/data/{name}/",
+            "S3DataDistributionType": "FullyReplicated",
+        }
+        return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+
+
+def training_script() -> Path:
+    """The example's script, in the installed package or in the checkout."""
+    here = Path(__file__).parent
+    installed = here / "demo_job" / _SCRIPT
+    checkout = here.parents[1] / "examples" / "torch_distributed" / _SCRIPT
+    return installed if installed.exists() else checkout
+
+
+def source_archive(script: Path) -> bytes:
+    """sourcedir.tar.gz with the script at its top."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.add(script, script.name)
+    return archive.getvalue()
+
+
+def _script_module() -> Any:
+    """The script itself as a module, so that the model is defined in one place."""
+    spec = importlib.util.spec_from_file_location("demo_job", training_script())
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(training_script())
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

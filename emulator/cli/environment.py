@@ -1,0 +1,150 @@
+"""What a shell needs so that boto3 and both SageMaker SDKs take the emulator for AWS.
+
+Order of precedence in botocore decides what must be unset: a service's own endpoint variable
+wins over AWS_ENDPOINT_URL, a session token changes who signs, and FIPS or dual-stack endpoints
+cannot be combined with an endpoint of one's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from emulator.cli.certificates import authority, write_bundle
+from emulator.settings import Settings
+
+UNSET = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_USE_FIPS_ENDPOINT",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+)
+SERVICE_ENDPOINT = "AWS_ENDPOINT_URL_"
+LOCAL = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an emulator answers."""
+
+    url: str
+    proxy: str
+    """For HTTPS_PROXY; see sts_proxy.py."""
+
+
+@dataclass(frozen=True)
+class ClientEnvironment:
+    """Variables to set and to remove."""
+
+    exports: Mapping[str, str]
+    unset: tuple[str, ...]
+
+    def shell(self) -> str:
+        """Lines for `eval` in any POSIX shell."""
+        removed = [f"unset {name}" for name in self.unset]
+        return "\n".join(
+            [*removed, *(f"export {name}={shlex.quote(v)}" for name, v in self.exports.items())]
+        )
+
+
+def default_bucket(settings: Settings) -> str:
+    """The bucket both SDKs would name by themselves."""
+    return f"sagemaker-{settings.region}-{settings.account}"
+
+
+def client_environment(
+    settings: Settings, ambient: Mapping[str, str], *, proxy: bool = True
+) -> ClientEnvironment:
+    """Write the files that clients need below the state directory and name them all."""
+    folder = client_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "sagemaker.yaml"
+    config.write_text(sdk_config(settings))
+    endpoint = running_endpoint(settings) or configured_endpoint(settings)
+    exports = {
+        "AWS_ENDPOINT_URL": endpoint.url,
+        "AWS_ACCESS_KEY_ID": settings.access_key,
+        "AWS_SECRET_ACCESS_KEY": settings.secret_key.get_secret_value(),
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(config),
+    }
+    exports |= _proxy_variables("NO_PROXY", _no_proxy(endpoint, ambient))
+    if proxy:
+        exports |= _proxy_variables("HTTPS_PROXY", endpoint.proxy)
+        exports["AWS_CA_BUNDLE"] = str(write_bundle(folder, authority(folder), ambient))
+    return ClientEnvironment(exports, _to_unset(ambient))
+
+
+def sdk_config(settings: Settings) -> str:
+    """The defaults file of both SDKs: no telemetry, a bucket and a role without asking STS."""
+    return f"""\
+# Written by `sagemaker-emulator env`.
+SchemaVersion: '1.0'
+SageMaker:
+  PythonSDK:
+    Modules:
+      TelemetryOptOut: true
+      Session:
+        DefaultS3Bucket: {default_bucket(settings)}
+  TrainingJob:
+    RoleArn: {settings.role_arn}
+"""
+
+
+def client_folder(settings: Settings) -> Path:
+    """Files for clients: SDK configuration, certificates, where the emulator answers."""
+    return settings.state_dir.absolute() / "client"
+
+
+def configured_endpoint(settings: Settings) -> Endpoint:
+    """Where the emulator will answer when it is started with these settings."""
+    host = LOCAL[0] if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104
+    return Endpoint(f"http://{host}:{settings.port}", f"http://{LOCAL[0]}:{settings.port + 1}")
+
+
+def announce(settings: Settings, endpoint: Endpoint) -> Path:
+    """Leave word where this process answers, for `running_endpoint`."""
+    file = client_folder(settings) / "running.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"pid": os.getpid(), "url": endpoint.url, "proxy": endpoint.proxy}))
+    return file
+
+
+def running_endpoint(settings: Settings) -> Endpoint | None:
+    """Where the emulator of this state directory answers now, if one runs."""
+    with suppress(OSError, ValueError, KeyError):
+        said = json.loads((client_folder(settings) / "running.json").read_text())
+        os.kill(said["pid"], 0)
+        return Endpoint(said["url"], said["proxy"])
+    return None
+
+
+def _no_proxy(endpoint: Endpoint, ambient: Mapping[str, str]) -> str:
+    before = ambient.get("no_proxy") or ambient.get("NO_PROXY", "")
+    hosts = [*before.split(","), *LOCAL, urlsplit(endpoint.url).hostname or ""]
+    return ",".join(dict.fromkeys(host.strip() for host in hosts if host.strip()))
+
+
+def _proxy_variables(name: str, value: str) -> dict[str, str]:
+    # Both spellings: libraries differ in which one wins.
+    return {name: value, name.lower(): value}
+
+
+def _to_unset(ambient: Mapping[str, str]) -> tuple[str, ...]:
+    per_service = [name for name in ambient if name.startswith(SERVICE_ENDPOINT)]
+    # A defaults file in a bucket of the real account cannot be read from here.
+    admin = "SAGEMAKER_ADMIN_CONFIG_OVERRIDE"
+    remote = [admin] if ambient.get(admin, "").startswith("s3://") else []
+    return tuple(sorted({*(name for name in UNSET if name in ambient), *per_service, *remote}))

@@ -1,0 +1,205 @@
+"""up and env: start an emulator, and point a shell at it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.logging import RichHandler
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from emulator.app import Emulator
+from emulator.cli.certificates import authority, server_context
+from emulator.cli.environment import (
+    Endpoint,
+    announce,
+    client_environment,
+    client_folder,
+    running_endpoint,
+)
+from emulator.cli.messages import ExitCode, err, fail, out
+from emulator.cli.options import (
+    ConfigFlag,
+    HostFlag,
+    PortFlag,
+    RegionFlag,
+    StateFlag,
+    load_settings,
+)
+from emulator.cli.remote import health
+from emulator.cli.sts_proxy import StsProxy
+from emulator.model.errors import SetupError
+from emulator.settings import Settings
+
+
+def up(
+    host: HostFlag = None,
+    port: PortFlag = None,
+    state_dir: StateFlag = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="auto, process or docker.")
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option("--python", help="Interpreter of the process runtime.")
+    ] = None,
+    s3_endpoint: Annotated[
+        str | None, typer.Option("--s3-endpoint", help="An S3 server instead of the embedded one.")
+    ] = None,
+    region: RegionFlag = None,
+    config: ConfigFlag = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.")] = False,
+) -> None:
+    """Start the emulator and keep it running until Ctrl-C."""
+    settings = load_settings(
+        host=host,
+        port=port,
+        state_dir=state_dir,
+        runtime=runtime,
+        python=python,
+        s3_endpoint=s3_endpoint,
+        region=region,
+        config=config,
+    )
+    configure_logging(verbose=verbose)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with serving(settings) as endpoint:
+        show(settings, endpoint)
+        stop.wait()
+        err.print("[dim]Stopping …[/]")
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Endpoint]:
+    """A running emulator with its STS proxy; ends the command in one line if it cannot start."""
+    with ExitStack() as stack:
+        try:
+            endpoint = _start(settings, stack)
+        except SetupError as error:
+            fail(error.problem, error.remedy)
+        except PermissionError as error:
+            fail(f"{error}.", "Choose another --state-dir or --port.")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            fail(
+                f"port {settings.port} is taken.",
+                "Stop what uses it, or choose another one with --port.",
+            )
+        yield endpoint
+
+
+def _start(settings: Settings, stack: ExitStack) -> Endpoint:
+    emulator = stack.enter_context(Emulator.running(settings))
+    certificates = authority(client_folder(settings))
+    proxy = StsProxy(emulator.url, server_context(certificates), os.environ)
+    wanted = settings.port + 1 if 0 < settings.port < 65535 else 0
+    endpoint = Endpoint(emulator.url, stack.enter_context(proxy.serve(wanted)))
+    announced = announce(settings, endpoint)
+    stack.callback(announced.unlink, missing_ok=True)
+    return endpoint
+
+
+def env(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON object of the variables.")
+    ] = False,
+    proxy: Annotated[
+        bool,
+        typer.Option(
+            help="Also answer the SDKs' fixed STS host, through HTTPS_PROXY in this shell."
+        ),
+    ] = True,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    state_dir: StateFlag = None,
+    region: RegionFlag = None,
+    config: ConfigFlag = None,
+) -> None:
+    """Print what to eval so that a shell takes the emulator for AWS."""
+    settings = load_settings(
+        host=host, port=port, state_dir=state_dir, region=region, config=config
+    )
+    if settings.port == 0 and running_endpoint(settings) is None:
+        fail("no emulator runs, and port 0 says nothing.", "Start it first: sagemaker-emulator up")
+    try:
+        environment = client_environment(settings, os.environ, proxy=proxy)
+    except OSError as error:
+        fail(f"{error}.", "Choose another --state-dir.", ExitCode.FAILED)
+    text = json.dumps(environment.exports, indent=2) if as_json else environment.shell()
+    sys.stdout.write(f"{text}\n")
+    if not as_json and sys.stdout.isatty():
+        err.print('[dim]To use it: eval "$(sagemaker-emulator env)"[/]')
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Log to stderr: warnings of everything, and what the emulator itself does."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        datefmt="%H:%M:%S",
+        handlers=[RichHandler(console=err, show_path=False)],
+    )
+    logging.getLogger("emulator").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def show(settings: Settings, endpoint: Endpoint) -> None:
+    """Say what runs where, and what to paste."""
+    said = health(endpoint.url, timeout=10) or {}
+    lines = rows(settings, endpoint, said)
+    command = f'eval "$(sagemaker-emulator env{_env_flags(settings)})"'
+    if not out.is_terminal:
+        for name, value in lines:
+            out.print(f"{name}: {value}", markup=False)
+        out.print(f"ready: {command}", markup=False)
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in lines:
+        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    out.print(Panel(table, title="sagemaker-emulator", title_align="left", border_style="green"))
+    out.print("In another terminal:\n")
+    out.print(f"  {command}", style="bold", markup=False)
+    out.print("  python your_script.py\n", style="bold")
+    out.print(
+        "[dim]Ctrl-C stops the emulator; running jobs are taken up again at the next start.[/]"
+    )
+
+
+def rows(settings: Settings, endpoint: Endpoint, said: dict[str, Any]) -> list[tuple[str, str]]:
+    """The facts that `up` shows, from the emulator's health answer."""
+    runtime, store = said.get("runtime", {}), said.get("object_store", {})
+    return [
+        ("endpoint", endpoint.url),
+        ("runtime", _with_reason(runtime.get("name", "?"), runtime.get("reason", ""))),
+        ("S3", _with_reason(store.get("kind", "?"), store.get("endpoint", ""))),
+        ("state", str(said.get("state_dir", settings.state_dir))),
+        ("python", str(settings.python)),
+    ]
+
+
+def _with_reason(name: str, reason: str) -> str:
+    return f"{name} ({reason})" if reason else name
+
+
+def _env_flags(settings: Settings) -> str:
+    """What `env` must be told to find this emulator."""
+    default = Settings.model_fields["state_dir"].get_default(call_default_factory=True)
+    return (
+        ""
+        if settings.state_dir == default
+        else f" --state-dir {shlex.quote(str(settings.state_dir))}"
+    )

@@ -1,0 +1,64 @@
+"""What the checks find on real parts of this machine."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from emulator.cli.doctor import (
+    CHECKS,
+    check_interpreter,
+    check_object_store,
+    check_port,
+    check_state_dir,
+)
+from emulator.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path / "new" / "state", port=0, python=Path(sys.executable))
+
+
+def test_every_broken_thing_has_a_remedy(settings: Settings) -> None:
+    findings = [check(settings) for check in CHECKS]
+    assert [finding.name for finding in findings if not finding.ok and not finding.remedy] == []
+
+
+def test_this_interpreter_works(settings: Settings) -> None:
+    finding = check_interpreter(settings)
+    assert finding.ok
+    assert sys.version.split()[0] in finding.detail
+
+
+def test_an_interpreter_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
+    finding = check_interpreter(settings.model_copy(update={"python": tmp_path / "python"}))
+    assert not finding.ok
+    assert "EMULATOR_PYTHON" in finding.remedy
+
+
+def test_a_taken_port(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        finding = check_port(settings.model_copy(update={"port": port}))
+    assert not finding.ok
+    assert str(port) in finding.detail
+
+
+def test_a_store_that_does_not_answer(settings: Settings) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        finding = check_object_store(settings.model_copy(update={"s3_endpoint": url}))
+    assert not finding.ok
+    assert url in finding.detail
+
+
+def test_the_state_directory_need_not_exist_yet(settings: Settings) -> None:
+    assert str(settings.state_dir) in check_state_dir(settings).detail
+    assert not settings.state_dir.exists()

@@ -1,0 +1,161 @@
+"""model.tar.gz and output.tar.gz, from directories to a real object store."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tarfile
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.model.errors import ClientError, InternalServerError
+from emulator.model.job import JobSpec
+from emulator.model.scope import Scope
+from emulator.storage.artifacts import Uploaded, upload_artifacts
+from emulator.storage.objects import PART, ObjectStore
+
+Roots = list[tuple[Path, Path]]
+
+
+def job(bucket: str, **output: Any) -> JobSpec:
+    request = {
+        "TrainingJobName": "job",
+        "RoleArn": "arn:aws:iam::123456789012:role/Role",
+        "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/out/", **output},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
+    }
+    return JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Roots:
+    made = [(tmp_path / host / "model", tmp_path / host / "data") for host in ("1", "2")]
+    for pair in made:
+        for directory in pair:
+            directory.mkdir(parents=True)
+    return made
+
+
+def upload(spec: JobSpec, roots: Roots, store: ObjectStore) -> Uploaded:
+    return upload_artifacts(spec, roots, store, lambda *_: None)
+
+
+def keys(store: ObjectStore, bucket: str) -> list[str]:
+    return sorted(info.key for info in store.list(bucket, ""))
+
+
+def fetch(store: ObjectStore, bucket: str, key: str, into: Path) -> tarfile.TarFile:
+    store.download(bucket, key, into)
+    return tarfile.open(into, "r:gz")
+
+
+def test_hosts_are_merged_and_the_later_one_wins(
+    object_store: ObjectStore, bucket: str, roots: Roots, tmp_path: Path
+) -> None:
+    (first, _), (second, data) = roots
+    (first / "model.pth").write_text("of algo-1")
+    (first / "rank0").write_text("0")
+    (second / "model.pth").write_text("of algo-2")
+    (second / "code").mkdir()
+    (second / "code" / "inference.py").write_text("")
+    (second / "latest").symlink_to("model.pth")
+    (data / "predictions ü.csv").write_text("1")
+    spec = job(bucket)
+    seen: list[tuple[int, int]] = []
+    uploaded = upload_artifacts(spec, roots, object_store, lambda *both: seen.append(both))
+    assert keys(object_store, bucket) == [
+        "out/job/output/model.tar.gz",
+        "out/job/output/output.tar.gz",
+    ]
+    assert spec.model_artifacts == f"s3://{bucket}/out/job/output/model.tar.gz"
+    assert uploaded.warnings == ()
+    assert seen[-1] == (11, 11)
+    with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
+        assert tar.getnames() == ["code", "code/inference.py", "latest", "model.pth", "rank0"]
+        tar.extractall(tmp_path / "m", filter="data")
+    assert (tmp_path / "m" / "latest").read_text() == "of algo-2"
+    with fetch(object_store, bucket, uploaded.keys[1], tmp_path / "o.tar.gz") as tar:
+        assert tar.getnames() == ["predictions ü.csv"]
+
+
+def test_nothing_saved_makes_no_archive(
+    object_store: ObjectStore, bucket: str, roots: Roots
+) -> None:
+    assert upload(job(bucket), roots, object_store) == Uploaded((), 0, ())
+    assert keys(object_store, bucket) == []
+
+
+def test_without_compression_each_file_is_an_object(
+    object_store: ObjectStore, bucket: str, roots: Roots
+) -> None:
+    (first, data), (second, _) = roots
+    (first / "sub dir").mkdir()
+    (first / "sub dir" / "ü+%.bin").write_bytes(b"1")
+    (first / "both").write_text("1")
+    (second / "both").write_text("22")
+    (second / "inside").symlink_to("both")
+    (second / "outside").symlink_to("/etc/passwd")
+    (second / os.fsdecode(b"\xff")).write_text("x")
+    (data / "metrics.json").write_text("{}")
+    spec = job(bucket, CompressionType="NONE")
+    uploaded = upload(spec, roots, object_store)
+    assert keys(object_store, bucket) == [
+        "out/job/output/model/both",
+        "out/job/output/model/inside",
+        "out/job/output/model/sub dir/ü+%.bin",
+        "out/job/output/output/metrics.json",
+    ]
+    assert object_store.text(bucket, "out/job/output/model/both") == "22"
+    assert object_store.text(bucket, "out/job/output/model/inside") == "22"
+    assert sorted(uploaded.warnings) == [
+        "\\xff is left out: the name is not UTF-8",
+        "outside is left out: the link leads elsewhere",
+    ]
+
+
+def test_a_bucket_that_is_not_there(object_store: ObjectStore, roots: Roots) -> None:
+    (roots[0][0] / "model.pth").write_text("x")
+    with pytest.raises(ClientError) as caught:
+        upload(job("not-there-at-all"), roots, object_store)
+    assert str(caught.value).startswith(
+        "ClientError: Artifact upload failed:Error 7: NoSuchBucket (404): "
+    )
+
+
+def test_credentials_that_may_not(object_store: ObjectStore, bucket: str, roots: Roots) -> None:
+    (roots[0][0] / "model.pth").write_text("x")
+    stranger = ObjectStore(object_store.endpoint, "stranger", "secret")
+    with pytest.raises(ClientError, match=r"Artifact upload failed:Error 7: .* \(403\): "):
+        upload(job(bucket), roots, stranger)
+
+
+def test_a_store_that_is_gone(roots: Roots) -> None:
+    (roots[0][0] / "model.pth").write_text("x")
+    with pytest.raises(InternalServerError, match="Artifact upload failed:ServiceUnavailable"):
+        upload(job("bucket"), roots, ObjectStore("http://127.0.0.1:1", "k", "s"))
+
+
+def test_a_large_model_takes_little_memory_and_no_disk(
+    object_store: ObjectStore, bucket: str, roots: Roots, tmp_path: Path
+) -> None:
+    block = os.urandom(1 << 20)
+    with (roots[0][0] / "model.pth").open("wb") as file:
+        for _ in range(100):
+            file.write(block)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        uploaded = upload(job(bucket), roots, object_store)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert uploaded.bytes == 100 << 20
+    assert peak < 6 * PART
+    with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
+        assert tar.getmember("model.pth").size == 100 << 20
+        content = tar.extractfile("model.pth")
+        assert content
+        assert all(content.read(1 << 20) == block for _ in range(100))

@@ -53,6 +53,7 @@ STOPPING = "Stopping the training job"
 COMPLETED = "Training job completed"
 FAILED = "Training job failed"
 STOPPED = "Training job stopped"
+MAX_RUNTIME_EXCEEDED = "Training job runtime exceeded MaxRuntimeInSeconds provided"
 
 _STOPPED = (Secondary.STOPPED, Secondary.MAX_RUNTIME_EXCEEDED, Secondary.MAX_WAIT_TIME_EXCEEDED)
 _NEXT: dict[Secondary, frozenset[Secondary]] = {

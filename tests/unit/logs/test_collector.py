@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_bytes_in_any_chunks_give_the_same_lines(
     collector = LineCollector(store, SCOPE, "job", ["algo-1"], Time())
     data = text.encode()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         collector.feed("algo-1", data[start:end])
     collector.close()
     assert read(store) == (text.removesuffix("\n").split("\n") if text else [])
@@ -133,9 +134,7 @@ def test_a_notice_goes_to_the_streams_there_are_or_to_new_ones(
     assert store.stream_names(SCOPE, GROUP, "jo/") == ["jo/algo-1-1763856000"]
 
 
-def test_a_burst_of_20_megabytes_is_kept_in_order(
-    store: LogStore, lines: LineCollector
-) -> None:
+def test_a_burst_of_20_megabytes_is_kept_in_order(store: LogStore, lines: LineCollector) -> None:
     data = b"".join(b"line %07d %s\n" % (n, b"." * 180) for n in range(100_000))
     for start in range(0, len(data), 65_536):
         lines.feed("algo-1", data[start : start + 65_536])

@@ -1,0 +1,32 @@
+"""What an instance's end means for its job. Pure."""
+
+from __future__ import annotations
+
+from emulator.model.errors import AlgorithmError, ClientError, InternalServerError, JobError
+from emulator.model.plan import Exit
+
+INTERNAL_ERROR = "We encountered an internal error. Please try again."
+"""FailureReason of an InternalServerError, after its prefix (seen)."""
+OUT_OF_MEMORY = (
+    "Please use an instance type with more memory, or reduce the size of job data "
+    "processed on an instance."
+)
+"""FailureReason when the kernel ended a training container for its memory (seen)."""
+
+
+def failure_of(end: Exit, failure_file: str) -> JobError | None:
+    """Why the job fails because of this end; None when it does not.
+
+    `failure_file` is what the instance's /opt/ml/output/failure holds, "" without one.
+    A file that starts with `ClientError:` names the reason itself (seen in recordings).
+    """
+    if end.lost:
+        return InternalServerError(f"{INTERNAL_ERROR} {end.lost}")
+    if end.code == 0:
+        return None
+    if end.out_of_memory:
+        return ClientError(OUT_OF_MEMORY)
+    text = failure_file.rstrip()
+    if text.startswith("ClientError:"):
+        return ClientError(text.removeprefix("ClientError:").lstrip())
+    return AlgorithmError(text, end.code)

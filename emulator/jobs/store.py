@@ -1,0 +1,188 @@
+"""Training jobs in the database: every change is one guarded transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any, Literal
+
+from emulator.database import Database
+from emulator.model.errors import ResourceInUse, ValidationError
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Lifecycle, Secondary, Status, Transition
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+
+MIGRATIONS = (files("emulator.jobs").joinpath("schema.sql").read_text("utf-8"),)
+NOT_FOUND = "Requested resource not found."
+"""What Describe and Stop say of an unknown job, with code ValidationException (seen)."""
+
+_SORT_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a page ended: the last job's sort key and its name."""
+
+    key: str | float
+    name: str
+
+
+@dataclass(frozen=True)
+class JobQuery:
+    """What ListTrainingJobs asks for; times in epoch seconds, exclusive."""
+
+    name_contains: str = ""
+    created_after: float | None = None
+    created_before: float | None = None
+    modified_after: float | None = None
+    modified_before: float | None = None
+    status: Status | None = None
+    """Applied after the page was taken, as the service does: pages may come out short."""
+    sort_by: Literal["Name", "CreationTime", "Status"] = "CreationTime"
+    descending: bool = True
+    limit: int = 10
+    after: Cursor | None = None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Some jobs, and where the next page starts (None: there is none)."""
+
+    jobs: tuple[Job, ...]
+    next: Cursor | None
+
+
+class JobStore:
+    """The training jobs of all scopes."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def create(self, spec: JobSpec, now: float) -> Job:
+        """Keep a new job; raises ResourceInUse when the name is taken."""
+        job = Job(spec, Lifecycle.begin(now))
+        row = (
+            spec.scope.account,
+            spec.scope.region,
+            spec.name,
+            json.dumps(spec.request),
+            *_state(job.life),
+            job.life.created,
+        )
+        try:
+            with self._database.writing() as connection:
+                connection.execute(
+                    "INSERT INTO training_job"
+                    " (account, region, name, request, life, status, modified, created)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+        except sqlite3.IntegrityError as error:
+            raise ResourceInUse(
+                "Training job names must be unique within an AWS account and region, "
+                f"and a training job with this name already exists ({spec.arn})"
+            ) from error
+        return job
+
+    def get(self, scope: Scope, name: str) -> Job | None:
+        with self._database.reading() as connection:
+            return _find(connection, scope, name)
+
+    def change(
+        self,
+        scope: Scope,
+        name: str,
+        step: Callable[[Lifecycle], Lifecycle],
+        artifacts: str | None = None,
+    ) -> Job:
+        """Take a job one step further, reading and writing in one transaction.
+
+        `artifacts` becomes visible together with that step. Raises ValidationError for an
+        unknown job, and IllegalTransition where the job's status does not allow the step.
+        """
+        with self._database.writing() as connection:
+            job = _find(connection, scope, name)
+            if job is None:
+                raise ValidationError(NOT_FOUND)
+            changed = Job(job.spec, step(job.life), artifacts or job.artifacts)
+            if changed == job:
+                return job
+            connection.execute(
+                "UPDATE training_job SET life = ?, status = ?, modified = ?, artifacts = ?"
+                " WHERE account = ? AND region = ? AND name = ?",
+                (*_state(changed.life), changed.artifacts, scope.account, scope.region, name),
+            )
+        return changed
+
+    def find(self, scope: Scope, query: JobQuery) -> JobPage:
+        """One page of the scope's jobs; ties in the order are broken by name."""
+        column = _SORT_COLUMNS[query.sort_by]
+        direction, beyond = ("DESC", "<") if query.descending else ("ASC", ">")
+        terms: dict[str, str | float | None] = {
+            "instr(name, ?) > 0": query.name_contains or None,
+            "created > ?": query.created_after,
+            "created < ?": query.created_before,
+            "modified > ?": query.modified_after,
+            "modified < ?": query.modified_before,
+        }
+        given = {term: value for term, value in terms.items() if value is not None}
+        where = ["account = ?", "region = ?", *given]
+        values: list[str | float | int] = [scope.account, scope.region, *given.values()]
+        if query.after:
+            where.append(f"({column}, name) {beyond} (?, ?)")
+            values += [query.after.key, query.after.name]
+        # Only names from this file are formatted in; every value is bound.
+        statement = (
+            f"SELECT * FROM training_job WHERE {' AND '.join(where)}"  # noqa: S608
+            f" ORDER BY {column} {direction}, name {direction} LIMIT ?"
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(statement, [*values, query.limit + 1]).fetchall()
+        page = rows[: query.limit]
+        more = len(rows) > query.limit
+        return JobPage(
+            jobs=tuple(_job(row) for row in page if query.status in (None, Status(row["status"]))),
+            next=Cursor(page[-1][column], page[-1]["name"]) if more else None,
+        )
+
+    def unfinished(self) -> list[Job]:
+        """The jobs of all scopes that have not ended, oldest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT * FROM training_job WHERE status IN ('InProgress', 'Stopping')"
+                " ORDER BY created"
+            ).fetchall()
+        return [_job(row) for row in rows]
+
+
+def _find(connection: sqlite3.Connection, scope: Scope, name: str) -> Job | None:
+    row = connection.execute(
+        "SELECT * FROM training_job WHERE account = ? AND region = ? AND name = ?",
+        (scope.account, scope.region, name),
+    ).fetchone()
+    return None if row is None else _job(row)
+
+
+def _job(row: sqlite3.Row) -> Job:
+    scope = Scope(row["account"], row["region"])
+    return Job(
+        spec=JobSpec.from_request(json.loads(row["request"]), scope),
+        life=_life(json.loads(row["life"])),
+        artifacts=row["artifacts"],
+    )
+
+
+def _state(life: Lifecycle) -> tuple[str, str, float]:
+    return json.dumps(asdict(life)), life.status.value, life.modified
+
+
+def _life(stored: dict[str, Any]) -> Lifecycle:
+    transitions = tuple(
+        Transition(**{**entry, "status": Secondary(entry["status"])})
+        for entry in stored["transitions"]
+    )
+    return Lifecycle(**{**stored, "status": Status(stored["status"]), "transitions": transitions})

@@ -1,0 +1,146 @@
+"""Which jobs run: lets them in, stops them, and settles those a former process left."""
+
+from __future__ import annotations
+
+import logging
+from threading import Lock, Thread
+
+from emulator.jobs.fleetwatch import Wish
+from emulator.jobs.outcome import INTERNAL_ERROR
+from emulator.jobs.runner import JobRun, remove_directory
+from emulator.jobs.store import NOT_FOUND
+from emulator.jobs.workshop import Workshop
+from emulator.logs.collector import notice
+from emulator.model import lifecycle
+from emulator.model.errors import ApiError, InternalServerError, JobError, ValidationError
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+
+RESTART_NOTICE = "The emulator was restarted while this training job ran."
+_SHUTDOWN_SECONDS = 30.0
+_log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Runs every job in a thread of its own."""
+
+    def __init__(self, workshop: Workshop):
+        self._shop = workshop
+        self._lock = Lock()
+        self._running: dict[str, tuple[Wish, Thread]] = {}
+        """By the job's ARN."""
+        self._closing = False
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Take a job in and start it; raises ApiError when it is refused."""
+        try:
+            self._shop.runtime.check(spec.image, len(spec.hosts), spec.network_isolation)
+        except JobError as error:
+            raise ValidationError(str(error)) from error
+        self._shop.inputs.check(spec)
+        with self._lock:
+            if self._closing:
+                raise ApiError(
+                    "The emulator is shutting down.", code="ServiceUnavailable", status=503
+                )
+            job = self._shop.store.create(spec, self._shop.clock.now())
+            wish = Wish()
+            thread = Thread(
+                target=self._run, args=(spec, wish), name=f"job-{spec.name}", daemon=True
+            )
+            self._running[spec.arn] = (wish, thread)
+            thread.start()
+        return job
+
+    def stop(self, scope: Scope, name: str) -> Job:
+        """StopTrainingJob: raises ValidationError for an unknown job and one that has ended."""
+        now = self._shop.clock.now()
+        job = self._shop.store.change(scope, name, lambda life: _stopping(life, now))
+        with self._lock:
+            wish, _ = self._running.get(job.spec.arn, (None, None))
+        if wish:
+            wish.stop()
+            self._shop.capacity.wake()
+        return job
+
+    def job(self, scope: Scope, name: str) -> Job:
+        """The job as it stands; raises ValidationError when there is none."""
+        job = self._shop.store.get(scope, name)
+        if job is None:
+            raise ValidationError(NOT_FOUND)
+        return job
+
+    def wait(self, scope: Scope, name: str, timeout: float) -> bool:
+        """Wait for a job to end and be put away; False when `timeout` seconds were too short."""
+        with self._lock:
+            _, thread = self._running.get(scope.training_job_arn(name), (None, None))
+        if thread:
+            thread.join(timeout)
+        return not (thread and thread.is_alive())
+
+    def running(self) -> int:
+        """How many jobs have not ended."""
+        with self._lock:
+            return len(self._running)
+
+    def recover(self) -> list[Job]:
+        """Settle the jobs that an earlier process left unfinished; call it once, at start.
+
+        Their instances are gone with that process, so they fail. A runtime whose
+        instances live on would have its jobs taken over here instead.
+        """
+        return [self._abandon(job) for job in self._shop.store.unfinished()]
+
+    def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
+        """End all running jobs as Failed, and wait for that; new ones are refused."""
+        with self._lock:
+            self._closing = True
+            running = list(self._running.values())
+        for wish, _ in running:
+            wish.shut_down()
+        self._shop.capacity.wake()
+        deadline = self._shop.clock.monotonic() + timeout
+        for _, thread in running:
+            thread.join(max(0.0, deadline - self._shop.clock.monotonic()))
+            if thread.is_alive():
+                _log.warning("%s did not end in time", thread.name)
+
+    def _run(self, spec: JobSpec, wish: Wish) -> None:
+        try:
+            JobRun(self._shop, spec, wish).run()
+        except Exception:  # noqa: BLE001 - the top of the job's thread
+            # Not even its end could be written down: the next start settles it.
+            _log.exception("training job %s: lost", spec.name)
+        finally:
+            with self._lock:
+                del self._running[spec.arn]
+
+    def _abandon(self, job: Job) -> Job:
+        shop, spec = self._shop, job.spec
+        notice(
+            shop.logs,
+            spec.scope,
+            spec.name,
+            [host.name for host in spec.hosts],
+            RESTART_NOTICE,
+            shop.clock.now,
+        )
+        now, reason = shop.clock.now(), str(InternalServerError(INTERNAL_ERROR))
+        ended = shop.store.change(
+            spec.scope,
+            spec.name,
+            lambda life: life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason),
+        )
+        if not shop.keep_directories:
+            remove_directory(shop.job_directory(spec))
+        return ended
+
+
+def _stopping(life: Lifecycle, now: float) -> Lifecycle:
+    if life.status.terminal:
+        raise ValidationError(
+            f"The request was rejected because the training job is in status {life.status.value}."
+        )
+    return life.request_stop(now)

@@ -1,0 +1,85 @@
+"""All that a job's run is done with, from the floors below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Protocol
+
+from emulator.cluster.leases import Lease
+from emulator.container.layout import InstanceDirs
+from emulator.container.plan import Credentials
+from emulator.jobs.clock import Clock
+from emulator.jobs.store import JobStore
+from emulator.logs.streams import LogStore
+from emulator.model.job import JobSpec
+from emulator.runtimes.base import Runtime
+
+Instances = Mapping[str, InstanceDirs]
+"""The directories of a job's instances, by host name and in the order of their numbers."""
+
+
+class CapacityPool(Protocol):
+    """Decides when a job may run, and on which GPUs."""
+
+    def acquire(self, spec: JobSpec, cancelled: Event, waiting: Callable[[], None]) -> Lease | None:
+        """A lease; None if `cancelled` was set while the job waited.
+
+        `waiting` is called once if the job cannot start at once; `cancelled` is looked at
+        again after each `wake()`. Raises CapacityError when the job can never run here.
+        """
+        ...
+
+    def release(self, lease: Lease) -> None: ...
+
+    def wake(self) -> None: ...
+
+
+class Inputs(Protocol):
+    """Brings the data of the channels to the instances."""
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise ApiError if CreateTrainingJob must be refused for its data."""
+        ...
+
+    def stage(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
+        """Fill the channels of every instance.
+
+        Raises JobError, and Cancelled soon after `cancelled()` turned true.
+        """
+        ...
+
+
+class Outputs(Protocol):
+    """Takes what a job leaves behind to S3."""
+
+    def upload(self, spec: JobSpec, instances: Instances) -> None:
+        """Upload models and outputs of all instances. Raises JobError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The parts a run works with; `app.py` puts it together."""
+
+    store: JobStore
+    logs: LogStore
+    runtime: Runtime
+    capacity: CapacityPool
+    inputs: Inputs
+    outputs: Outputs
+    credentials: Credentials
+    directory: Path
+    """Every running job has a directory of its own below it."""
+    stop_grace: float = 120
+    """Seconds between SIGTERM and SIGKILL when a job is stopped."""
+    failure_grace: float = 3
+    """The same for the other instances of a job that has failed, or at a shutdown."""
+    keep_directories: bool = False
+    """Leave the directories of ended jobs where they are."""
+    clock: Clock = field(default_factory=Clock)
+
+    def job_directory(self, spec: JobSpec) -> Path:
+        return self.directory / spec.scope.account / spec.scope.region / spec.name

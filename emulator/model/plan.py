@@ -60,6 +60,9 @@ class RuntimeTraits:
     """What resourceconfig.json names: the launcher binds NCCL and gloo to it."""
     emulator_url: str
     """Where an instance reaches the emulator (every AWS service, S3 included)."""
+    shares_ports: bool = False
+    """Whether instances listen on this machine's own ports: the launcher's are fixed
+    (7777, torchrun's 29500), so that two jobs which use them cannot run side by side."""
 
 
 @dataclass(frozen=True)

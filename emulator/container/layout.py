@@ -1,0 +1,111 @@
+"""Where an instance's files lie on this machine, and what is there before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulator.container.config_files import channels_of, config_files
+from emulator.model.job import Host, JobSpec
+from emulator.model.plan import RuntimeTraits
+
+
+@dataclass(frozen=True)
+class InstanceDirs:
+    """The directories of one instance; `root` is `<job directory>/algo-N`."""
+
+    root: Path
+
+    @property
+    def input(self) -> Path:
+        """/opt/ml/input"""
+        return self.root / "ml" / "input"
+
+    @property
+    def config(self) -> Path:
+        """/opt/ml/input/config"""
+        return self.input / "config"
+
+    @property
+    def data(self) -> Path:
+        """/opt/ml/input/data"""
+        return self.input / "data"
+
+    def channel(self, name: str) -> Path:
+        """/opt/ml/input/data/<channel>"""
+        return self.data / name
+
+    def channel_manifest(self, name: str) -> Path:
+        """/opt/ml/input/data/<channel>-manifest: the list of a channel's objects."""
+        return self.data / f"{name}-manifest"
+
+    @property
+    def model(self) -> Path:
+        """/opt/ml/model"""
+        return self.root / "ml" / "model"
+
+    @property
+    def output(self) -> Path:
+        """/opt/ml/output"""
+        return self.root / "ml" / "output"
+
+    @property
+    def output_data(self) -> Path:
+        """/opt/ml/output/data: what becomes output.tar.gz."""
+        return self.output / "data"
+
+    @property
+    def failure(self) -> Path:
+        """/opt/ml/output/failure: the script's own account of what went wrong."""
+        return self.output / "failure"
+
+    @property
+    def checkpoints(self) -> Path:
+        """/opt/ml/checkpoints, or whatever CheckpointConfig.LocalPath names."""
+        return self.root / "ml" / "checkpoints"
+
+    @property
+    def tmp(self) -> Path:
+        """The instance's /tmp: on the job's volume, as on the service."""
+        return self.root / "tmp"
+
+    @property
+    def scratch(self) -> Path:
+        """The runtime's own; no part of it is the job's output."""
+        return self.root / "scratch"
+
+    def create(self, spec: JobSpec, host: Host, traits: RuntimeTraits) -> None:
+        """Make all directories and write the config files. Raises OSError.
+
+        /opt/ml/output/intermediate is left out: the toolkit uploads it only when it
+        made the directory itself.
+        """
+        # A Pipe channel has no directory: its FIFOs lie directly below input/data.
+        channels = [c for c in channels_of(spec, host) if c.input_mode != "Pipe"]
+        for directory in (
+            self.config,
+            self.data,
+            self.model,
+            self.output_data,
+            self.checkpoints,
+            self.scratch,
+            *(self.channel(channel.name) for channel in channels),
+        ):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.tmp.mkdir(exist_ok=True)
+        self.tmp.chmod(0o1777)
+        for name, content in config_files(spec, host, traits).items():
+            (self.config / name).write_text(content, encoding="utf-8")
+
+
+def create_instances(
+    job_dir: Path, spec: JobSpec, traits: RuntimeTraits
+) -> Mapping[str, InstanceDirs]:
+    """Host name → its directories below `job_dir`, all made and filled. Raises OSError."""
+    instances = {}
+    for host in spec.hosts:
+        dirs = InstanceDirs(job_dir / host.name)
+        dirs.create(spec, host, traits)
+        instances[host.name] = dirs
+    return instances

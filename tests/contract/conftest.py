@@ -1,0 +1,60 @@
+"""What the contract suites are run against: add a runtime or a store here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from runtime_harness import Launch, Output, Run, instance_mounts, made
+
+from emulator.model.plan import InstancePlan, JobPlan, Mount
+from emulator.runtimes.base import Runtime
+from emulator.runtimes.process import ProcessRuntime
+
+
+@pytest.fixture(params=["process"])
+def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
+    """Every runtime that this machine can offer."""
+    assert request.param == "process"
+    runtime = ProcessRuntime(Path(sys.executable), "http://127.0.0.1:4570", tmp_path)
+    if runtime.verdict.features is None:
+        pytest.skip(f"{runtime.verdict.reason} {runtime.verdict.remedy}")
+    return runtime
+
+
+@pytest.fixture
+def launch(runtime: Runtime, tmp_path: Path) -> Iterator[Launch]:
+    """Start one shell script an instance; whatever still runs is closed in the end."""
+    runs: list[Run] = []
+
+    def start(
+        *scripts: str,
+        entrypoint: Sequence[str] = ("/bin/sh", "-c"),
+        environment: Mapping[str, str] | None = None,
+        network_isolation: bool = False,
+        on_output: Callable[[str, bytes], None] | None = None,
+        mounts: Sequence[Mount] = (),
+    ) -> Run:
+        job = f"job-{len(runs)}"
+        instances = tuple(
+            InstancePlan(
+                host=f"algo-{number}",
+                image=None,
+                entrypoint=tuple(entrypoint),
+                arguments=(script,),
+                environment=environment or {},
+                mounts=(*instance_mounts(tmp_path / job / f"algo-{number}"), *mounts),
+                scratch=made(tmp_path / job / f"algo-{number}" / "scratch"),
+            )
+            for number, script in enumerate(scripts, start=1)
+        )
+        plan = JobPlan(job, f"arn:{job}", instances, network_isolation)
+        output = Output()
+        runs.append(Run(runtime.launch(plan, on_output or output), output, plan))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.fleet.close()

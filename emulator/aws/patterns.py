@@ -32,7 +32,8 @@ def java_pattern(pattern: str) -> re.Pattern[str] | None:
     """The compiled pattern; None if Python cannot express it (the value is then not checked)."""
     text = _SURROGATES.sub(_code_point, pattern)
     text = _SHORTHAND_RANGE.sub(r"\1\\-", text)
-    text = text.replace("&&", r"\&\&")
+    if "&&" in text:  # an intersection of classes
+        return None
     try:
         text = _in_or_out_of_class(text)
         # Java's \w and \d mean ASCII.

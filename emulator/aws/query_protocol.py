@@ -50,9 +50,7 @@ class QueryProtocol:
         """The operation's parameters; raises MalformedInput."""
         if operation.input_shape is None:
             return {}
-        fields = form_of(request)
-        found = _Form(fields).read(operation.input_shape, "")
-        return found if isinstance(found, dict) else {}
+        return _read_structure(operation.input_shape, _tree(form_of(request)))
 
     def serialize(self, operation: Operation, result: Mapping[str, Any], request_id: str) -> bytes:
         root = ElementTree.Element(f"{operation.name}Response", xmlns=self._namespace)
@@ -82,63 +80,65 @@ def form_of(request: HttpRequest) -> dict[str, str]:
         return {}
 
 
-class _Form:
+_Node = dict[Any, Any]
+"""What a form says below one name: the parts that follow, and under None its own value."""
+
+_DEPTH = 40
+"""Parts of a name that are looked at; no model nests as deep."""
+
+
+def _tree(fields: Mapping[str, str]) -> _Node:
     """Nested values out of flat names: `A.member.1.B`, `A.entry.1.key`."""
-
-    def __init__(self, fields: Mapping[str, str]):
-        self._fields = fields
-        # Every name's beginnings, so that looking for an absent member costs nothing.
-        self._beginnings = {
-            name[:at] for name in fields for at, letter in enumerate(name) if letter == "."
-        } | set(fields)
-
-    def read(self, shape: Shape, prefix: str) -> Any:
-        """The value below `prefix`; None if the form has nothing there."""
-        if prefix and prefix not in self._beginnings:
-            return None
-        if shape.type_name == "structure":
-            return self._structure(shape, prefix)
-        if shape.type_name == "list":
-            return self._list(shape, prefix)
-        if shape.type_name == "map":
-            return self._map(shape, prefix)
-        text = self._fields.get(prefix)
-        return None if text is None else _scalar(shape.type_name, text)
-
-    def _structure(self, shape: Shape, prefix: str) -> dict[str, Any]:
-        values = {}
-        for name, member in shape.members.items():
-            value = self.read(member, _join(prefix, _wire_name(name, member)))
-            if value is not None:
-                values[name] = value
-        return values
-
-    def _list(self, shape: Shape, prefix: str) -> list[Any]:
-        if self._fields.get(prefix) == "":  # how clients send an empty list
-            return []
-        if not shape.serialization.get("flattened"):
-            prefix = _join(prefix, shape.member.serialization.get("name", "member"))
-        return [self.read(shape.member, item) for item in self._numbered(prefix)]
-
-    def _map(self, shape: Shape, prefix: str) -> dict[str, Any]:
-        if not shape.serialization.get("flattened"):
-            prefix = _join(prefix, "entry")
-        key = shape.key.serialization.get("name", "key")
-        value = shape.value.serialization.get("name", "value")
-        return {
-            self._fields.get(f"{entry}.{key}", ""): self.read(shape.value, f"{entry}.{value}")
-            for entry in self._numbered(prefix)
-        }
-
-    def _numbered(self, prefix: str) -> list[str]:
-        names: list[str] = []
-        while (name := f"{prefix}.{len(names) + 1}") in self._beginnings:
-            names.append(name)
-        return names
+    root: _Node = {}
+    for name, value in fields.items():
+        node = root
+        for part in name.split(".", _DEPTH):
+            node = node.setdefault(part, {})
+        node[None] = value
+    return root
 
 
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
+def _read(shape: Shape, node: _Node) -> Any:
+    if shape.type_name == "structure":
+        return _read_structure(shape, node)
+    if shape.type_name == "list":
+        return _read_list(shape, node)
+    if shape.type_name == "map":
+        return _read_map(shape, node)
+    return None if None not in node else _scalar(shape.type_name, node[None])
+
+
+def _read_structure(shape: Shape, node: _Node) -> dict[str, Any]:
+    values = {}
+    for name, member in shape.members.items():
+        below = node.get(_wire_name(name, member))
+        value = None if below is None else _read(member, below)
+        if value is not None:
+            values[name] = value
+    return values
+
+
+def _read_list(shape: Shape, node: _Node) -> list[Any]:
+    if not shape.serialization.get("flattened"):
+        node = node.get(shape.member.serialization.get("name", "member"), {})
+    return [_read(shape.member, item) for item in _numbered(node)]
+
+
+def _read_map(shape: Shape, node: _Node) -> dict[str, Any]:
+    if not shape.serialization.get("flattened"):
+        node = node.get("entry", {})
+    key = shape.key.serialization.get("name", "key")
+    value = shape.value.serialization.get("name", "value")
+    return {
+        entry.get(key, {}).get(None, ""): _read(shape.value, entry.get(value, {}))
+        for entry in _numbered(node)
+    }
+
+
+def _numbered(node: _Node) -> list[_Node]:
+    """The entries of a list in their order; gaps, as clients may leave them, close."""
+    numbers = [part for part in node if part and part.isascii() and part.isdigit()]
+    return [node[number] for number in sorted(numbers, key=lambda n: (len(n), n))]
 
 
 def _wire_name(name: str, member: Shape) -> str:

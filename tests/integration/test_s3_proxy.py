@@ -29,6 +29,7 @@ from emulator.storage.embedded import EmbeddedStore
 
 KEY, SECRET = "emulator", "emulator-secret"
 MIB = 1024 * 1024
+SESSION = boto3.Session()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def endpoint(store: str) -> Iterator[str]:
 
 
 def client(endpoint: str, secret: str = SECRET, key: str = KEY, **options: Any) -> Any:
-    return boto3.client(
+    return SESSION.client(
         "s3",
         endpoint_url=endpoint,
         region_name=options.pop("region", "us-east-1"),
@@ -235,37 +236,69 @@ def test_a_changed_body_is_refused_although_the_headers_are_signed_anew(
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
-def test_chunked_and_unsigned_trailers(endpoint: str, s3: Any) -> None:
-    """An aws-chunked body with a checksum trailer, as SDKs send it over TLS."""
+def sent_by_hand(
+    endpoint: str, key: str, body: bytes, payload: str, extra: dict[str, str]
+) -> bytes:
+    """PUT an aws-chunked body over a bare socket; gives the whole answer."""
+    headers = {
+        "content-encoding": "aws-chunked",
+        "x-amz-decoded-content-length": "5",
+        "x-amz-content-sha256": payload,
+        **extra,
+    }
+    url = f"{endpoint}/proxy-tests/{key}"
+    request = botocore.awsrequest.AWSRequest(method="PUT", url=url, headers=headers)
+    signer = botocore.auth.S3SigV4Auth(
+        botocore.credentials.Credentials(KEY, SECRET), "s3", "us-east-1"
+    )
+    signer.payload = lambda _: payload
+    signer.add_auth(request)
     where = urlsplit(endpoint)
-    framed = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n"
-    for extra in ({}, {"x-amz-server-side-encryption": "aws:kms"}):
-        request = botocore.awsrequest.AWSRequest(
-            method="PUT",
-            url=f"{endpoint}/proxy-tests/trailer",
-            headers={
-                "content-encoding": "aws-chunked",
-                "x-amz-decoded-content-length": "5",
-                "x-amz-trailer": "x-amz-checksum-crc32",
-                "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-                **extra,
-            },
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with socket.create_connection((where.hostname, where.port)) as line:
+        line.sendall(
+            f"PUT /proxy-tests/{key} HTTP/1.1\r\nHost: {where.netloc}\r\n"
+            f"Transfer-Encoding: chunked\r\nConnection: close\r\n{head}\r\n".encode()
         )
-        auth = botocore.auth.S3SigV4Auth(
-            botocore.credentials.Credentials(KEY, SECRET), "s3", "us-east-1"
+        line.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        return line.makefile("rb").read()
+
+
+KMS = {"x-amz-server-side-encryption": "aws:kms"}
+
+
+@pytest.mark.parametrize("extra", [{}, KMS])
+def test_chunks_with_an_unsigned_trailer(endpoint: str, s3: Any, extra: dict[str, str]) -> None:
+    """An aws-chunked body with a checksum behind it, as SDKs send it over TLS."""
+    body = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n"
+    trailer = {"x-amz-trailer": "x-amz-checksum-crc32", **extra}
+    answer = sent_by_hand(endpoint, "trailer", body, "STREAMING-UNSIGNED-PAYLOAD-TRAILER", trailer)
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    assert get(s3, "trailer") == b"hello"
+
+
+def test_signed_chunks_cannot_be_signed_anew(endpoint: str) -> None:
+    body = b"5;chunk-signature=00\r\nhello\r\n0;chunk-signature=00\r\n\r\n"
+    answer = sent_by_hand(endpoint, "chunks", body, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", KMS)
+    assert answer.startswith(b"HTTP/1.1 501"), answer
+    assert b"<Code>NotImplemented</Code>" in answer
+
+
+def test_clients_that_leave_in_the_middle_do_no_harm(endpoint: str, s3: Any) -> None:
+    put(s3, "left", b"x" * 8 * MIB)
+    for _ in range(5):
+        half = s3.get_object(Bucket="proxy-tests", Key="left")["Body"]
+        half.read(1000)
+        half.close()
+    where = urlsplit(endpoint)
+    with socket.create_connection((where.hostname, where.port)) as line:
+        line.sendall(
+            f"PUT /proxy-tests/never HTTP/1.1\r\nHost: {where.netloc}\r\n"
+            "Content-Length: 1000000\r\n\r\nonly a little".encode()
         )
-        auth.payload = lambda _: "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-        auth.add_auth(request)
-        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        with socket.create_connection((where.hostname, where.port)) as line:
-            line.sendall(
-                f"PUT /proxy-tests/trailer HTTP/1.1\r\nHost: {where.netloc}\r\n"
-                f"Transfer-Encoding: chunked\r\nConnection: close\r\n{head}\r\n".encode()
-            )
-            line.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(framed), framed))
-            answer = line.makefile("rb").read()
-        assert answer.startswith(b"HTTP/1.1 200"), answer
-        assert get(s3, "trailer") == b"hello"
+    assert get(s3, "left") == b"x" * 8 * MIB
+    with pytest.raises(ClientError):
+        get(s3, "never")
 
 
 def test_an_unreachable_store_is_said_in_s3s_words() -> None:

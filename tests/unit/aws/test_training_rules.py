@@ -1,0 +1,94 @@
+"""Members of CreateTrainingJob that do not go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from emulator.aws.services.training_rules import check
+from emulator.model.errors import NotBuilt, ValidationError
+
+GROUP = {"InstanceGroupName": "g", "InstanceType": "ml.m5.large", "InstanceCount": 1}
+REQUEST: dict[str, Any] = {
+    "AlgorithmSpecification": {"TrainingImage": "my:latest", "TrainingInputMode": "File"},
+    "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+}
+
+
+def refusal(**changes: Any) -> str:
+    request = {name: v for name, v in {**REQUEST, **changes}.items() if v is not None}
+    with pytest.raises(ValidationError) as error:
+        check(request)
+    return error.value.message
+
+
+def channels(*modes: str | None) -> list[dict[str, Any]]:
+    return [
+        {"ChannelName": f"c{number}", **({"InputMode": mode} if mode else {})}
+        for number, mode in enumerate(modes)
+    ]
+
+
+def test_a_plain_request_is_fine() -> None:
+    check(REQUEST)
+    check({**REQUEST, "InputDataConfig": channels(None, "Pipe", "File")})
+    check({**REQUEST, "ResourceConfig": {"InstanceGroups": [GROUP]}})
+
+
+def test_pipe_and_fast_file() -> None:
+    words = "Cannot use both 'Pipe' and 'FastFile' TrainingInputMode on the same Training Job."
+    assert refusal(InputDataConfig=channels("Pipe", "FastFile")) == words
+    algorithm = {"TrainingImage": "my:latest", "TrainingInputMode": "Pipe"}
+    mixed = channels(None, "FastFile")
+    assert refusal(AlgorithmSpecification=algorithm, InputDataConfig=mixed) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"AlgorithmSpecification": None}, "algorithmSpecification"),
+        ({"ResourceConfig": None}, "resourceConfig"),
+        ({"ResourceConfig": {"InstanceCount": 1}}, "resourceConfig.instanceType"),
+    ],
+)
+def test_what_only_serverless_jobs_leave_out(changes: dict[str, Any], path: str) -> None:
+    assert refusal(**changes) == (
+        f"1 validation error detected: Value null at '{path}' failed to satisfy constraint: "
+        "Member must not be null"
+    )
+
+
+def test_one_algorithm() -> None:
+    both = {"TrainingImage": "a", "AlgorithmName": "b", "TrainingInputMode": "File"}
+    for algorithm in (both, {"TrainingInputMode": "File"}):
+        assert "AlgorithmName" in refusal(AlgorithmSpecification=algorithm)
+
+
+def test_instances() -> None:
+    mixed = {"InstanceGroups": [GROUP], "InstanceType": "ml.m5.large"}
+    assert "InstanceGroups" in refusal(ResourceConfig=mixed)
+    assert "name g is" in refusal(ResourceConfig={"InstanceGroups": [GROUP, GROUP]})
+    nothing = {"InstanceType": "ml.m5.large", "InstanceCount": 0}
+    assert "at least one instance" in refusal(ResourceConfig=nothing)
+
+
+def test_a_channel_name_used_twice() -> None:
+    assert "channel name c0" in refusal(InputDataConfig=channels("File") * 2)
+
+
+def test_spot_needs_a_wait_time() -> None:
+    words = (
+        "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "
+        "MaxRuntimeInSeconds"
+    )
+    short = {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 99}
+    assert refusal(EnableManagedSpotTraining=True) == words
+    assert refusal(EnableManagedSpotTraining=True, StoppingCondition=short) == words
+    enough = {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 100}
+    check({**REQUEST, "EnableManagedSpotTraining": True, "StoppingCondition": enough})
+
+
+def test_serverless_jobs_are_named_as_not_built() -> None:
+    with pytest.raises(NotBuilt, match="ServerlessJobConfig"):
+        check({"ServerlessJobConfig": {}})

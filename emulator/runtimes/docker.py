@@ -1,0 +1,286 @@
+"""The docker runtime: one container an instance, one bridge network a job."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from docker.client import DockerClient
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
+from emulator.model.errors import (
+    CapacityError,
+    ClientError,
+    InternalServerError,
+    JobError,
+    NotBuilt,
+)
+from emulator.model.plan import JobPlan, RuntimeTraits
+from emulator.runtimes.base import OutputSink
+from emulator.runtimes.docker_engine import ALIAS, ENGINE_GONE, Engine
+from emulator.runtimes.docker_fleet import DockerFleet, remove_job
+from emulator.runtimes.docker_requests import (
+    JOB_KEY,
+    LABEL_ARN,
+    LABEL_EMULATOR,
+    LABEL_HOST,
+    LABEL_INSTANCES,
+    RUN_DIR,
+    STARTED,
+    JobRequest,
+    Placement,
+    job_request,
+    placement_name,
+    run_dir,
+)
+from emulator.runtimes.images import CANNOT_PULL, Images
+
+log = logging.getLogger(__name__)
+
+NETWORK_INTERFACE = "eth0"
+COMMAND_FAILED = (126, 127)
+"""Exit codes the engine gives to a command that cannot be executed, or is not there."""
+_COUNT_GPUS = ["sh", "-c", "nvidia-smi -L || ls -d /dev/nvidia[0-9]*"]
+_STARTS_AT_ONCE = 16
+
+
+class _LimitRefused(Exception):
+    """The engine cannot give a container the resource limits that were asked for."""
+
+
+class DockerRuntime:
+    """Instances as containers of a Docker engine."""
+
+    def __init__(
+        self,
+        client: DockerClient,
+        engine: Engine,
+        images: Images,
+        *,
+        port: int,
+        emulator: str,
+        memory_bytes: int | None = None,
+    ):
+        """`port` is the emulator's; `emulator` marks what belongs to it, restarts included."""
+        self._client = client
+        self._engine = engine
+        self._images = images
+        self._port = port
+        self._emulator = emulator
+        self._memory_bytes = memory_bytes
+        self._lock_memory = True
+
+    @property
+    def traits(self) -> RuntimeTraits:
+        return RuntimeTraits(
+            name="docker",
+            network_interface=NETWORK_INTERFACE,
+            emulator_url=f"http://{self._engine.emulator_host}:{self._port}",
+        )
+
+    def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:  # noqa: ARG002
+        """Anything with an image can run: any number of instances, isolated or not."""
+        if image is None:
+            raise NotBuilt("A training job by AlgorithmName cannot run here: name a TrainingImage.")
+
+    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
+        if image is None:
+            raise ClientError(CANNOT_PULL)
+        self._images.prepare(image, say)
+
+    def launch(self, plan: JobPlan, sink: OutputSink) -> DockerFleet:
+        try:
+            return self._launch(plan, sink)
+        except _LimitRefused:
+            log.warning(
+                "The Docker engine may not raise the limit of locked memory (rootless, or itself "
+                "in a container): jobs run with the limit it has"
+            )
+            self._lock_memory = False
+            return self._launch(plan, sink)
+
+    def _launch(self, plan: JobPlan, sink: OutputSink) -> DockerFleet:
+        """Raises JobError or _LimitRefused, leaving nothing behind."""
+        try:
+            request = job_request(plan, self._placement(plan))
+            _tell_key(plan)
+            containers = self._create(request, isolated=plan.network_isolation)
+        except (DockerException, JobError, *ENGINE_GONE) as error:
+            self._undo(plan.arn)
+            raise _job_error(error) from error
+        fleet = DockerFleet(self._client, self._labels(plan.arn), containers, sink, _runs(plan))
+        try:
+            self._start(fleet, containers)
+            self._check_gpus(plan, containers)
+        except (DockerException, JobError, *ENGINE_GONE) as error:
+            fleet.close()
+            if self._lock_memory and "setting rlimit" in str(error):
+                raise _LimitRefused from error
+            raise _job_error(error) from error
+        _let_go(_runs(plan))
+        return fleet
+
+    def adopt(
+        self, arn: str, sink: OutputSink, received: Mapping[str, int] | None = None
+    ) -> DockerFleet | None:
+        """Take over the containers of a job that an earlier run of this emulator started.
+
+        `received` tells how many bytes of each host's output are known already: the sink
+        gets what follows them. None when the job has no complete set of containers; what
+        there is of it is removed then. Raises SetupError's causes as they are.
+        """
+        found = self._client.api.containers(all=True, filters={"label": self._labels(arn)})
+        started = {
+            container["Labels"][LABEL_HOST]: container["Id"]
+            for container in found
+            if container["State"] != "created"
+        }
+        wanted = {int(container["Labels"][LABEL_INSTANCES]) for container in found}
+        if wanted != {len(started)}:
+            self._undo(arn)
+            return None
+        run_dirs = [
+            Path(mount["Source"])
+            for container in found
+            for mount in container["Mounts"]
+            if mount["Destination"] == RUN_DIR
+        ]
+        fleet = DockerFleet(self._client, self._labels(arn), started, sink, run_dirs, received)
+        for host in started:
+            fleet.watch(host)
+        _let_go(run_dirs)
+        return fleet
+
+    def clean(self, keep: Collection[str] = ()) -> None:
+        """Remove this emulator's containers and networks of all jobs but those of these ARNs."""
+        label = {"label": f"{LABEL_EMULATOR}={self._emulator}"}
+        left = [
+            container["Labels"]
+            for container in self._client.api.containers(all=True, filters=label)
+        ] + [network["Labels"] for network in self._client.api.networks(filters=label)]
+        for arn in {labels[LABEL_ARN] for labels in left} - set(keep):
+            self._undo(arn)
+
+    def _labels(self, arn: str) -> list[str]:
+        return [f"{LABEL_EMULATOR}={self._emulator}", f"{LABEL_ARN}={arn}"]
+
+    def _placement(self, plan: JobPlan) -> Placement:
+        gpus = tuple(gpu for instance in plan.instances for gpu in instance.gpus)
+        wanted = {instance.image for instance in plan.instances if instance.image}
+        return Placement(
+            name=placement_name(plan.job, secrets.token_hex(4)),
+            emulator=self._emulator,
+            images={image: self._images.local(image) for image in wanted},
+            # A tmpfs takes only what is written to it: half the memory, as Linux's own default.
+            shm_bytes=self._engine.memory_bytes // 2,
+            gpu_driver=self._engine.gpu_driver(gpus),
+            host_gateway=self._engine.own_container is None,
+            memory_bytes=self._memory_bytes,
+            lock_memory=self._lock_memory,
+        )
+
+    def _create(self, request: JobRequest, *, isolated: bool) -> dict[str, str]:
+        """Returns the ids of the containers by host."""
+        network = self._client.api.create_network(**request.network)["Id"]
+        if self._engine.own_container and not isolated:
+            self._client.api.connect_container_to_network(
+                self._engine.own_container, network, aliases=[ALIAS]
+            )
+        return {
+            container.host: self._client.api.create_container_from_config(
+                container.body, container.name
+            )["Id"]
+            for container in request.containers
+        }
+
+    def _start(self, fleet: DockerFleet, containers: Mapping[str, str]) -> None:
+        """All at once: a launcher backs off for seconds from a peer it cannot find yet."""
+        with ThreadPoolExecutor(min(len(containers), _STARTS_AT_ONCE)) as pool:
+            list(pool.map(lambda host: self._start_one(fleet, host, containers[host]), containers))
+
+    def _start_one(self, fleet: DockerFleet, host: str, container: str) -> None:
+        fleet.attach(host)
+        try:
+            self._client.api.start(container)
+        except APIError:
+            state = self._client.api.inspect_container(container)["State"]
+            if state["ExitCode"] not in COMMAND_FAILED:
+                raise
+            # The image has no such command: that is how the instance ends, not a refusal.
+            fleet.ended_at_once(host, state["ExitCode"], state["Error"])
+        else:
+            fleet.watch(host)
+
+    def _check_gpus(self, plan: JobPlan, containers: Mapping[str, str]) -> None:
+        """An engine can start a container without its GPUs and say nothing (podman < 5.4)."""
+        for instance in plan.instances:
+            if not instance.gpus:
+                continue
+            # A container that has ended already tells why itself.
+            with contextlib.suppress(APIError):
+                listing = self._run(containers[instance.host], _COUNT_GPUS)
+                if (found := count_gpus(listing)) != len(instance.gpus):
+                    raise CapacityError(
+                        f"{instance.host} sees {found} GPUs instead of {len(instance.gpus)}: "
+                        "check the NVIDIA container toolkit of the Docker engine."
+                    )
+
+    def _run(self, container: str, command: list[str]) -> str:
+        exec_id = self._client.api.exec_create(container, command)["Id"]
+        output: bytes = self._client.api.exec_start(exec_id)
+        return output.decode(errors="replace")
+
+    def _undo(self, arn: str) -> None:
+        try:
+            remove_job(self._client, self._labels(arn))
+        except (DockerException, *ENGINE_GONE) as error:
+            log.warning("Containers of %s are left behind: %s", arn, error)
+
+
+def count_gpus(listing: str) -> int:
+    """GPUs in the output of `nvidia-smi -L`, or of `ls -d /dev/nvidia[0-9]*`."""
+    return sum(line.startswith(("GPU ", "/dev/nvidia")) for line in listing.splitlines())
+
+
+def _runs(plan: JobPlan) -> tuple[Path, ...]:
+    return tuple(run_dir(instance) for instance in plan.instances)
+
+
+def _let_go(run_dirs: Sequence[Path]) -> None:
+    """All containers run: their commands may begin."""
+    for directory in run_dirs:
+        (directory / STARTED).touch()
+
+
+def _tell_key(plan: JobPlan) -> None:
+    """One secret for all instances: what the image derives the job's ssh keys from."""
+    secret = secrets.token_bytes(32)
+    for directory in _runs(plan):
+        directory.mkdir(parents=True, exist_ok=True)
+        key = directory / JOB_KEY
+        key.touch(mode=0o600)
+        key.write_bytes(secret)
+
+
+def _job_error(error: Exception) -> JobError:
+    """Why a job could not start, in the terms of its FailureReason."""
+    if isinstance(error, JobError):
+        return error
+    text = str(getattr(error, "explanation", None) or error)
+    if isinstance(error, ImageNotFound) or "No such image" in text:
+        return ClientError(CANNOT_PULL)
+    if isinstance(error, NotFound):
+        return InternalServerError(f"Something removed the job's parts while it started: {text}")
+    if "device driver" in text or "CDI device" in text:
+        return CapacityError(f"The Docker engine cannot give the job's GPUs: {text}")
+    if "address pool" in text:
+        return CapacityError(f"The Docker engine has no network left for the job: {text}")
+    if "bind source path does not exist" in text:
+        return InternalServerError(
+            f"The Docker engine does not see the emulator's state directory: {text}"
+        )
+    return InternalServerError(f"The Docker engine did not start the job: {text}")

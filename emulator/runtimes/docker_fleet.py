@@ -1,0 +1,136 @@
+"""The containers of one running job: their output, their ends, their removal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from docker.client import DockerClient
+from docker.errors import APIError, DockerException, NotFound
+
+from emulator.model.plan import Exit
+from emulator.runtimes.base import OutputSink
+from emulator.runtimes.docker_engine import ENGINE_GONE
+from emulator.runtimes.docker_watch import Watch
+
+log = logging.getLogger(__name__)
+
+_REMOVALS_AT_ONCE = 16
+
+
+class DockerFleet:
+    """See `Fleet`; each container has a thread that follows it to its end."""
+
+    def __init__(
+        self,
+        client: DockerClient,
+        labels: list[str],
+        containers: Mapping[str, str],
+        sink: OutputSink,
+        run_dirs: Sequence[Path] = (),
+        received: Mapping[str, int] | None = None,
+    ):
+        """`labels` find all that belongs to the job, `containers` are its ids by host."""
+        self._client = client
+        self._labels = labels
+        self._run_dirs = run_dirs
+        self._containers = containers
+        self._sink = sink
+        self._exits: queue.SimpleQueue[Exit] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+        self._watches = {
+            host: Watch(client, host, container, sink, self._closed, (received or {}).get(host, 0))
+            for host, container in containers.items()
+        }
+
+    def attach(self, host: str) -> None:
+        """Listen to the container of this host, which is about to be started."""
+        self._watches[host].attach()
+
+    def watch(self, host: str) -> None:
+        """Follow the container of this host, which has been started."""
+        watch = self._watches[host]
+        thread = threading.Thread(
+            target=lambda: self._exits.put(watch.until_end()), name=f"watch {host}", daemon=True
+        )
+        self._threads[host] = thread
+        thread.start()
+
+    def ended_at_once(self, host: str, code: int, reason: str) -> None:
+        """The command of this host could not even be executed."""
+        self._sink(host, f"{reason}\n".encode())
+        self._exits.put(Exit(host, code, time.time()))
+
+    def next_exit(self, timeout: float) -> Exit | None:
+        try:
+            return self._exits.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def terminate(self) -> None:
+        self._signal("SIGTERM")
+
+    def kill(self) -> None:
+        self._signal("SIGKILL")
+
+    def close(self) -> None:
+        self._closed.set()
+        try:
+            remove_job(self._client, self._labels)
+        except (DockerException, *ENGINE_GONE) as error:
+            # The next clean() of the runtime finds them by their labels.
+            log.warning("Containers of a job are left behind: %s", error)
+        for thread in self._threads.values():
+            thread.join(timeout=5)
+        for watch in self._watches.values():
+            watch.detach()
+        for directory in self._run_dirs:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _signal(self, signal: str) -> None:
+        for host, thread in self._threads.items():
+            if not thread.is_alive():
+                continue
+            try:
+                self._client.api.kill(self._containers[host], signal)
+            except APIError as error:
+                log.debug("%s has ended before %s: %s", host, signal, error)
+            except ENGINE_GONE as error:
+                log.warning("%s did not get %s: %s", host, signal, error)
+
+
+def remove_job(client: DockerClient, labels: list[str]) -> None:
+    """Remove every container and network that has these labels; kills what runs."""
+    containers = client.api.containers(all=True, filters={"label": labels})
+    if containers:
+        with ThreadPoolExecutor(min(len(containers), _REMOVALS_AT_ONCE)) as pool:
+            list(pool.map(lambda container: _remove(client, container["Id"]), containers))
+    for network in client.api.networks(filters={"label": labels}):
+        _remove_network(client, network["Id"])
+
+
+def _remove(client: DockerClient, container: str) -> None:
+    with contextlib.suppress(NotFound):
+        try:
+            client.api.remove_container(container, v=True, force=True)
+        except APIError as error:
+            # 409: somebody else is removing it at this moment.
+            if error.status_code != 409:
+                raise
+
+
+def _remove_network(client: DockerClient, network: str) -> None:
+    with contextlib.suppress(NotFound):
+        # What is on it still is the emulator's own container, if it runs in one.
+        for container in client.api.inspect_network(network).get("Containers") or {}:
+            with contextlib.suppress(NotFound):
+                client.api.disconnect_container_from_network(container, network, force=True)
+        client.api.remove_network(network)

@@ -1,0 +1,221 @@
+"""Pure: what the Docker engine is asked for, as the bodies of its HTTP API.
+
+The member names are those of ContainerCreate and NetworkCreate in the Engine API reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulator.model.plan import InstancePlan, JobPlan, Mount
+
+LABEL_EMULATOR = "sagemaker-emulator.emulator"
+LABEL_ARN = "sagemaker-emulator.training-job-arn"
+LABEL_JOB = "sagemaker-emulator.training-job"
+LABEL_HOST = "sagemaker-emulator.host"
+LABEL_INSTANCES = "sagemaker-emulator.instances"
+"""How many containers the job has: fewer of them mean that it never started whole."""
+
+RUN_DIR = "/run/sagemaker-emulator"
+"""What this runtime tells a container of its own, read-only; `run` in the scratch directory."""
+JOB_KEY = "job_key"
+"""A file there: the secret that all containers of a job make their ssh keys from."""
+STARTED = "started"
+"""A file there: all containers of the job run, so that each finds its peers by name."""
+
+SHELL = "/bin/sh"
+_WAIT_THEN_EXEC = f'until [ -e {RUN_DIR}/{STARTED} ]; do sleep 0.01; done; exec "$@" 2>&1'
+"""Runs in front of the image's own command, and is replaced by it.
+
+Peers start together, and stdout and stderr become one stream: the engine reads two pipes on
+two threads, which loses the order of their lines.
+"""
+
+HOST_NAME = "host.docker.internal"
+"""Leads from a container to the engine's host; Docker Desktop has it without being asked."""
+
+NAME_LIMIT = 63
+"""A container's name is a DNS label on the job's network too."""
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """An image as the engine has it."""
+
+    name: str
+    entrypoint: tuple[str, ...] = ()
+    has_shell: bool = True
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What all containers of one job have in common."""
+
+    name: str
+    """Of the job's network, and the beginning of its containers' names."""
+    emulator: str
+    """Which emulator's they are: one never touches another's."""
+    images: Mapping[str, LocalImage]
+    """The request's image -> the engine's."""
+    shm_bytes: int
+    gpu_driver: str = "nvidia"
+    """`nvidia` (the container toolkit's hook) or `cdi`."""
+    host_gateway: bool = True
+    """Containers find the engine's host by name (the emulator listens there)."""
+    memory_bytes: int | None = None
+    """Of one container; None leaves it unlimited."""
+    lock_memory: bool = True
+    """Raise the limit of locked memory, which NCCL pins its buffers against."""
+
+
+@dataclass(frozen=True)
+class ContainerRequest:
+    """One ContainerCreate call."""
+
+    host: str
+    name: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """Everything that is created for a job, in order."""
+
+    network: Mapping[str, Any]
+    containers: tuple[ContainerRequest, ...]
+
+
+def placement_name(job: str, token: str) -> str:
+    """`sagemaker-<job>-<token>`, short enough to leave room for `-algo-100`."""
+    room = NAME_LIMIT - len("sagemaker--") - len(token) - len("-algo-100")
+    return f"sagemaker-{job[:room].rstrip('-')}-{token}"
+
+
+def run_dir(instance: InstancePlan) -> Path:
+    """Where this machine has the container's RUN_DIR."""
+    return instance.scratch / "run"
+
+
+def job_request(plan: JobPlan, placement: Placement) -> JobRequest:
+    """The network and the containers of a job."""
+    return JobRequest(
+        network=_network(plan, placement),
+        containers=tuple(
+            ContainerRequest(
+                instance.host,
+                f"{placement.name}-{instance.host}",
+                _container(plan, instance, placement),
+            )
+            for instance in plan.instances
+        ),
+    )
+
+
+def _network(plan: JobPlan, placement: Placement) -> dict[str, Any]:
+    # An internal network still reaches its own gateway, which is the host with all its
+    # services. Without an address on the bridge an isolated job reaches its peers alone.
+    options = {"com.docker.network.bridge.inhibit_ipv4": "true"} if plan.network_isolation else {}
+    return {
+        "name": placement.name,
+        "driver": "bridge",
+        "internal": plan.network_isolation,
+        "options": options,
+        "labels": _job_labels(plan, placement),
+    }
+
+
+def _container(plan: JobPlan, instance: InstancePlan, placement: Placement) -> dict[str, Any]:
+    image = placement.images[instance.image or ""]
+    environment = _environment(instance, placement)
+    return {
+        "Image": image.name,
+        "Hostname": instance.host,
+        **_command(instance, image),
+        "Env": [f"{name}={value}" for name, value in environment.items()],
+        "Labels": {**_job_labels(plan, placement), LABEL_HOST: instance.host},
+        "Tty": False,
+        "OpenStdin": False,
+        "HostConfig": _host_config(plan, instance, placement),
+        "NetworkingConfig": {"EndpointsConfig": {placement.name: {"Aliases": [instance.host]}}},
+    }
+
+
+def _command(instance: InstancePlan, image: LocalImage) -> dict[str, Any]:
+    arguments = list(instance.arguments)
+    entrypoint = image.entrypoint if instance.entrypoint is None else instance.entrypoint
+    if image.has_shell:
+        return {
+            "Entrypoint": [SHELL, "-c", _WAIT_THEN_EXEC, SHELL, *entrypoint],
+            "Cmd": arguments,
+        }
+    return {"Entrypoint": list(entrypoint), "Cmd": arguments}
+
+
+def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) -> dict[str, Any]:
+    run = Mount(run_dir(instance), RUN_DIR, read_only=True)
+    config: dict[str, Any] = {
+        "NetworkMode": placement.name,
+        "Mounts": [_mount(mount) for mount in (*instance.mounts, run)],
+        "ShmSize": placement.shm_bytes,
+        "Ulimits": [
+            {"Name": "stack", "Soft": 64 * 1024**2, "Hard": 64 * 1024**2},
+            *([{"Name": "memlock", "Soft": -1, "Hard": -1}] if placement.lock_memory else []),
+        ],
+        # NCCL asks for memory by NUMA node; Docker's seccomp profile refuses that without it.
+        "CapAdd": ["SYS_NICE"],
+        # SIGTERM must reach the image's own first process, as on the service.
+        "Init": False,
+        "RestartPolicy": {"Name": "no"},
+        # An emulator that was away reads the output back: every byte as it was written (the
+        # json-file driver changes what is not UTF-8) and none rotated away.
+        "LogConfig": {
+            "Type": "local",
+            "Config": {"max-size": "1000g", "max-file": "1", "compress": "false"},
+        },
+    }
+    if placement.host_gateway and not plan.network_isolation:
+        config["ExtraHosts"] = [f"{HOST_NAME}:host-gateway"]
+    if placement.memory_bytes is not None:
+        config["Memory"] = config["MemorySwap"] = placement.memory_bytes
+    if instance.gpus:
+        config["DeviceRequests"] = [_device_request(instance.gpus, placement.gpu_driver)]
+    return config
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": str(mount.source),
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+    }
+
+
+def _device_request(gpus: tuple[str, ...], driver: str) -> dict[str, Any]:
+    """GPUs by UUID: a count would give the same first ones to every container."""
+    if driver == "cdi":
+        return {"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={gpu}" for gpu in gpus]}
+    return {"Driver": driver, "DeviceIDs": list(gpus), "Capabilities": [["gpu"]]}
+
+
+def _environment(instance: InstancePlan, placement: Placement) -> dict[str, str]:
+    """The plan's environment; which GPUs there are is not up to it."""
+    environment = dict(instance.environment)
+    environment.pop("NVIDIA_VISIBLE_DEVICES", None)
+    if not instance.gpus or placement.gpu_driver == "cdi":
+        # Many images say "all", which the toolkit's hook would obey in any container.
+        environment["NVIDIA_VISIBLE_DEVICES"] = "void"
+    return environment
+
+
+def _job_labels(plan: JobPlan, placement: Placement) -> dict[str, str]:
+    return {
+        **plan.labels,
+        LABEL_EMULATOR: placement.emulator,
+        LABEL_ARN: plan.arn,
+        LABEL_JOB: plan.job,
+        LABEL_INSTANCES: str(len(plan.instances)),
+    }

@@ -1,0 +1,161 @@
+"""One container followed to its end, also across a restart of its engine."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from docker.client import DockerClient
+from docker.errors import APIError, NotFound
+from docker.types.daemon import CancellableStream
+from urllib3.exceptions import HTTPError
+
+from emulator.model.plan import Exit
+from emulator.runtimes.base import OutputSink
+from emulator.runtimes.docker_engine import ENGINE_GONE
+
+log = logging.getLogger(__name__)
+
+REMOVED = "The container was removed while it ran."
+ENGINE_RESTARTED = "The Docker engine stopped while the container ran."
+ENGINE_SILENT = "The Docker engine does not answer any more."
+
+PATIENCE_SECONDS = 60.0
+"""How long an engine may be away before its containers are given up."""
+_RETRY_SECONDS = 0.5
+_SETTLE_SECONDS = 0.3
+_SIGKILLED = 137
+
+
+class Watch:
+    """Hands a container's output to the sink, then says how it ended."""
+
+    def __init__(
+        self,
+        client: DockerClient,
+        host: str,
+        container: str,
+        sink: OutputSink,
+        closed: threading.Event,
+        received: int = 0,
+        patience: float = PATIENCE_SECONDS,
+    ):
+        self._client = client
+        self._host = host
+        self._container = container
+        self._sink = sink
+        self._closed = closed
+        self._received = received
+        self._patience = patience
+        self._sink_failed = False
+        self._attached: CancellableStream | None = None
+
+    def attach(self) -> None:
+        """Listen from the first byte on; the container must not have been started yet."""
+        self._attached = self._client.api.attach(
+            self._container, stdout=True, stderr=True, stream=True
+        )
+
+    def detach(self) -> None:
+        """Give the connection back, if there is one."""
+        if self._attached is not None:
+            # Its own close() fails, and keeps the socket, once the engine has ended the stream.
+            self._attached._response.close()
+            self._attached = None
+
+    def until_end(self) -> Exit:
+        """Blocks until the container has ended, or is given up."""
+        engine_left = False
+        silent_since: float | None = None
+        while True:
+            try:
+                complete = self._pass_output_on()
+                state = self._final_state()
+                if state is not None and not complete:
+                    self._read_log(follow=False)
+            except NotFound:
+                return self._lost(REMOVED)
+            except (*ENGINE_GONE, HTTPError, APIError) as error:
+                engine_left = True
+                silent_since = silent_since or time.monotonic()
+                log.warning("Lost sight of %s: %s", self._host, error)
+                if self._closed.is_set() or time.monotonic() - silent_since > self._patience:
+                    return self._lost(ENGINE_SILENT)
+                self._closed.wait(_RETRY_SECONDS)
+                continue
+            silent_since = None
+            if state is not None:
+                return exit_of(self._host, state, ENGINE_RESTARTED if engine_left else "")
+
+    def _pass_output_on(self) -> bool:
+        """Until the stream ends; True if it is sure to have been everything."""
+        if self._attached is None:
+            # An engine may end a followed log before its last lines (seen with 20.10).
+            self._read_log(follow=True)
+            return False
+        for chunk in self._attached:
+            self._hand_over(chunk)
+        self.detach()
+        return True
+
+    def _read_log(self, *, follow: bool) -> None:
+        """From the first byte not seen yet; the engine keeps all of them."""
+        skip = self._received
+        for chunk in self._client.api.logs(self._container, stream=True, follow=follow):
+            if news := chunk[skip:]:
+                self._hand_over(news)
+            skip = max(0, skip - len(chunk))
+
+    def _final_state(self) -> Mapping[str, Any] | None:
+        """None if the container still runs (its engine went and came, and left it running)."""
+        state: Mapping[str, Any] = self._client.api.inspect_container(self._container)["State"]
+        if state["Running"]:
+            self._closed.wait(_SETTLE_SECONDS)
+            state = self._client.api.inspect_container(self._container)["State"]
+        if not state["Running"] and state["ExitCode"] == _SIGKILLED and not state["OOMKilled"]:
+            # `docker rm --force` kills first: the container may be about to vanish.
+            self._closed.wait(_SETTLE_SECONDS)
+            state = self._client.api.inspect_container(self._container)["State"]
+        return None if state["Running"] else state
+
+    def _hand_over(self, news: bytes) -> None:
+        self._received += len(news)
+        if self._sink_failed or self._closed.is_set():
+            return
+        try:
+            self._sink(self._host, news)
+        except Exception:
+            # Whatever is wrong with the sink, the job itself goes on.
+            self._sink_failed = True
+            log.exception("The output of %s is lost from here on", self._host)
+
+    def _lost(self, reason: str) -> Exit:
+        return Exit(self._host, 255, time.time(), lost=reason)
+
+
+def exit_of(host: str, state: Mapping[str, Any], lost: str = "") -> Exit:
+    """An instance's end from the State of a ContainerInspect answer.
+
+    `lost` says that the engine was away meanwhile; a command that ended well did so all
+    the same.
+    """
+    code = int(state["ExitCode"])
+    return Exit(
+        host,
+        code,
+        epoch_of(state["FinishedAt"]),
+        out_of_memory=bool(state["OOMKilled"]) and code != 0,
+        lost=lost if code != 0 else "",
+    )
+
+
+def epoch_of(timestamp: str) -> float:
+    """RFC 3339 with up to nine decimals, as the engine writes it, in epoch seconds."""
+    whole, decimals, zone = re.fullmatch(r"([^.Z+]+)(?:\.(\d+))?(Z|[+-].*)", timestamp).groups()  # type: ignore[union-attr]
+    moment = datetime.fromisoformat(whole + ("+00:00" if zone == "Z" else zone))
+    return moment.timestamp() + float(f"0.{decimals or 0}")

@@ -1,0 +1,177 @@
+"""Which image of this machine's engine a request's image means, and how it gets here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any
+
+from docker.client import DockerClient
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
+from emulator.model.errors import ClientError, InternalServerError
+from emulator.runtimes.docker_engine import ENGINE_GONE
+from emulator.runtimes.docker_requests import SHELL, LocalImage
+
+CANNOT_PULL = (
+    "Cannot pull algorithm container. Either the image does not exist or its permissions "
+    "are incorrect."
+)
+"""Seen from the service."""
+
+_ECR = "*.dkr.ecr.*.amazonaws.com*"
+DEFAULT_IMAGE_MAP: Mapping[str, str] = MappingProxyType(
+    {
+        # A GPU image on a machine that has only the CPU one: that trains as well.
+        f"{_ECR}/pytorch-training:*-gpu-*": "sagemaker-emulator/pytorch-training:gpu",
+        f"{_ECR}/pytorch-training:*": "sagemaker-emulator/pytorch-training:cpu",
+    }
+)
+"""Shell patterns of image URIs -> images of this project, the preferred one first."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What becomes of a request's image."""
+
+    requested: str
+    candidates: tuple[str, ...]
+    """Images that stand for it here, the preferred one first; empty if it is pulled itself."""
+    local: str | None
+    """The one the engine has, if any."""
+
+    @property
+    def mapped(self) -> bool:
+        return self.local is not None and self.local != self.requested
+
+
+def choose(image: str, image_map: Mapping[str, str], has: Callable[[str], bool]) -> Choice:
+    """The image itself if the engine has it, else the first mapped one that it has."""
+    targets = tuple(
+        dict.fromkeys(
+            target for pattern, target in image_map.items() if fnmatchcase(image, pattern)
+        )
+    )
+    return Choice(image, targets, next((name for name in (image, *targets) if has(name)), None))
+
+
+@dataclass
+class PullProgress:
+    """Folds the engine's many progress records into a line for each tenth of the bytes."""
+
+    image: str
+    _layers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _told: int = -1
+
+    def line(self, record: Mapping[str, Any]) -> str | None:
+        """The next line to tell, or None when this record changes nothing worth telling."""
+        detail = record.get("progressDetail") or {}
+        if record.get("status") != "Downloading" or not detail.get("total"):
+            return None
+        self._layers[str(record.get("id"))] = (int(detail["current"]), int(detail["total"]))
+        done = sum(current for current, _ in self._layers.values())
+        total = sum(size for _, size in self._layers.values())
+        tenth = 10 * done // total
+        if tenth <= self._told:
+            return None
+        self._told = tenth
+        return f"Pulling {self.image}: {done / 1e6:.0f} of {total / 1e6:.0f} MB"
+
+
+class Images:
+    """The images of one engine."""
+
+    def __init__(self, client: DockerClient, image_map: Mapping[str, str] | None = None):
+        """`image_map` goes before the default one."""
+        self._client = client
+        self._shells: dict[str, bool] = {}
+        self._map = {**(image_map or {}), **_without(DEFAULT_IMAGE_MAP, image_map or {})}
+
+    def choice(self, image: str) -> Choice:
+        """What the image means at this moment; raises InternalServerError without an engine."""
+        return choose(image, self._map, self._has)
+
+    def local(self, image: str) -> LocalImage:
+        """The engine's image for it; raises ClientError if it has none."""
+        name = self.choice(image).local
+        found = self._inspect(name) if name else None
+        if name is None or found is None:
+            raise ClientError(CANNOT_PULL)
+        if found["Id"] not in self._shells:
+            self._shells[found["Id"]] = self._has_shell(name)
+        entrypoint = tuple(found["Config"].get("Entrypoint") or ())
+        return LocalImage(name, entrypoint, self._shells[found["Id"]])
+
+    def prepare(self, image: str, say: Callable[[str], None]) -> None:
+        """Make the image available, by a pull if need be; raises ClientError."""
+        choice = self.choice(image)
+        if choice.mapped:
+            say(f"{image} is {choice.local} here")
+        elif choice.candidates and choice.local is None:
+            folder = choice.candidates[-1].rpartition("/")[2].partition(":")[0]
+            say(
+                f"{image} is {' or '.join(choice.candidates)} here, which the engine does not "
+                f"have: make it with `sagemaker-emulator images build {folder}`"
+            )
+            raise ClientError(CANNOT_PULL)
+        elif choice.local is None:
+            self._pull(image, say)
+
+    def _has(self, image: str) -> bool:
+        return self._inspect(image) is not None
+
+    def _inspect(self, image: str) -> Mapping[str, Any] | None:
+        try:
+            found: Mapping[str, Any] = self._client.api.inspect_image(image)
+        except ImageNotFound:
+            return None
+        except APIError as error:
+            if error.status_code == 400:  # not a name that an image can have
+                return None
+            raise InternalServerError(f"The Docker engine refuses: {error.explanation}") from error
+        except ENGINE_GONE as error:
+            raise InternalServerError(f"The Docker engine does not answer: {error}") from error
+        return found
+
+    def _has_shell(self, name: str) -> bool:
+        """Looks into a container that is never started."""
+        container = self._client.api.create_container(name, ["-"])["Id"]
+        try:
+            stream, _ = self._client.api.get_archive(container, SHELL)
+            stream.close()
+        except NotFound:
+            return False
+        finally:
+            self._client.api.remove_container(container)
+        return True
+
+    def _pull(self, image: str, say: Callable[[str], None]) -> None:
+        say(f"Pulling {image}")
+        progress = PullProgress(image)
+        try:
+            for line in self._pull_lines(image, progress):
+                say(line)
+        except (NotFound, APIError) as error:
+            say(f"Pulling {image}: {error.explanation}")
+            raise ClientError(CANNOT_PULL) from error
+        except (DockerException, *ENGINE_GONE) as error:
+            raise InternalServerError(f"The Docker engine does not answer: {error}") from error
+        if not self._has(image):
+            raise ClientError(CANNOT_PULL)
+        say(f"Pulled {image}")
+
+    def _pull_lines(self, image: str, progress: PullProgress) -> Iterable[str]:
+        # Without a tag the API would pull every one of the repository.
+        name = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+        for record in self._client.api.pull(name, stream=True, decode=True):
+            if "error" in record:
+                yield f"Pulling {image}: {record['error']}"
+                return
+            if line := progress.line(record):
+                yield line
+
+
+def _without(mapping: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in mapping.items() if name not in names}

@@ -19,7 +19,8 @@ MAX_MESSAGE_BYTES = 256 * 1024 - 26
 PARTIAL_SECONDS = 5.0
 """A line without an end, such as a progress bar, is shown after this long."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+"""All but the newline, at which lines are split."""
 _log = logging.getLogger(__name__)
 
 
@@ -57,15 +58,16 @@ class LineCollector:
         """The next bytes of an instance; whole lines are readable when this returns."""
         instance = self._instances[host]
         with instance.lock:
-            *lines, rest = (instance.rest + data).split(b"\n")
-            if lines or not instance.rest:
+            lines, newline, rest = (instance.rest + data).rpartition(b"\n")
+            if newline or not instance.rest:
                 instance.rest_since = self._clock()
+            if newline:
+                self._write(instance, _messages(lines))
             while len(rest) > MAX_MESSAGE_BYTES:
                 cut = _character_start(rest, MAX_MESSAGE_BYTES)
-                lines.append(rest[:cut])
+                self._write(instance, _messages(rest[:cut]))
                 rest = rest[cut:]
             instance.rest = rest
-            self._write(instance, [piece for line in lines for piece in _messages(line)])
 
     def say(self, host: str, message: str) -> None:
         """A line of the emulator's own in an instance's stream."""
@@ -136,12 +138,23 @@ def notice(
             writer.write(message, int(clock() * 1000))
 
 
-def _messages(line: bytes) -> list[str]:
-    """A line as the service shows it: control characters as `#ooo`, a tab as `#011` (seen)."""
-    text = _CONTROL.sub(lambda match: f"#{ord(match[0]):03o}", line.decode("utf-8", "replace"))
+def _messages(lines: bytes) -> list[str]:
+    """Lines as the service shows them: control characters as `#ooo`, a tab as `#011` (seen).
+
+    All lines of a chunk are decoded at once: a burst is mostly this work.
+    """
+    text = _CONTROL.sub(lambda match: f"#{ord(match[0]):03o}", lines.decode("utf-8", "replace"))
+    messages = text.split("\n")
     if len(text) * 4 <= MAX_MESSAGE_BYTES:
-        return [text]
-    data = text.encode()
+        return messages
+    return [piece for message in messages for piece in _pieces(message)]
+
+
+def _pieces(message: str) -> list[str]:
+    """A message in parts that fit in one event each."""
+    if len(message) * 4 <= MAX_MESSAGE_BYTES:
+        return [message]
+    data = message.encode()
     pieces = []
     while len(data) > MAX_MESSAGE_BYTES:
         cut = _character_start(data, MAX_MESSAGE_BYTES)

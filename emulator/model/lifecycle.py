@@ -1,6 +1,6 @@
 """The life of a training job as a value: every change makes a new one, illegal ones raise.
 
-Statuses, messages and how their times relate follow contract/lifecycle.md.
+Statuses, messages and how their times relate are those seen from the service.
 """
 
 from __future__ import annotations

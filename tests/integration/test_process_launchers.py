@@ -1,0 +1,277 @@
+"""The real launchers in real sandboxes: what a job's containers would start, started here."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.container.layout import InstanceDirs, create_instances
+from emulator.container.plan import Credentials, plan_job
+from emulator.model.job import JobSpec
+from emulator.model.plan import Exit
+from emulator.model.scope import Scope
+from emulator.runtimes.process import ProcessRuntime
+from emulator.runtimes.sandbox import Features
+from emulator.runtimes.sandbox_probe import Verdict
+
+pytest.importorskip("sagemaker_training")
+pytest.importorskip("torch")
+
+CODE = "/opt/ml/input/data/code"
+DEADLINE = 60.0
+
+# One argument a print: the toolkit passes on each write as a line of its own.
+DDP_TRAINING = """
+import os, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(rank)
+model = DistributedDataParallel(torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(5):
+    optimizer.zero_grad()
+    model(torch.randn(8, 4)).pow(2).mean().backward()
+    optimizer.step()
+mine = torch.cat([p.detach().flatten() for p in model.parameters()])
+theirs = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+dist.all_gather(theirs, mine)
+assert all(torch.equal(mine, other) for other in theirs)
+print(f"rank {rank} of {dist.get_world_size()} on {os.uname().nodename}")
+if rank == 0:
+    torch.save(model.module.state_dict(), os.environ["SM_MODEL_DIR"] + "/model.pth")
+dist.destroy_process_group()
+"""
+
+# As the documentation of the SDK has it: nothing but MASTER_ADDR and MASTER_PORT is given.
+SCRIPT_MODE_TRAINING = """
+import argparse, json, os, torch, torch.distributed as dist
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int)
+parser.add_argument("--hosts", type=json.loads, default=json.loads(os.environ["SM_HOSTS"]))
+parser.add_argument("--current-host", default=os.environ["SM_CURRENT_HOST"])
+parser.add_argument("--train", default=os.environ["SM_CHANNEL_TRAIN"])
+parser.add_argument("--model-dir", default=os.environ["SM_MODEL_DIR"])
+args = parser.parse_args()
+os.environ["WORLD_SIZE"] = str(len(args.hosts))
+rank = args.hosts.index(args.current_host)
+dist.init_process_group("gloo", rank=rank, world_size=len(args.hosts))
+total = torch.tensor([rank + 1.0])
+dist.all_reduce(total)
+print(f"epochs {args.epochs} sum {total.item()} data {os.listdir(args.train)}")
+if rank == 0:
+    torch.save(total, args.model_dir + "/model.pth")
+dist.destroy_process_group()
+"""
+
+USES_REQUIREMENT = """
+import emulator_probe, os, sys
+print(f"answer {emulator_probe.ANSWER}")
+open(os.environ["SM_MODEL_DIR"] + "/model.txt", "w").write("trained")
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    exits: list[Exit]
+    output: Mapping[str, str]
+    dirs: Mapping[str, InstanceDirs]
+
+    @property
+    def codes(self) -> dict[str, int]:
+        return {end.host: end.code for end in self.exits}
+
+
+def run_job(
+    runtime: ProcessRuntime,
+    job_dir: Path,
+    files: Mapping[str, str | bytes],
+    hyperparameters: Mapping[str, str],
+    count: int = 1,
+    algorithm: Mapping[str, Any] | None = None,
+    awaited: int | None = None,
+) -> Finished:
+    """Run a request as the emulator would, its script waiting in the channel `code`."""
+    spec = JobSpec.from_request(
+        {
+            "TrainingJobName": "launch",
+            "RoleArn": "arn:aws:iam::123456789012:role/r",
+            "AlgorithmSpecification": {"TrainingInputMode": "File", **(algorithm or {})},
+            "HyperParameters": hyperparameters,
+            "InputDataConfig": [_channel("code"), _channel("train")],
+            "OutputDataConfig": {"S3OutputPath": "s3://b/out"},
+            "ResourceConfig": {"InstanceType": "ml.c5.xlarge", "InstanceCount": count},
+        },
+        Scope("123456789012", "us-east-1"),
+    )
+    dirs = create_instances(job_dir, spec, runtime.traits)
+    for instance in dirs.values():
+        (instance.channel("train") / "a.csv").write_text("1\n")
+        _put_code(instance.channel("code"), files)
+    if runtime.verdict.features is None:
+        # Without mounts there is no /opt/ml/input; the SDKs name the archive's place in S3.
+        code = str(dirs["algo-1"].channel("code"))
+        text = {name: value.replace(CODE, code) for name, value in hyperparameters.items()}
+        (dirs["algo-1"].config / "hyperparameters.json").write_text(json.dumps(text))
+    plan = plan_job(spec, dirs, runtime.traits, {}, Credentials("key", "secret"))
+    output: dict[str, bytearray] = {host: bytearray() for host in plan.hosts}
+    fleet = runtime.launch(plan, lambda host, chunk: output[host].extend(chunk))
+    wanted = count if awaited is None else awaited
+    try:
+        deadline = time.monotonic() + DEADLINE
+        exits: list[Exit] = []
+        while len(exits) < wanted and time.monotonic() < deadline:
+            if end := fleet.next_exit(1):
+                exits.append(end)
+    finally:
+        fleet.close()
+    text = {host: data.decode(errors="replace") for host, data in output.items()}
+    assert len(exits) == wanted, text
+    return Finished(exits, text, dirs)
+
+
+def _channel(name: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://b/{name}"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+
+
+def _put_code(directory: Path, files: Mapping[str, str | bytes]) -> None:
+    with tarfile.open(directory / "sourcedir.tar.gz", "w:gz") as archive:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+            (directory / name).write_bytes(data)
+
+
+def _script(name: str, **more: str) -> dict[str, str]:
+    """Hyperparameters as the SDK sends them, their values in JSON."""
+    return {
+        "sagemaker_program": json.dumps(name),
+        "sagemaker_submit_directory": json.dumps(f"{CODE}/sourcedir.tar.gz"),
+        **more,
+    }
+
+
+def _wheel() -> tuple[str, bytes]:
+    """A package that no index has."""
+    name = "emulator_probe-1.0-py3-none-any.whl"
+    info = "emulator_probe-1.0.dist-info"
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as wheel:
+        wheel.writestr("emulator_probe.py", "ANSWER = 42\n")
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: emulator_probe\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    return name, data.getvalue()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> ProcessRuntime:
+    runtime = ProcessRuntime(Path(sys.executable), "http://127.0.0.1:4570", tmp_path)
+    if runtime.verdict.features is None:
+        pytest.skip(f"{runtime.verdict.reason} {runtime.verdict.remedy}")
+    return runtime
+
+
+@pytest.fixture(params=["sandbox", "no overlay", "no sandbox"])
+def any_footing(
+    request: pytest.FixtureRequest, runtime: ProcessRuntime, tmp_path: Path
+) -> ProcessRuntime:
+    """The same runtime on machines that allow less and less."""
+    assert runtime.verdict.features is not None
+    less = {
+        "sandbox": runtime.verdict,
+        "no overlay": Verdict(Features(runtime.verdict.features.user_namespace, overlay="")),
+        "no sandbox": Verdict(None, "user namespaces are off", "Switch them on."),
+    }
+    return ProcessRuntime(
+        Path(sys.executable), "http://127.0.0.1:4570", tmp_path, verdict=less[request.param]
+    )
+
+
+def test_torchrun_trains_across_two_instances(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    settings = _script("train.py", sagemaker_torch_distributed_enabled="true")
+    done = run_job(runtime, tmp_path, {"train.py": DDP_TRAINING}, settings, count=2)
+    assert done.codes == {"algo-1": 0, "algo-2": 0}, done.output
+    assert "rank 0 of 2 on algo-1" in done.output["algo-1"]
+    assert "rank 1 of 2 on algo-2" in done.output["algo-2"]
+    assert (done.dirs["algo-1"].model / "model.pth").stat().st_size > 0
+
+
+def test_script_mode_finds_its_master(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    settings = _script("train.py", epochs="3")
+    done = run_job(runtime, tmp_path, {"train.py": SCRIPT_MODE_TRAINING}, settings, count=2)
+    assert done.codes == {"algo-1": 0, "algo-2": 0}, done.output
+    for host in ("algo-1", "algo-2"):
+        assert "epochs 3 sum 3.0 data ['a.csv']" in done.output[host]
+    assert (done.dirs["algo-1"].model / "model.pth").stat().st_size > 0
+
+
+def test_an_entrypoint_of_its_own_as_the_third_sdk_sends_it(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    driver = (
+        "#!/bin/bash\nset -e\ncd /opt/ml/input/data/code\nenv > /opt/ml/input/sm_training.env\n"
+    )
+    driver += "python3 train.py && torchrun --help > /dev/null && pip --version\n"
+    command = f"chmod +x {CODE}/sm_train.sh && {CODE}/sm_train.sh"
+    algorithm = {"ContainerEntrypoint": ["/bin/bash"], "ContainerArguments": ["-c", command]}
+    files = {"sm_train.sh": driver, "train.py": "import os; print(os.environ['TRAINING_JOB_NAME'])"}
+    done = run_job(runtime, tmp_path, files, {}, algorithm=algorithm)
+    assert done.codes == {"algo-1": 0}, done.output
+    assert done.output["algo-1"].startswith("launch\npip ")
+
+
+def test_requirements_are_installed_for_the_job_alone(
+    any_footing: ProcessRuntime, tmp_path: Path
+) -> None:
+    wheel, data = _wheel()
+    files = {
+        "train.py": USES_REQUIREMENT,
+        "requirements.txt": f"./{wheel}\npip\n",
+        wheel: data,
+    }
+    done = run_job(any_footing, tmp_path, files, _script("train.py"))
+    assert done.codes == {"algo-1": 0}, done.output
+    assert "answer 42" in done.output["algo-1"]
+    assert (done.dirs["algo-1"].model / "model.txt").read_text() == "trained"
+    left = subprocess.run([sys.executable, "-c", "import emulator_probe"], capture_output=True)
+    assert left.returncode != 0
+    assert list(done.dirs["algo-1"].scratch.iterdir()) == []
+
+
+def test_a_failing_script_leaves_its_reason(any_footing: ProcessRuntime, tmp_path: Path) -> None:
+    files = {"train.py": "raise SystemExit(3)"}
+    done = run_job(any_footing, tmp_path, files, _script("train.py"))
+    assert done.codes == {"algo-1": 1}
+    assert "ExitCode 3" in done.dirs["algo-1"].failure.read_text()
+
+
+def test_a_failing_rank_is_told_before_its_waiting_peer(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    script = """
+import os, sys, time
+time.sleep(60) if os.environ["SM_CURRENT_HOST"] == "algo-1" else sys.exit(9)
+"""
+    files = {"train.py": script}
+    done = run_job(runtime, tmp_path, files, _script("train.py"), count=2, awaited=1)
+    assert done.codes == {"algo-2": 1}
+    assert "ExitCode 9" in done.dirs["algo-2"].failure.read_text()

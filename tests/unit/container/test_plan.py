@@ -1,0 +1,133 @@
+"""Whole plans, compared as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from job_examples import TRAITS, job
+
+from emulator.container.layout import InstanceDirs
+from emulator.container.plan import Credentials, plan_job
+from emulator.model.job import JobSpec
+from emulator.model.plan import InstancePlan, JobPlan, Mount
+
+CREDENTIALS = Credentials("key", "secret", "token")
+COMMON = {
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "token",
+    "AWS_ENDPOINT_URL": "http://emulator:4570",
+    "S3_ENDPOINT_URL": "http://emulator:4570",
+    "TRAINING_JOB_NAME": "Job",
+    "TRAINING_JOB_ARN": "arn:aws:sagemaker:us-east-1:123456789012:training-job/job",
+    "AWS_REGION": "us-east-1",
+    "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
+    "SAGEMAKER_METRICS_DIRECTORY": "/opt/ml/output/metrics/sagemaker",
+}
+
+
+def planned(spec: JobSpec, gpus: dict[str, tuple[str, ...]] | None = None) -> JobPlan:
+    dirs = {host.name: InstanceDirs(Path("/jobs/j") / host.name) for host in spec.hosts}
+    return plan_job(spec, dirs, TRAITS, gpus or {}, CREDENTIALS, {"job": "Job"})
+
+
+def instance(host: str, **changes: object) -> InstancePlan:
+    root = Path("/jobs/j") / host
+    values: dict[str, object] = {
+        "host": host,
+        "image": "image:1",
+        "entrypoint": None,
+        "arguments": ("train",),
+        "environment": {**COMMON, "NVIDIA_VISIBLE_DEVICES": "void"},
+        "mounts": (
+            Mount(root / "ml/input", "/opt/ml/input"),
+            Mount(root / "ml/model", "/opt/ml/model"),
+            Mount(root / "ml/output", "/opt/ml/output"),
+            Mount(root / "ml/checkpoints", "/opt/ml/checkpoints"),
+            Mount(root / "tmp", "/tmp"),
+        ),
+        "scratch": root / "scratch",
+        "gpus": (),
+        **changes,
+    }
+    return InstancePlan(**values)  # type: ignore[arg-type]
+
+
+def test_two_instances_without_gpus() -> None:
+    spec = job(ResourceConfig={"InstanceType": "ml.c5.xlarge", "InstanceCount": 2})
+    assert planned(spec) == JobPlan(
+        job="Job",
+        arn=spec.arn,
+        instances=(instance("algo-1"), instance("algo-2")),
+        network_isolation=False,
+        labels={"job": "Job"},
+    )
+
+
+def test_gpus_and_the_network_between_them() -> None:
+    assert planned(job(), {"algo-1": ("GPU-a", "GPU-b")}).instances == (
+        instance(
+            "algo-1",
+            gpus=("GPU-a", "GPU-b"),
+            environment={
+                **COMMON,
+                "NCCL_HOSTID": "Job-algo-1",
+                "NCCL_NET": "Socket",
+                "NCCL_IB_DISABLE": "1",
+                "NCCL_MNNVL_ENABLE": "0",
+            },
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "entrypoint", "arguments"),
+    [
+        ({}, None, ("train",)),
+        ({"ContainerEntrypoint": ["/bin/bash"]}, ("/bin/bash",), ()),
+        ({"ContainerArguments": ["a", "b"]}, None, ("a", "b")),
+        (
+            {"ContainerEntrypoint": ["/bin/bash"], "ContainerArguments": ["-c", "x"]},
+            ("/bin/bash",),
+            ("-c", "x"),
+        ),
+    ],
+)
+def test_the_command(
+    algorithm: dict[str, list[str]], entrypoint: tuple[str, ...] | None, arguments: tuple[str, ...]
+) -> None:
+    plan = planned(job(AlgorithmSpecification={"TrainingImage": "image:1", **algorithm}))
+    assert plan.instances == (instance("algo-1", entrypoint=entrypoint, arguments=arguments),)
+
+
+def test_the_request_wins_over_conveniences_and_loses_to_the_platform() -> None:
+    spec = job(
+        Environment={
+            "AWS_ENDPOINT_URL": "http://elsewhere",
+            "AWS_ACCESS_KEY_ID": "own",
+            "TRAINING_JOB_NAME": "forged",
+            "NCCL_NET": "IB",
+            "MINE": "1",
+        }
+    )
+    environment = planned(spec, {"algo-1": ("GPU-a",)}).instances[0].environment
+    assert environment["AWS_ENDPOINT_URL"] == "http://elsewhere"
+    assert environment["NCCL_NET"] == "IB"
+    assert environment["MINE"] == "1"
+    assert environment["TRAINING_JOB_NAME"] == "Job"
+    assert environment["AWS_ACCESS_KEY_ID"] == "own"
+    assert not {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} & environment.keys()
+
+
+def test_checkpoints_are_where_the_request_wants_them() -> None:
+    spec = job(CheckpointConfig={"S3Uri": "s3://b/c", "LocalPath": "/state/"})
+    mounts = planned(spec).instances[0].mounts
+    assert Mount(Path("/jobs/j/algo-1/ml/checkpoints"), "/state") in mounts
+    assert "/opt/ml/checkpoints" not in [mount.target for mount in mounts]
+
+
+def test_no_names_of_the_toolkits_own_and_no_secret_in_a_log() -> None:
+    assert not [n for n in planned(job()).instances[0].environment if n.startswith("SM_")]
+    assert "secret" not in repr(CREDENTIALS)

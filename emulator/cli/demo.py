@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ from emulator.cli.jobs import show_line
 from emulator.cli.messages import ExitCode, fail, out
 from emulator.cli.options import ConfigFlag, PortFlag, StateFlag, load_settings
 from emulator.cli.remote import connect, health, plain_errors
-from emulator.cli.up import serving
+from emulator.cli.up import configure_logging, serving
 from emulator.settings import Settings
 
 GOOD_ENOUGH = 0.9
@@ -41,6 +44,9 @@ def demo(
         from emulator.cli import demo_training  # noqa: PLC0415
     except ImportError as error:
         fail(f"the demo needs {error.name}.", "Install it: pip install 'sagemaker-emulator[demo]'")
+    # So that what the demo started ends with it, also when it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.FAILED))
+    configure_logging(level=logging.WARNING)
     with _emulator(settings) as (url, used):
         accuracy = _train(used, url, demo_training)
     if accuracy <= GOOD_ENOUGH:

@@ -67,7 +67,7 @@ def describe(
 ) -> None:
     """Print everything DescribeTrainingJob says, as JSON."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
-    with plain_errors(remote):
+    with plain_errors(remote, job):
         described = remote.describe(job)
     described.pop("ResponseMetadata", None)
     print_json(described)
@@ -84,7 +84,7 @@ def logs(
     """Print a job's log; with -f also what comes, and exit code 1 if the job failed."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
     reader = JobReader(remote, job, host)
-    with plain_errors(remote):
+    with plain_errors(remote, job):
         if not follow:
             remote.describe(job)
             for line in reader.lines():
@@ -105,7 +105,7 @@ def stop(
 ) -> None:
     """Stop a training job: SIGTERM, and SIGKILL two minutes later."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
-    with plain_errors(remote):
+    with plain_errors(remote, job):
         remote.sagemaker.stop_training_job(TrainingJobName=job)
         described = wait_for_end(remote, job) if wait else remote.describe(job)
     out.print(f"{job}: {_status_markup(described['TrainingJobStatus'])}")

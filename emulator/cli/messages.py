@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
 from typing import NoReturn
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 """What a command was asked for; plain text when stdout is not a terminal."""
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 """Notes and errors, so that `$(sagemaker-emulator env)` stays clean."""

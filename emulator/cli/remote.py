@@ -66,12 +66,14 @@ def connect(settings: Settings, endpoint_url: str | None = None) -> Remote:
 
 
 @contextmanager
-def plain_errors(remote: Remote) -> Iterator[None]:
-    """Turn what AWS clients raise into one line and exit code 1."""
+def plain_errors(remote: Remote, job: str = "") -> Iterator[None]:
+    """Turn what AWS clients raise into one line and exit code 1; `job` is whom it is about."""
     try:
         yield
     except ClientError as error:
         said = error.response["Error"]
+        if job and "not found" in said["Message"]:
+            fail(f"there is no training job {job}.", "To list them: sagemaker-emulator jobs")
         fail(f"{said['Code']}: {said['Message']}")
     except BotoCoreError as error:
         fail(

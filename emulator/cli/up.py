@@ -73,7 +73,7 @@ def up(
         region=region,
         config=config,
     )
-    configure_logging(verbose=verbose)
+    configure_logging(level=logging.DEBUG if verbose else logging.INFO)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -146,15 +146,15 @@ def env(
         err.print('[dim]To use it: eval "$(sagemaker-emulator env)"[/]')
 
 
-def configure_logging(*, verbose: bool) -> None:
-    """Log to stderr: warnings of everything, and what the emulator itself does."""
+def configure_logging(*, level: int) -> None:
+    """Log to stderr: warnings of everything, and the emulator's own words from `level` on."""
     logging.basicConfig(
         level=logging.WARNING,
         format="%(message)s",
         datefmt="%H:%M:%S",
         handlers=[RichHandler(console=err, show_path=False)],
     )
-    logging.getLogger("emulator").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("emulator").setLevel(level)
 
 
 def show(settings: Settings, endpoint: Endpoint) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from emulator.cluster.leases import Lease
@@ -241,8 +242,10 @@ def remove_directory(directory: Path) -> None:
     for folder, names, _ in os.walk(directory):
         for name in names:
             child = Path(folder, name)
-            if not child.is_symlink() and child.stat().st_uid == os.geteuid():
-                child.chmod(0o700)
+            # What cannot be made writable (another user's, or a link) stays to rmtree.
+            with suppress(OSError):
+                if not child.is_symlink():
+                    child.chmod(0o700)
     shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
         _log.warning("%s could not be removed completely", directory)

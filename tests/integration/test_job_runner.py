@@ -421,6 +421,12 @@ def test_an_upload_that_fails_is_not_why_a_job_failed(bench: Bench) -> None:
     assert bench.ended().life.failure_reason == "AlgorithmError: , exit code: 4"
 
 
+def test_a_directory_that_the_script_made_read_only_is_removed(bench: Bench) -> None:
+    bench.submit('mkdir -p "$OUTPUT/a/b"; touch "$OUTPUT/a/b/c"; chmod 500 "$OUTPUT/a/b"')
+    spec = bench.ended().spec
+    assert not bench.workshop.job_directory(spec).exists()
+
+
 def test_an_image_that_cannot_be_had(bench: Bench) -> None:
     bench.submit("true", image="missing")
     assert bench.ended().life.failure_reason == "ClientError: Cannot pull algorithm container."

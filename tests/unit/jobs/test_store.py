@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.database import Database
@@ -159,6 +159,7 @@ def listed(store: JobStore, limit: int, **terms: Any) -> list[str]:
         query = JobQuery(limit=limit, after=page.next, **terms)
 
 
+@settings(deadline=None)
 @given(
     limit=st.integers(1, 13),
     sort_by=st.sampled_from(["Name", "CreationTime", "Status"]),

@@ -52,6 +52,7 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+@settings(deadline=None)
 @given(lines=messages, limit=st.integers(1, 9))
 def test_any_lines_come_back_in_pages_of_any_size(
     lines: list[tuple[str, int]], limit: int, tmp_path_factory: pytest.TempPathFactory
@@ -63,6 +64,7 @@ def test_any_lines_come_back_in_pages_of_any_size(
     assert all_backward(store, limit) == expected
 
 
+@settings(deadline=None)
 @given(lines=messages, since=st.integers(0, 1200), until=st.integers(0, 1200))
 def test_a_time_range_includes_its_start_and_excludes_its_end(
     lines: list[tuple[str, int]],
@@ -81,8 +83,8 @@ def test_a_time_range_includes_its_start_and_excludes_its_end(
     assert all_backward(store, 7, since=since, until=until) == expected
 
 
+@settings(max_examples=50, deadline=None)
 @given(lines=messages, torn=st.integers(1, 40))
-@settings(max_examples=50)
 def test_a_line_torn_by_a_kill_is_not_seen_and_then_removed(
     lines: list[tuple[str, int]], torn: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

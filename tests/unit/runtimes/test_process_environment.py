@@ -1,0 +1,62 @@
+"""The variables of an instance of the process runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from test_sandbox import PLAN, PYTHON
+
+from emulator.model.plan import InstancePlan
+from emulator.runtimes.process_environment import Places, instance_environment
+
+PLACES = Places("/instance/home", "/instance/bin", None)
+
+
+def made(plan: InstancePlan = PLAN, places: Places = PLACES, **user: str) -> dict[str, str]:
+    return dict(instance_environment(plan, PYTHON, places, "http://10.0.0.1:4570", user))
+
+
+def test_all_of_a_plain_one() -> None:
+    assert made(USER="me", LD_PRELOAD="x.so") == {
+        "LANG": "C.UTF-8",
+        "PYTHONIOENCODING": "UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main",
+        "HOME": "/instance/home",
+        "PATH": "/instance/bin:/home/u/env/bin:/usr/local/sbin:/usr/local/bin:"
+        "/usr/sbin:/usr/bin:/sbin:/bin",
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "CUDA_VISIBLE_DEVICES": "",
+        "NVIDIA_VISIBLE_DEVICES": "void",
+    }
+
+
+def test_the_plan_wins_but_not_over_its_gpus() -> None:
+    wishes = {"LANG": "de_DE.UTF-8", "CUDA_VISIBLE_DEVICES": "7"}
+    found = made(replace(PLAN, environment=wishes, gpus=("GPU-a", "GPU-b")))
+    assert found["LANG"] == "de_DE.UTF-8"
+    assert found["CUDA_VISIBLE_DEVICES"] == found["NVIDIA_VISIBLE_DEVICES"] == "GPU-a,GPU-b"
+
+
+def test_what_makes_an_index_reachable_is_passed_on() -> None:
+    found = made(PIP_INDEX_URL="https://i", SSL_CERT_FILE="/c", AWS_CA_BUNDLE="/c")
+    assert found["PIP_INDEX_URL"] == "https://i"
+    assert found["SSL_CERT_FILE"] == found["AWS_CA_BUNDLE"] == "/c"
+    assert "NO_PROXY" not in found
+
+
+def test_a_proxy_is_passed_on_and_not_used_for_this_machine() -> None:
+    found = made(https_proxy="http://p", no_proxy="corp,localhost")
+    assert found["https_proxy"] == "http://p"
+    assert found["no_proxy"] == found["NO_PROXY"] == "corp,localhost,127.0.0.1,10.0.0.1"
+
+
+def test_a_layer_comes_first() -> None:
+    places = replace(PLACES, layer="/instance/environment")
+    assert made(places=places)["PATH"].startswith("/instance/environment/bin:/instance/bin:")
+
+
+def test_the_scratch_of_the_plan_is_not_told(tmp_path: Path) -> None:
+    assert str(tmp_path) not in str(made(replace(PLAN, scratch=tmp_path)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,21 +12,44 @@ from runtime_harness import Launch, Output, Run, instance_mounts, made
 
 from emulator.model.plan import InstancePlan, JobPlan, Mount
 from emulator.runtimes.base import Runtime
+from emulator.runtimes.docker import DockerRuntime
+from emulator.runtimes.docker_engine import connect, inspect_engine
+from emulator.runtimes.images import Images
 from emulator.runtimes.process import ProcessRuntime
 
+TRAINING_IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 
-@pytest.fixture(params=["process"])
-def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
-    """Every runtime that this machine can offer."""
-    assert request.param == "process"
+
+@pytest.fixture
+def process_runtime(tmp_path: Path) -> Runtime:
     runtime = ProcessRuntime(Path(sys.executable), "http://127.0.0.1:4570", tmp_path)
     if runtime.verdict.features is None:
         pytest.skip(f"{runtime.verdict.reason} {runtime.verdict.remedy}")
     return runtime
 
 
+@pytest.fixture(scope="session")
+def docker_runtime() -> Iterator[Runtime]:
+    with closing(connect()) as client:
+        images = Images(client, {"train": TRAINING_IMAGE})
+        yield DockerRuntime(client, inspect_engine(client), images, port=4570, emulator="contract")
+
+
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """Every runtime that this machine can offer."""
+    runtime: Runtime = request.getfixturevalue(f"{request.param}_runtime")
+    return runtime
+
+
 @pytest.fixture
-def launch(runtime: Runtime, tmp_path: Path) -> Iterator[Launch]:
+def image(runtime: Runtime) -> str | None:
+    """What the jobs run in, where a runtime has images at all."""
+    return "train" if runtime.traits.name == "docker" else None
+
+
+@pytest.fixture
+def launch(runtime: Runtime, image: str | None, tmp_path: Path) -> Iterator[Launch]:
     """Start one shell script an instance; whatever still runs is closed in the end."""
     runs: list[Run] = []
 
@@ -41,7 +65,7 @@ def launch(runtime: Runtime, tmp_path: Path) -> Iterator[Launch]:
         instances = tuple(
             InstancePlan(
                 host=f"algo-{number}",
-                image=None,
+                image=image,
                 entrypoint=tuple(entrypoint),
                 arguments=(script,),
                 environment=environment or {},

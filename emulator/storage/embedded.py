@@ -45,7 +45,8 @@ class EmbeddedStore:
         self._lock: StateLock | None = None
         self._ports: weed.Ports | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = False
+        self._serving = False
+        """Has the server answered, and has nobody stopped it? Only then its end is news."""
 
     @property
     def endpoint(self) -> str:
@@ -86,7 +87,7 @@ class EmbeddedStore:
 
     def stop(self) -> None:
         """End the server (SIGTERM, then SIGKILL after 10 s); does nothing if it is not running."""
-        self._stopping = True
+        self._serving = False
         process, self._process = self._process, None
         if process:
             _end(process)
@@ -120,6 +121,7 @@ class EmbeddedStore:
             self._ports_file.write_text(self._ports.dump())
             self._launch(program, self._ports)
             if self._answers(self._ports):
+                self._serving = True
                 return
             log.info("a port of the embedded object store was taken by another program")
             lost, self._process = self._process, None
@@ -158,10 +160,9 @@ class EmbeddedStore:
             self._process = process
             started.set()
             code = process.wait()
-            if not self._stopping and self._process is process:
+            if self._serving:
                 log.error("the embedded object store ended (%s): %s", code, self._last_words())
 
-        self._stopping = False
         threading.Thread(target=keep, name="embedded-store", daemon=True).start()
         started.wait()
         if failure:

@@ -57,6 +57,8 @@ def stage(staging: Staging) -> StagedChannel:
 def placements(staging: Staging, made: Sequence[Entry]) -> list[Placement]:
     """Who gets what: every receiver everything, or each object one receiver (pure)."""
     directories = [staging.directory(host) for host in staging.receivers]
+    if not directories:
+        return []
     if staging.channel.distribution == "ShardedByS3Key":
         return [
             Placement(entry, (directory / entry.path,))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NoReturn
@@ -19,6 +20,8 @@ from botocore.model import ServiceModel
 from emulator.aws.service_models import Operation, Shape
 from emulator.aws.wire import HttpRequest
 from emulator.model.errors import ApiError, UnknownOperation
+
+_FRACTION = re.compile(r"\.(\d+)")
 
 
 class SerializationError(ApiError):
@@ -162,7 +165,10 @@ def _read_boolean(_shape: Shape, value: Any) -> bool:
 def _read_integer(shape: Shape, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _not_a("a Long" if shape.type_name == "long" else "an Integer", value)
-    return int(value)
+    try:
+        return int(value)
+    except OverflowError:  # 1e999 reads as infinity
+        raise SerializationError("") from None
 
 
 def _read_float(shape: Shape, value: Any) -> float:
@@ -221,7 +227,9 @@ def _not_a(wanted: str, value: Any) -> SerializationError:
 
 def iso_to_epoch(text: str) -> float:
     """Epoch seconds of an ISO 8601 time, UTC unless it says otherwise; raises ValueError."""
-    moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+    # Python 3.10 reads neither a Z nor a fraction of any other length than these six digits.
+    text = _FRACTION.sub(lambda match: f".{match[1]:0<6.6}", text.strip())
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00"))
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 from xml.sax.saxutils import escape
@@ -222,10 +223,10 @@ async def _relay(response: httpcore.Response, scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _until_client_leaves(relay: object, receive: Receive) -> None:
+async def _until_client_leaves(relay: Coroutine[Any, Any, None], receive: Receive) -> None:
     """Run to the end; raises _ClientGone when nobody wants the answer any more."""
-    work = asyncio.ensure_future(relay)  # type: ignore[call-overload]
-    watch = asyncio.ensure_future(_disconnect(receive))
+    work = asyncio.create_task(relay)
+    watch = asyncio.create_task(_disconnect(receive))
     try:
         await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():

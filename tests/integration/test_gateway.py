@@ -231,7 +231,9 @@ def test_a_status_filters_what_a_page_took(sagemaker: Any) -> None:
     assert "NextToken" not in rest
 
 
-@pytest.mark.parametrize("token", ["nonsense", "bm9uc2Vuc2U=", "WzFd", "W3t9LCAieCJd", "bnVsbA=="])
+@pytest.mark.parametrize(
+    "token", ["nonsense", "bm9uc2Vuc2U=", "WzFd", "W3t9LCAieCJd", "WzEsICJ4Il0=", "bnVsbA=="]
+)
 def test_a_made_up_token(sagemaker: Any, token: str) -> None:
     code, _ = error_of(sagemaker.list_training_jobs, NextToken=token)
     assert code == "ValidationException"

@@ -115,6 +115,6 @@ def _cursor(token: str) -> Cursor:
         key, name = json.loads(base64.b64decode(token, validate=True))
     except (binascii.Error, ValueError, TypeError):
         raise ValidationError("Invalid NextToken") from None
-    if not isinstance(key, (str, int, float)) or not isinstance(name, str):
+    if not isinstance(key, (str, float)) or not isinstance(name, str):
         raise ValidationError("Invalid NextToken")
     return Cursor(key, name)

@@ -9,8 +9,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.model.errors import NotBuilt, ValidationError
+from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.job import DEFAULT_MAX_RUNTIME
+
+INSTANCE_LIMIT = 100
+"""Instances of one type in a job: the quota of this emulator, whose instances share a machine."""
 
 
 def check(request: Mapping[str, Any]) -> None:
@@ -46,13 +49,27 @@ def _check_resources(resources: Mapping[str, Any] | None) -> None:
                 "InstanceGroups cannot be used together with InstanceType or InstanceCount."
             )
         _check_unique("instance group", [group["InstanceGroupName"] for group in groups])
-        instances = [group["InstanceCount"] for group in groups]
-    else:
-        if "InstanceType" not in resources:
-            raise _null("resourceConfig.instanceType")
-        instances = [resources.get("InstanceCount", 1)]
-    if sum(instances) < 1:
+    elif "InstanceType" not in resources:
+        raise _null("resourceConfig.instanceType")
+    counts = Counter[str]()
+    for group in groups or [resources]:
+        counts[group["InstanceType"]] += group.get("InstanceCount", 1)
+    if sum(counts.values()) < 1:
         raise ValidationError("A training job needs at least one instance.")
+    for instance_type, count in counts.items():
+        _check_quota(instance_type, count)
+
+
+def _check_quota(instance_type: str, count: int) -> None:
+    if count > INSTANCE_LIMIT:  # seen, for the service's own quotas
+        raise ApiError(
+            f"The account-level service limit '{instance_type} for training job usage' is "
+            f"{INSTANCE_LIMIT} Instances, with current utilization of 0 Instances and a request "
+            f"delta of {count} Instances. Please use AWS Service Quotas to request an increase "
+            "for this quota. If AWS Service Quotas is not available, contact AWS support to "
+            "request an increase for this quota.",
+            code="ResourceLimitExceeded",
+        )
 
 
 def _check_channels(request: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.aws.json_protocol import JsonProtocol, SerializationError
+from emulator.aws.json_protocol import JsonProtocol, SerializationError, iso_to_epoch
 from emulator.aws.protocols import protocol_of
 from emulator.aws.query_protocol import MalformedInput, QueryProtocol
 from emulator.aws.service_models import operation_model, service_model
@@ -260,6 +260,8 @@ def parse_json(name: str, body: bytes) -> Any:
         b"\xff\xfe",
         b'{"MaxResults": NaN}',
         b'{"NameContains": "\\ud800"}',
+        b'{"MaxResults": 1e999}',
+        b'{"MaxResults": ' + b"9" * 10_000 + b"}",
         b'{"a":' * 100_000,
         b"[" * 100_000,
     ],
@@ -306,6 +308,19 @@ def test_a_wrong_type_deeper_down(member: dict[str, Any], message: str) -> None:
     with pytest.raises(SerializationError) as error:
         parse_json("CreateTrainingJob", json.dumps(member).encode())
     assert error.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("text", "epoch"),
+    [
+        ("1970-01-01T00:00:01.5Z", 1.5),
+        ("1970-01-01T00:00:01.123456789Z", 1.123456),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1970-01-02", 86400),
+    ],
+)
+def test_iso_times(text: str, epoch: float) -> None:
+    assert iso_to_epoch(text) == epoch
 
 
 def test_unknown_members_and_nulls_are_skipped() -> None:

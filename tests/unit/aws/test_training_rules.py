@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from emulator.aws.services.training_rules import check
-from emulator.model.errors import NotBuilt, ValidationError
+from emulator.model.errors import ApiError, NotBuilt, ValidationError
 
 GROUP = {"InstanceGroupName": "g", "InstanceType": "ml.m5.large", "InstanceCount": 1}
 REQUEST: dict[str, Any] = {
@@ -71,6 +71,22 @@ def test_instances() -> None:
     assert "name g is" in refusal(ResourceConfig={"InstanceGroups": [GROUP, GROUP]})
     nothing = {"InstanceType": "ml.m5.large", "InstanceCount": 0}
     assert "at least one instance" in refusal(ResourceConfig=nothing)
+
+
+@pytest.mark.parametrize("count", [101, 10**30])
+def test_more_instances_than_a_machine_can_bear(count: int) -> None:
+    half = {**GROUP, "InstanceCount": count - 1}
+    for resources in (
+        {"InstanceType": "ml.m5.large", "InstanceCount": count},
+        {"InstanceGroups": [half, {**GROUP, "InstanceGroupName": "h"}]},
+    ):
+        with pytest.raises(ApiError) as error:
+            check({**REQUEST, "ResourceConfig": resources})
+        assert error.value.code == "ResourceLimitExceeded"
+        assert error.value.message.startswith(
+            "The account-level service limit 'ml.m5.large for training job usage' is 100 "
+            f"Instances, with current utilization of 0 Instances and a request delta of {count} "
+        )
 
 
 def test_a_channel_name_used_twice() -> None:

@@ -33,14 +33,9 @@ SESSION = boto3.Session()
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedStore(tmp_path_factory.mktemp("store"), KEY, SECRET) as running:
-        yield running.endpoint
-
-
-@pytest.fixture(scope="module")
-def endpoint(store: str) -> Iterator[str]:
-    with serving(Gateway({}, S3Proxy(store, KEY, SECRET), Settings())) as url:
+def endpoint(embedded_store: EmbeddedStore) -> Iterator[str]:
+    proxy = S3Proxy(embedded_store.endpoint, KEY, SECRET)
+    with serving(Gateway({}, proxy, Settings())) as url:
         yield url
 
 

@@ -105,7 +105,7 @@ def _source(source: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _resources(resources: Mapping[str, Any]) -> Mapping[str, Any]:
     # Clients count the log streams to wait for by InstanceCount.
-    return resources if "InstanceGroups" in resources else {"InstanceCount": 1, **resources}
+    return resources if resources.get("InstanceGroups") else {"InstanceCount": 1, **resources}
 
 
 def _transition(entry: Transition) -> dict[str, Any]:

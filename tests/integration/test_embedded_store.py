@@ -81,6 +81,15 @@ def test_it_listens_on_loopback_only(embedded_store: EmbeddedStore) -> None:
     assert {int(port, 16) for _, port in addresses} <= set(asked)
 
 
+def test_no_maintenance_rewrites_the_volumes(tmp_path: Path) -> None:
+    """SeaweedFS's worker, once connected, writes down the jobs it offers (erasure coding…)."""
+    with EmbeddedStore(tmp_path, "key", "secret") as store:
+        client(store).ensure_bucket("bucket")
+        offered = tmp_path / "objects" / "admin" / "plugin" / "job_types"
+        assert wait_until(offered.is_dir)
+        assert not wait_until(lambda: any(offered.iterdir()), 2)
+
+
 def test_buckets_behave_as_at_aws(object_store: ObjectStore, bucket: str) -> None:
     with pytest.raises(StoreError, match="NoSuchBucket"):
         object_store.upload("never-made", "key", io.BytesIO(b"x"))

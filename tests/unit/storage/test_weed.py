@@ -34,6 +34,18 @@ def test_every_service_has_ports_of_its_own() -> None:
         assert f"-{name}.port.grpc={ports.grpc[name]}" in given
 
 
+def test_no_port_is_ten_thousand_above_the_admin_server() -> None:
+    """There the maintenance worker would look for it."""
+    for _ in range(20):
+        assert weed.Ports.free().http["admin"] + 10_000 > 65_535
+
+
+def test_the_lonely_worker_is_noise() -> None:
+    assert weed.is_noise(b"W1 client.go:379 [session 961a] Reconnection attempt 2 failed: ...")
+    assert weed.is_noise(b"W1 worker.go:180 Plugin worker w-vm-24e4 stream ended: open worker")
+    assert not weed.is_noise(b"E1 s3api_object_handlers_put.go:626 putToFiler: no space left")
+
+
 def test_nothing_but_s3_is_on_and_nothing_is_reported() -> None:
     given = weed.arguments(weed.Ports.free(), Path("/state/s3.json"))
     off = {"-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"}

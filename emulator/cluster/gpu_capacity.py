@@ -1,0 +1,178 @@
+"""Jobs wait here until the machine has what they need, and give it back here.
+
+The decisions are pure (`allocation`, `scheduler`, `ledger`); this is their effect: a waiting
+thread a job, leases in the database. The queue is gone through when a job arrives, ends or is
+stopped, and a job that may start is woken at once. Two things come without a call: an Event
+that is set cannot wake a queue, and somebody else's process leaves a GPU without telling
+anyone. A waiting job looks for the first now and then, and for the second more rarely.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from emulator.cluster.gpus import Inventory
+from emulator.cluster.instance_types import Catalog
+from emulator.cluster.leases import Lease, LeaseBook
+from emulator.cluster.ledger import Exclusive, Ledger, Order, Rules
+from emulator.cluster.machine import Machine
+from emulator.model.errors import InternalServerError, JobError
+from emulator.model.job import JobSpec
+
+log = logging.getLogger(__name__)
+
+CANCEL_LOOK_SECONDS = 0.5
+GPU_LOOK_SECONDS = 5.0
+
+
+class GpuCapacity:
+    """The machine's GPUs, cores and memory, shared by all jobs. Any thread may use it."""
+
+    def __init__(
+        self,
+        book: LeaseBook,
+        survey: Callable[[], Inventory],
+        machine: Machine,
+        catalog: Catalog,
+        rules: Rules | None = None,
+        exclusive: Exclusive = lambda _: (),
+        clock: Callable[[], float] = time.time,
+    ):
+        """`survey` looks at the GPUs as they are now; `clock` gives epoch seconds."""
+        self._book = book
+        self._survey = survey
+        self._clock = clock
+        self._changed = threading.Condition()
+        # All three only under the lock.
+        self._looked_at = clock()
+        self._ledger = Ledger(machine, catalog, rules or Rules(), exclusive, survey())
+        self._failed: dict[str, JobError] = {}
+
+    def recover(self, running: Iterable[JobSpec]) -> Mapping[str, Lease]:
+        """Once, at start: the leases of jobs that still run, by ARN; all others are closed."""
+        specs = {spec.arn: spec for spec in running}
+        for lost in self._book.close_all_but(specs, self._clock()):
+            log.warning("Its job is gone: the GPUs of %s are free again", lost)
+        with self._changed:
+            for spec in specs.values():
+                self._hold_recorded(spec)
+            return {arn: self._ledger.leases[arn] for arn in specs}
+
+    def acquire(
+        self,
+        spec: JobSpec,
+        cancelled: threading.Event,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Lease | None:
+        """Wait until the job may run; None if `cancelled` was set before.
+
+        `waiting` is called once, and only if the job cannot start at once. Raises
+        CapacityError for what this machine can never give.
+        """
+        if any(demand.type.gpu_count for demand in self._ledger.demands(spec)):
+            self._look()
+        with self._changed:
+            order = self._ledger.order(spec)
+            self._start_what_fits()
+            at_once = order.job not in self._ledger.queue
+        if not at_once:
+            waiting()
+        return self._await(order, cancelled)
+
+    def release(self, lease: Lease) -> None:
+        """Give everything back; a second time does nothing."""
+        with self._changed:
+            if self._ledger.drop(lease.job):
+                self._book.close(lease.job, self._clock())
+                self._start_what_fits()
+
+    def wake(self) -> None:
+        """Let waiting jobs see at once whether they are cancelled."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def inventory(self) -> Inventory:
+        """The GPUs as last seen."""
+        with self._changed:
+            return self._ledger.inventory
+
+    def holdings(self) -> dict[str, list[dict[str, Any]]]:
+        """Every GPU with the job and the instance that hold it, null when it is free."""
+        held = {holding.gpu: holding for holding in self._book.holdings()}
+        return {
+            "gpus": [
+                {
+                    "uuid": gpu.uuid,
+                    "name": gpu.name,
+                    "memory_mib": gpu.memory_mib,
+                    "job": held[gpu.uuid].name if gpu.uuid in held else None,
+                    "instance": ",".join(held[gpu.uuid].hosts) if gpu.uuid in held else None,
+                }
+                for gpu in self.inventory().gpus
+            ]
+        }
+
+    def _await(self, order: Order, cancelled: threading.Event) -> Lease | None:
+        while True:
+            with self._changed:
+                if failure := self._failed.pop(order.job, None):
+                    raise failure
+                if lease := self._ledger.leases.get(order.job):
+                    return lease
+                if cancelled.is_set():
+                    del self._ledger.queue[order.job]
+                    self._start_what_fits()
+                    return None
+                self._changed.wait(CANCEL_LOOK_SECONDS)
+                stale = self._clock() - self._looked_at >= GPU_LOOK_SECONDS
+                look = stale and self._ledger.others_compute
+            if look:
+                self._look()
+
+    def _look(self) -> None:
+        """See what others do on the GPUs now; takes a second where only nvidia-smi answers."""
+        with self._changed:
+            # Set before the look: of several waiting jobs one looks.
+            self._looked_at = self._clock()
+        found = self._survey()
+        with self._changed:
+            self._ledger.see(found)
+            self._start_what_fits()
+
+    def _start_what_fits(self) -> None:
+        """Lease to every job that the policy lets start now."""
+        self._failed.update(self._ledger.expel())
+        while lease := self._ledger.next_lease(self._clock()):
+            spec = self._ledger.queue[lease.job].spec
+            now = self._clock()
+            try:
+                self._book.open(lease, now)
+            except sqlite3.Error as error:
+                # This may be another job's thread: the failure is that of the job alone.
+                del self._ledger.queue[lease.job]
+                self._failed[lease.job] = InternalServerError(
+                    f"The GPUs cannot be leased: {error}."
+                )
+            else:
+                self._ledger.hold(spec, lease, now)
+        self._changed.notify_all()
+
+    def _hold_recorded(self, spec: JobSpec) -> None:
+        held = [holding for holding in self._book.holdings() if holding.job == spec.arn]
+        lease = Lease(
+            job=spec.arn,
+            name=spec.name,
+            held={
+                host.name: tuple(one.gpu for one in held if host.name in one.hosts)
+                for host in spec.hosts
+            },
+            rehearsal=self._ledger.inventory.rehearsal and bool(held),
+            shared=any(len(holding.hosts) > 1 for holding in held),
+        )
+        since = min((holding.opened for holding in held), default=self._clock())
+        self._ledger.hold(spec, lease, since)

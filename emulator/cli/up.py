@@ -174,9 +174,7 @@ def show(settings: Settings, endpoint: Endpoint) -> None:
     out.print("In another terminal:\n")
     out.print(f"  {command}", style="bold", markup=False)
     out.print("  python your_script.py\n", style="bold")
-    out.print(
-        "[dim]Ctrl-C stops the emulator; running jobs are taken up again at the next start.[/]"
-    )
+    out.print("[dim]Ctrl-C stops the emulator and what runs; jobs that have ended are kept.[/]")
 
 
 def rows(settings: Settings, endpoint: Endpoint, said: dict[str, Any]) -> list[tuple[str, str]]:

@@ -17,9 +17,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LIMIT = 330
 """Lines: about 300, and a little for the end of a thought."""
 LOCAL = re.compile(
-    # Home directories and checkouts of one person; /opt/ml and the like are the contract's.
-    r"/home/\w|/Users/\w|/root/|/work/|(?<![\w.])/tmp/w\b"
-    r"|pypi\.org|files\.pythonhosted|registry\.npmjs|proxy\.golang|download\.pytorch"
+    # This checkout's own place, and hosts that only an installer's configuration should name.
+    re.escape(f"{REPOSITORY}/")
+    + r"|pypi\.org|pythonhosted\.org|registry\.npmjs|proxy\.golang|download\.pytorch"
 )
 TEXTS = ("*.py", "*.md", "*.toml", "*.yaml", "*.yml", "Makefile", "run")
 

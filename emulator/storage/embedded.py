@@ -180,11 +180,11 @@ class EmbeddedStore:
         deadline = time.monotonic() + _READY
         while process and time.monotonic() < deadline:
             ended = process.poll() is not None
+            if ended and self._keeper:
+                self._keeper.join(_STOP)  # then its last words are in the log
             if weed.lost_a_port(self._log_text()):
                 return False
             if ended:
-                if self._keeper:
-                    self._keeper.join(_STOP)  # then its last words are in the log
                 raise SetupError(f"The embedded object store did not start: {self._last_words()}")
             if _responds(ports.http["s3"]):
                 return True

@@ -89,7 +89,16 @@ def start_emulator(state_dir: Path, *flags: str, port: int | None = None) -> Run
             raise AssertionError(f"the emulator did not start:\n{log.read_text()}")
         time.sleep(0.05)
     printed = subprocess.run(
-        [sys.executable, "-m", "emulator", "env", "--state-dir", str(state_dir), "--port", str(port)],
+        [
+            sys.executable,
+            "-m",
+            "emulator",
+            "env",
+            "--state-dir",
+            str(state_dir),
+            "--port",
+            str(port),
+        ],
         check=True,
         capture_output=True,
         text=True,
@@ -137,7 +146,9 @@ def sdk_python(name: str) -> Path:
     if not stamp.exists() or json.loads(stamp.read_text()) != SDK_ENVIRONMENTS[name]:
         venv.create(home, with_pip=True, clear=True)
         subprocess.run(
-            [python, "-m", "pip", "install", "-q", *SDK_ENVIRONMENTS[name]], check=True, timeout=900
+            [python, "-m", "pip", "install", "-qq", *SDK_ENVIRONMENTS[name]],
+            check=True,
+            timeout=900,
         )
         stamp.write_text(json.dumps(SDK_ENVIRONMENTS[name]))
     return python

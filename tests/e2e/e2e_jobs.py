@@ -122,9 +122,9 @@ def run(sagemaker: Any, body: Mapping[str, Any], timeout: float = 180) -> dict[s
 def log_lines(logs: Any, job: str, host: str = "algo-1") -> list[str]:
     """Every line of one instance's stream."""
     group = "/aws/sagemaker/TrainingJobs"
-    [stream] = logs.describe_log_streams(
-        logGroupName=group, logStreamNamePrefix=f"{job}/{host}-"
-    )["logStreams"]
+    [stream] = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/{host}-")[
+        "logStreams"
+    ]
     where = {"logGroupName": group, "logStreamName": stream["logStreamName"]}
     page = logs.get_log_events(**where, startFromHead=True)
     lines: list[str] = []
@@ -139,8 +139,6 @@ def files_in_tar(s3: Any, uri: str) -> dict[str, bytes]:
     bucket, key = uri.removeprefix("s3://").split("/", 1)
     body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:
-
-
         return {
             entry.name.removeprefix("./"): data.read()
             for entry in tar

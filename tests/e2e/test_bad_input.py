@@ -41,7 +41,7 @@ def post(url: str, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
 def test_several_failures_come_in_one_message(sagemaker: Any, bucket: str) -> None:
     body = shell_request(bucket, "true")
     body["TrainingJobName"] = "-bad_name-" + "x" * 60
-    body["ResourceConfig"]["InstanceCount"] = 0
+    body["ResourceConfig"]["InstanceCount"] = -1
     body["AlgorithmSpecification"]["TrainingInputMode"] = "fast"
     del body["RoleArn"]
     code, message = refused(sagemaker.create_training_job, **body)
@@ -51,8 +51,8 @@ def test_several_failures_come_in_one_message(sagemaker: Any, bucket: str) -> No
         "at 'trainingJobName' failed to satisfy constraint: Member must have length less than or equal to 63",
         "at 'trainingJobName' failed to satisfy constraint: Member must satisfy regular expression pattern: ",
         "Value null at 'roleArn' failed to satisfy constraint: Member must not be null",
-        "Value '0' at 'resourceConfig.instanceCount' failed to satisfy constraint: "
-        "Member must have value greater than or equal to 1",
+        "Value '-1' at 'resourceConfig.instanceCount' failed to satisfy constraint: "
+        "Member must have value greater than or equal to 0",
         "Value 'fast' at 'algorithmSpecification.trainingInputMode' failed to satisfy constraint: "
         "Member must satisfy enum value set: [",
     ):

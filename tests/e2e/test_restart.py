@@ -30,7 +30,9 @@ def create_bucket(emulator: RunningEmulator) -> str:
 def test_a_clean_restart_keeps_everything(tmp_path: Path) -> None:
     first = start_emulator(tmp_path / "state")
     bucket = create_bucket(first)
-    before = run(first.client("sagemaker"), shell_request(bucket, "echo kept"))
+    before = run(
+        first.client("sagemaker"), shell_request(bucket, "echo kept | tee /opt/ml/model/m")
+    )
     name = before["TrainingJobName"]
     assert first.end() == 0
     assert processes_below(tmp_path / "state") == []

@@ -13,10 +13,10 @@ estimator = PyTorch(
     entry_point="train.py",
     source_dir=f"{source}/source",
     role="SageMakerRole",
-    framework_version="2.2",
+    framework_version="2.2.0",
     py_version="py310",
     instance_count=2,
-    instance_type="ml.c5.xlarge",
+    instance_type="ml.g5.2xlarge",
     distribution={"torch_distributed": {"enabled": True}},
     hyperparameters={"epochs": 2, "lr": 0.05},
 )

@@ -1,11 +1,14 @@
 """An unchanged SDK v3 script: nothing in it knows of the emulator."""
 
+import logging
 import sys
 
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, InputData, SourceCode
 from sagemaker.train.distributed import Torchrun
 
+# The SDK logs what the job says; showing it is the application's choice.
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 source, data = sys.argv[1:]
 trainer = ModelTrainer(
     training_image="763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.2.0-cpu-py310",

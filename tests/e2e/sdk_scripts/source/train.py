@@ -24,7 +24,10 @@ for epoch in range(arguments.epochs):
     optimizer.step()
     print(f"epoch {epoch} loss={loss.item():.4f};", flush=True)
 rows = open(os.path.join(arguments.train, "numbers.csv")).read().split()
-print(f"rank {dist.get_rank()} of {dist.get_world_size()} read {rows} six {six.__version__}", flush=True)
+print(
+    f"rank {dist.get_rank()} of {dist.get_world_size()} read {rows} six {six.__version__}",
+    flush=True,
+)
 if dist.get_rank() == 0:
     torch.save(model.module.state_dict(), os.path.join(arguments.model_dir, "model.pth"))
 dist.destroy_process_group()

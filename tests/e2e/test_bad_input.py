@@ -30,7 +30,7 @@ def refused(call: Any, **arguments: Any) -> tuple[str, str]:
 
 def post(url: str, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
     headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
-    question = urllib.request.Request(url, body, headers)  # noqa: S310
+    question = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(question, timeout=10) as answer:
             return answer.status, json.load(answer)
@@ -48,8 +48,10 @@ def test_several_failures_come_in_one_message(sagemaker: Any, bucket: str) -> No
     assert code == "ValidationException"
     assert message.startswith("5 validation errors detected: ")
     for part in (
-        "at 'trainingJobName' failed to satisfy constraint: Member must have length less than or equal to 63",
-        "at 'trainingJobName' failed to satisfy constraint: Member must satisfy regular expression pattern: ",
+        "at 'trainingJobName' failed to satisfy constraint: "
+        "Member must have length less than or equal to 63",
+        "at 'trainingJobName' failed to satisfy constraint: "
+        "Member must satisfy regular expression pattern: ",
         "Value null at 'roleArn' failed to satisfy constraint: Member must not be null",
         "Value '-1' at 'resourceConfig.instanceCount' failed to satisfy constraint: "
         "Member must have value greater than or equal to 0",

@@ -80,7 +80,7 @@ def test_a_job_that_ran_when_the_emulator_ended_is_failed_not_lost(
 def test_two_emulators_do_not_share_a_state_directory(tmp_path: Path) -> None:
     first = start_emulator(tmp_path / "state")
     try:
-        with pytest.raises(AssertionError, match="(?i)already|in use|another"):
+        with pytest.raises(AssertionError, match=r"(?i)already|in use|another"):
             start_emulator(tmp_path / "state")
     finally:
         first.end()

@@ -1,0 +1,223 @@
+"""Every launcher of the toolkit across real containers; replicas must end equal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from docker_jobs import run_job
+
+from emulator.runtimes.docker import DockerRuntime
+from emulator.runtimes.docker_engine import connect, inspect_engine
+from emulator.runtimes.images import Images
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
+
+# Each rank starts from other weights and sees other data: only DDP makes them equal.
+DDP = """
+import os, sys
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+backend = sys.argv[sys.argv.index("--backend") + 1]
+if backend == "smddp":
+    import smdistributed.dataparallel.torch.torch_smddp
+if "RANK" not in os.environ:
+    if "OMPI_COMM_WORLD_RANK" in os.environ:
+        os.environ["RANK"] = os.environ["OMPI_COMM_WORLD_RANK"]
+        os.environ["WORLD_SIZE"] = os.environ["OMPI_COMM_WORLD_SIZE"]
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "algo-1", "29400"
+    else:
+        hosts = eval(os.environ["SM_HOSTS"])
+        os.environ["RANK"] = str(hosts.index(os.environ["SM_CURRENT_HOST"]))
+        os.environ["WORLD_SIZE"] = str(len(hosts))
+dist.init_process_group(backend)
+rank, size = dist.get_rank(), dist.get_world_size()
+torch.manual_seed(rank)
+model = DistributedDataParallel(torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(10):
+    optimizer.zero_grad()
+    model(torch.randn(16, 8)).pow(2).mean().backward()
+    optimizer.step()
+mine = torch.cat([p.detach().flatten() for p in model.parameters()])
+all_of_them = [torch.empty_like(mine) for _ in range(size)]
+dist.all_gather(all_of_them, mine)
+assert all(torch.equal(mine, other) for other in all_of_them), all_of_them
+print(f"rank {rank} of {size} on {os.uname().nodename} equal, option {os.environ.get('OPTION')}")
+dist.destroy_process_group()
+"""
+
+MPI_OPTIONS = json.dumps("-x OPTION=arrived")
+LAUNCHERS: dict[str, Mapping[str, str]] = {
+    "script mode": {},
+    "torch_distributed": {"sagemaker_torch_distributed_enabled": "true"},
+    "mpi": {
+        "sagemaker_mpi_enabled": "true",
+        "sagemaker_mpi_num_of_processes_per_host": "1",
+        "sagemaker_mpi_custom_mpi_options": MPI_OPTIONS,
+    },
+    "pytorchddp since 2.221": {
+        "sagemaker_distributed_dataparallel_enabled": "true",
+        "sagemaker_distributed_dataparallel_custom_mpi_options": MPI_OPTIONS,
+        "sagemaker_instance_type": json.dumps("ml.p4d.24xlarge"),
+    },
+    # That SDK never sends the options of pytorchddp.
+    "pytorchddp before 2.221": {
+        "sagemaker_pytorch_ddp_enabled": "true",
+        "sagemaker_instance_type": json.dumps("ml.p4d.24xlarge"),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[DockerRuntime]:
+    with closing(connect()) as client:
+        yield DockerRuntime(
+            client, inspect_engine(client), Images(client), port=4570, emulator="launchers"
+        )
+
+
+@pytest.mark.parametrize("instances", [2, 3])
+@pytest.mark.parametrize(
+    ("launcher", "backend"),
+    [
+        ("script mode", "gloo"),
+        ("torch_distributed", "gloo"),
+        ("torch_distributed", "smddp"),
+        ("mpi", "gloo"),
+        ("pytorchddp since 2.221", "gloo"),
+        ("pytorchddp since 2.221", "smddp"),
+        ("pytorchddp before 2.221", "gloo"),
+        ("pytorchddp before 2.221", "smddp"),
+    ],
+)
+def test_ddp_across_containers(
+    runtime: DockerRuntime, tmp_path: Path, launcher: str, backend: str, instances: int
+) -> None:
+    job = run_job(
+        runtime,
+        tmp_path / "ddp",
+        DDP,
+        {"backend": json.dumps(backend), **LAUNCHERS[launcher]},
+        resources={"InstanceCount": instances},
+    )
+    hosts = [f"algo-{number}" for number in range(1, instances + 1)]
+    assert job.codes == dict.fromkeys(hosts, 0), job.output
+    output = "".join(job.output.values())
+    option = "None" if "mpi_options" not in "".join(LAUNCHERS[launcher]) else "arrived"
+    for rank, host in enumerate(hosts):
+        assert f"rank {rank} of {instances} on {host} equal, option {option}" in output
+
+
+def test_two_ranks_on_each_of_two_instances(runtime: DockerRuntime, tmp_path: Path) -> None:
+    mpi = {**LAUNCHERS["mpi"], "sagemaker_mpi_num_of_processes_per_host": "2"}
+    job = run_job(runtime, tmp_path / "four", DDP, {"backend": json.dumps("gloo"), **mpi})
+    assert set(job.codes.values()) == {0}, job.output
+    for rank, host in enumerate(["algo-1", "algo-1", "algo-2", "algo-2"]):
+        assert f"rank {rank} of 4 on {host} equal" in "".join(job.output.values())
+
+
+def test_a_distribution_on_one_of_two_instance_groups(
+    runtime: DockerRuntime, tmp_path: Path
+) -> None:
+    groups = [
+        {"InstanceGroupName": name, "InstanceType": "ml.c5.xlarge", "InstanceCount": count}
+        for name, count in (("data", 1), ("train", 2))
+    ]
+    script = (
+        "import os, sys\n"
+        "if 'RANK' not in os.environ:\n"
+        "    print('no rank on', os.uname().nodename)\n"
+        "    sys.exit(0)\n"
+    )
+    job = run_job(
+        runtime,
+        tmp_path / "groups",
+        script + DDP,
+        {
+            "backend": json.dumps("gloo"),
+            "sagemaker_torch_distributed_enabled": "true",
+            "sagemaker_distribution_instance_groups": json.dumps(["train"]),
+        },
+        resources={"InstanceGroups": groups},
+    )
+    assert set(job.codes.values()) == {0}, job.output
+    assert "no rank on algo-1" in job.output["algo-1"]
+    assert "rank 0 of 2 on algo-2 equal" in job.output["algo-2"]
+    assert "rank 1 of 2 on algo-3 equal" in job.output["algo-3"]
+
+
+@pytest.mark.parametrize("culprit", ["algo-1", "algo-2"])
+@pytest.mark.parametrize("launcher", ["torch_distributed", "script mode"])
+def test_the_instance_that_fails_ends_first(
+    runtime: DockerRuntime, tmp_path: Path, launcher: str, culprit: str
+) -> None:
+    script = (
+        f"import os, sys, time\nif os.uname().nodename == '{culprit}':\n"
+        "    raise RuntimeError('on purpose')\ntime.sleep(600)\n"
+    )
+    job = run_job(runtime, tmp_path / "fails", script, LAUNCHERS[launcher], until=1)
+    assert job.codes == {culprit: 1}
+    assert "on purpose" in job.dirs[culprit].failure.read_text()
+    assert job.seconds < 60
+
+
+@pytest.mark.parametrize("culprit", ["algo-1", "algo-2"])
+def test_a_rank_of_mpirun_that_fails_ends_the_master(
+    runtime: DockerRuntime, tmp_path: Path, culprit: str
+) -> None:
+    script = (
+        f"import os, sys, time\nif os.uname().nodename == '{culprit}':\n"
+        "    raise RuntimeError('on purpose')\ntime.sleep(600)\n"
+    )
+    launcher = LAUNCHERS["pytorchddp since 2.221"]
+    job = run_job(runtime, tmp_path / "fails", script, launcher, until=1)
+    # Whichever rank it is, it is the master's mpirun that fails.
+    assert job.codes == {"algo-1": 1}
+    assert "on purpose" in job.dirs["algo-1"].failure.read_text()
+    assert job.seconds < 90
+
+
+def test_requirements_are_installed_inside(runtime: DockerRuntime, tmp_path: Path) -> None:
+    package = {
+        "setup.py": "from setuptools import setup\nsetup(name='probe', py_modules=['probe'])\n",
+        "probe.py": "ANSWER = 42\n",
+        "requirements.txt": "--no-build-isolation\n./\n",
+    }
+    job = run_job(
+        runtime,
+        tmp_path / "requirements",
+        "import probe, os; print('answer', probe.ANSWER, probe.__file__)\n",
+        {},
+        files=package,
+        resources={"InstanceCount": 1},
+    )
+    assert job.codes == {"algo-1": 0}, job.output
+    assert "answer 42" in job.output["algo-1"]
+
+
+def test_code_in_the_image_runs(runtime: DockerRuntime, tmp_path: Path) -> None:
+    # The directory an image would have it in, which no mount of a job covers.
+    algorithm = {
+        "ContainerEntrypoint": ["sh", "-c"],
+        "ContainerArguments": [
+            "mkdir -p /opt/ml/code && cp /opt/ml/input/data/code/train.py /opt/ml/code/baked.py"
+            " && exec train"
+        ],
+    }
+    job = run_job(
+        runtime,
+        tmp_path / "baked",
+        "import os; print('baked in', os.environ['SM_USER_ENTRY_POINT'])\n",
+        {},
+        algorithm=algorithm,
+        resources={"InstanceCount": 1},
+        HyperParameters={},
+        Environment={"SAGEMAKER_PROGRAM": "baked.py"},
+    )
+    assert job.codes == {"algo-1": 0}, job.output
+    assert "baked in baked.py" in job.output["algo-1"]

@@ -1,123 +1,12 @@
-"""A real emulator in a process of its own, as a user starts it, and environments for the SDKs."""
+"""What end-to-end tests share: one emulator, a bucket, an environment for each SDK."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-import venv
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-
-REPOSITORY = Path(__file__).parents[2]
-SDK_ENVIRONMENTS = {
-    "v2": ["sagemaker>=2.257,<3"],
-    # The two SDKs cannot share an environment; these parts of v3 are enough to train.
-    "v3": ["sagemaker-train>=1.20", "sagemaker-core>=2.20"],
-}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class RunningEmulator:
-    """`sagemaker-emulator up` in a child process."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    state_dir: Path
-    log: Path
-    exports: Mapping[str, str]
-    """What `sagemaker-emulator env` prints."""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The environment of a user who has evaluated `sagemaker-emulator env`."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "EMULATOR_"))}
-        return {**kept, **self.exports}
-
-    def client(self, service: str, **overrides: Any) -> Any:
-        return boto3.client(
-            service,
-            **{
-                "endpoint_url": self.url,
-                "region_name": self.exports["AWS_REGION"],
-                "aws_access_key_id": self.exports["AWS_ACCESS_KEY_ID"],
-                "aws_secret_access_key": self.exports["AWS_SECRET_ACCESS_KEY"],
-                **overrides,
-            },
-        )
-
-    def end(self, timeout: float = 30) -> int:
-        self.process.terminate()
-        return self.process.wait(timeout)
-
-
-def start_emulator(state_dir: Path, *flags: str, port: int | None = None) -> RunningEmulator:
-    """Start `python -m emulator up` and wait until its health page answers."""
-    port = port or free_port()
-    state_dir.mkdir(parents=True, exist_ok=True)
-    log = state_dir.with_suffix(".log")
-    where = ["--state-dir", str(state_dir), "--port", str(port), *flags]
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "emulator", "up", *where],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={k: v for k, v in os.environ.items() if not k.startswith("EMULATOR_")},
-        )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
-    while not healthy(url):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise AssertionError(f"the emulator did not start:\n{log.read_text()}")
-        time.sleep(0.05)
-    printed = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "emulator",
-            "env",
-            "--state-dir",
-            str(state_dir),
-            "--port",
-            str(port),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return RunningEmulator(process, url, state_dir, log, read_exports(printed))
-
-
-def healthy(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/_emulator/health", timeout=2) as answer:
-            return bool(json.load(answer)["status"] == "ok")
-    except OSError:
-        return False
-
-
-def read_exports(text: str) -> dict[str, str]:
-    """The variables that a shell would have after evaluating the lines."""
-    words = [shlex.split(line) for line in text.splitlines() if line.startswith("export ")]
-    return dict(assignment.split("=", 1) for _, assignment in words)
+from emulators import RunningEmulator, sdk_python, start_emulator
 
 
 @pytest.fixture(scope="session")
@@ -136,22 +25,6 @@ def bucket(emulator: RunningEmulator) -> str:
     for channel in ("train", "test"):
         s3.put_object(Bucket="e2e-bucket", Key=f"data/{channel}/numbers.csv", Body=b"1,2\n3,4\n")
     return "e2e-bucket"
-
-
-def sdk_python(name: str) -> Path:
-    """The interpreter of an environment with that SDK; made once per checkout."""
-    home = Path(os.environ.get("SDK_ENVIRONMENTS", REPOSITORY / ".envs")) / f"sdk-{name}"
-    python = home / "bin" / "python"
-    stamp = home / "installed.json"
-    if not stamp.exists() or json.loads(stamp.read_text()) != SDK_ENVIRONMENTS[name]:
-        venv.create(home, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "-qq", *SDK_ENVIRONMENTS[name]],
-            check=True,
-            timeout=900,
-        )
-        stamp.write_text(json.dumps(SDK_ENVIRONMENTS[name]))
-    return python
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RunningEmulator, start_emulator
 from e2e_jobs import log_lines, run, shell_request, wait, wait_for
+from emulators import RunningEmulator, start_emulator
 
 
 def processes_below(state_dir: Path) -> list[str]:

@@ -45,9 +45,18 @@ class DockerFleet:
         self._sink = sink
         self._exits: queue.SimpleQueue[Exit] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._kill_sent = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
         self._watches = {
-            host: Watch(client, host, container, sink, self._closed, (received or {}).get(host, 0))
+            host: Watch(
+                client,
+                host,
+                container,
+                sink,
+                self._closed,
+                self._kill_sent,
+                (received or {}).get(host, 0),
+            )
             for host, container in containers.items()
         }
 
@@ -79,6 +88,7 @@ class DockerFleet:
         self._signal("SIGTERM")
 
     def kill(self) -> None:
+        self._kill_sent.set()
         self._signal("SIGKILL")
 
     def close(self) -> None:

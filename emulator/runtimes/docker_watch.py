@@ -28,7 +28,8 @@ ENGINE_SILENT = "The Docker engine does not answer any more."
 PATIENCE_SECONDS = 60.0
 """How long an engine may be away before its containers are given up."""
 _RETRY_SECONDS = 0.5
-_SETTLE_SECONDS = 0.3
+_SETTLE_SECONDS = 0.25
+_SUSPICIONS = 8
 _SIGKILLED = 137
 
 
@@ -42,14 +43,17 @@ class Watch:
         container: str,
         sink: OutputSink,
         closed: threading.Event,
+        expected: threading.Event,
         received: int = 0,
         patience: float = PATIENCE_SECONDS,
     ):
+        """`expected` is set once the container was told to end, `closed` once nobody listens."""
         self._client = client
         self._host = host
         self._container = container
         self._sink = sink
         self._closed = closed
+        self._expected = expected
         self._received = received
         self._patience = patience
         self._sink_failed = False
@@ -118,10 +122,20 @@ class Watch:
             self._closed.wait(_SETTLE_SECONDS)
             state = self._client.api.inspect_container(self._container)["State"]
         if not state["Running"] and state["ExitCode"] == _SIGKILLED and not state["OOMKilled"]:
-            # `docker rm --force` kills first: the container may be about to vanish.
-            self._closed.wait(_SETTLE_SECONDS)
-            state = self._client.api.inspect_container(self._container)["State"]
+            return self._killed_by_whom(state)
         return None if state["Running"] else state
+
+    def _killed_by_whom(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A kill that nobody asked for may be the first sign of something else.
+
+        `docker rm --force` kills a container before it vanishes, an engine that shuts down
+        before it falls silent: both then show here as an error.
+        """
+        for _ in range(_SUSPICIONS):
+            if self._expected.is_set() or self._closed.wait(_SETTLE_SECONDS):
+                break
+            state = self._client.api.inspect_container(self._container)["State"]
+        return state
 
     def _hand_over(self, news: bytes) -> None:
         self._received += len(news)

@@ -1,0 +1,345 @@
+"""What can happen to containers: limits, losses, restarts of the emulator and of the engine."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from docker.client import DockerClient
+from docker_jobs import IMAGE
+
+from emulator.model.errors import CapacityError, ClientError
+from emulator.model.plan import Exit, InstancePlan, JobPlan
+from emulator.runtimes.docker import DockerRuntime
+from emulator.runtimes.docker_engine import connect, inspect_engine, listen_addresses
+from emulator.runtimes.docker_fleet import DockerFleet
+from emulator.runtimes.docker_watch import ENGINE_RESTARTED, REMOVED
+from emulator.runtimes.images import CANNOT_PULL, Images
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+SLEEP = "echo ready; while :; do sleep 0.1; done"
+
+
+class Output(dict[str, str]):
+    """A sink that remembers, and can be waited on."""
+
+    def __call__(self, host: str, chunk: bytes) -> None:
+        self[host] = self.get(host, "") + chunk.decode()
+
+    def await_text(self, text: str, host: str = "algo-1") -> None:
+        deadline = time.monotonic() + 60
+        while text not in self.get(host, ""):
+            assert time.monotonic() < deadline, self
+            time.sleep(0.02)
+
+
+def runtime_on(client: DockerClient, emulator: str, memory: int | None = None) -> DockerRuntime:
+    return DockerRuntime(
+        client,
+        inspect_engine(client),
+        Images(client),
+        port=4570,
+        emulator=emulator,
+        memory_bytes=memory,
+    )
+
+
+def plan_of(
+    tmp_path: Path, *scripts: str, image: str = IMAGE, gpus: tuple[str, ...] = ()
+) -> JobPlan:
+    instances = tuple(
+        InstancePlan(
+            host=f"algo-{number}",
+            image=image,
+            entrypoint=("sh", "-c"),
+            arguments=(script,),
+            environment={},
+            mounts=(),
+            scratch=tmp_path / f"algo-{number}",
+            gpus=gpus,
+        )
+        for number, script in enumerate(scripts, start=1)
+    )
+    return JobPlan(tmp_path.name, f"arn:{tmp_path.name}", instances)
+
+
+@pytest.fixture
+def client() -> Iterator[DockerClient]:
+    with closing(connect()) as client:
+        yield client
+
+
+@pytest.fixture
+def runtime(client: DockerClient, tmp_path: Path) -> Iterator[DockerRuntime]:
+    runtime = runtime_on(client, tmp_path.name)
+    yield runtime
+    runtime.clean()
+    mine = {"label": f"sagemaker-emulator.emulator={tmp_path.name}"}
+    assert client.api.containers(all=True, filters=mine) == []
+    assert client.api.networks(filters=mine) == []
+
+
+def end_of(fleet: DockerFleet) -> Exit:
+    end = fleet.next_exit(60)
+    assert end is not None
+    return end
+
+
+def test_out_of_memory_is_told(client: DockerClient, tmp_path: Path) -> None:
+    runtime = runtime_on(client, tmp_path.name, memory=100 * 1024**2)
+    script = "exec python -c \"x = bytearray(10**9); print('survived')\""
+    fleet = runtime.launch(plan_of(tmp_path, script), Output())
+    try:
+        end = end_of(fleet)
+    finally:
+        fleet.close()
+    assert (end.code, end.out_of_memory, end.lost) == (137, True, "")
+
+
+def test_a_container_removed_behind_the_back(
+    runtime: DockerRuntime, client: DockerClient, tmp_path: Path
+) -> None:
+    output = Output()
+    fleet = runtime.launch(plan_of(tmp_path, SLEEP, SLEEP), output)
+    output.await_text("ready")
+    (container,) = client.api.containers(filters={"label": "sagemaker-emulator.host=algo-1"})
+    client.api.remove_container(container["Id"], force=True)
+    end = end_of(fleet)
+    assert (end.host, end.lost) == ("algo-1", REMOVED)
+    assert fleet.next_exit(0.2) is None
+    fleet.close()
+
+
+def test_a_restarted_emulator_takes_its_containers_over(
+    client: DockerClient, tmp_path: Path
+) -> None:
+    plan = plan_of(tmp_path, "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done; exit 4")
+    before = Output()
+    runtime_on(client, tmp_path.name).launch(plan, before)
+    before.await_text("2\n")
+    known = len(before["algo-1"])
+    first = before["algo-1"]
+
+    with closing(connect()) as later:
+        runtime = runtime_on(later, tmp_path.name)
+        assert runtime.adopt("arn:other", Output()) is None
+        assert runtime_on(later, "somebody-else").adopt(plan.arn, Output()) is None
+        after = Output()
+        fleet = runtime.adopt(plan.arn, after, {"algo-1": known})
+        assert fleet is not None
+        assert end_of(fleet).code == 4
+        assert first + after["algo-1"] == "1\n2\n3\n4\n5\n6\n"
+        fleet.close()
+        assert runtime.adopt(plan.arn, Output()) is None
+
+
+def test_an_end_that_nobody_saw_is_found(client: DockerClient, tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "echo one; exit 3")
+    assert end_of(runtime_on(client, tmp_path.name).launch(plan, Output())).code == 3
+    runtime, output = runtime_on(client, tmp_path.name), Output()
+    fleet = runtime.adopt(plan.arn, output)
+    assert fleet is not None
+    assert end_of(fleet).code == 3
+    assert output == {"algo-1": "one\n"}
+    fleet.close()
+
+
+def test_clean_spares_other_jobs_and_other_emulators(
+    client: DockerClient, runtime: DockerRuntime, tmp_path: Path
+) -> None:
+    other = runtime_on(client, "somebody-else")
+    (tmp_path / "kept").mkdir()
+    kept, dropped = plan_of(tmp_path / "kept", SLEEP), plan_of(tmp_path, SLEEP)
+    fleets = [runtime.launch(kept, Output()), runtime.launch(dropped, Output())]
+    other.clean()
+    assert all(fleet.next_exit(0.1) is None for fleet in fleets)
+    runtime.clean(keep=[kept.arn])
+    assert end_of(fleets[1]).lost == REMOVED
+    assert fleets[0].next_exit(0.1) is None
+    for fleet in fleets:
+        fleet.close()
+
+
+def test_a_missing_image_fails_in_the_services_words(runtime: DockerRuntime) -> None:
+    said: list[str] = []
+    with pytest.raises(ClientError) as error:
+        runtime.prepare("127.0.0.1:1/no/such-image:1", said.append)
+    assert str(error.value) == f"ClientError: {CANNOT_PULL}"
+    assert said[0] == "Pulling 127.0.0.1:1/no/such-image:1"
+    assert len(said) == 2
+
+
+def test_a_service_image_is_mapped_and_told(runtime: DockerRuntime, tmp_path: Path) -> None:
+    uri = "763104351884.dkr.ecr.us-west-2.amazonaws.com/pytorch-training:2.2.0-gpu-py310"
+    said: list[str] = []
+    runtime.prepare(uri, said.append)
+    assert said == [f"{uri} is {IMAGE} here"]
+    fleet = runtime.launch(plan_of(tmp_path, "exit 5", image=uri), Output())
+    assert end_of(fleet).code == 5
+    fleet.close()
+
+
+def test_gpus_that_the_engine_cannot_give(runtime: DockerRuntime, tmp_path: Path) -> None:
+    with pytest.raises(CapacityError, match="GPU"):
+        runtime.launch(plan_of(tmp_path, "true", gpus=("GPU-nobody-has-this",)), Output())
+
+
+def test_containers_reach_the_emulator_where_it_listens(
+    client: DockerClient, runtime: DockerRuntime, tmp_path: Path
+) -> None:
+    (address,) = listen_addresses(inspect_engine(client))
+    server = http.server.ThreadingHTTPServer((address, 0), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = runtime.traits.emulator_url.replace(":4570", f":{server.server_port}")
+    script = f"python -c \"import urllib.request as u; print(u.urlopen('{url}').status)\""
+    output = Output()
+    try:
+        fleet = runtime.launch(plan_of(tmp_path, script), output)
+        end_of(fleet)
+        fleet.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert output == {"algo-1": "200\n"}
+
+
+def test_an_image_without_a_shell_runs(
+    client: DockerClient, runtime: DockerRuntime, tmp_path: Path
+) -> None:
+    # A static program is its own image: the loader of the base image's libc will do.
+    tag = "sagemaker-emulator-test/no-shell:1"
+    archive = io.BytesIO()
+    container = client.api.create_container("debian:bookworm-slim", ["-"])["Id"]
+    try:
+        files, _ = client.api.get_archive(
+            container, "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+        )
+        data = io.BytesIO(b"".join(files))
+    finally:
+        client.api.remove_container(container)
+    with tarfile.open(fileobj=data) as source, tarfile.open(fileobj=archive, mode="w") as target:
+        (member,) = source.getmembers()
+        content = source.extractfile(member)
+        member.name = "train"
+        target.addfile(member, content)
+    client.api.import_image_from_data(archive.getvalue(), *tag.split(":"))
+    try:
+        plan = plan_of(tmp_path, "--version", image=tag)
+        instance = plan.instances[0]
+        plan = JobPlan(
+            plan.job,
+            plan.arn,
+            (InstancePlan(**{**vars(instance), "entrypoint": ("/train",)}),),
+        )
+        output = Output()
+        fleet = runtime.launch(plan, output)
+        assert end_of(fleet).code == 0, output
+        fleet.close()
+        assert "ld.so" in output["algo-1"]
+    finally:
+        client.api.remove_image(tag, force=True)
+
+
+class Engine:
+    """An engine of the test's own, to be ended and started as it likes."""
+
+    def __init__(self, root: Path, *options: str):
+        self.url = f"unix://{root}/docker.sock"
+        self._root = root
+        self._command = [
+            *("dockerd", "--host", self.url, "--data-root", str(root / "data")),
+            *("--exec-root", str(root / "exec"), "--pidfile", str(root / "pid")),
+            *("--bridge", "none", "--iptables=false", *options),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self._root / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while subprocess.run(
+            ["docker", "--host", self.url, "info"], capture_output=True, check=False
+        ).returncode:
+            assert time.monotonic() < deadline, (self._root / "log").read_text()[-2000:]
+            time.sleep(0.2)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process:
+            self._process.send_signal(how)
+            self._process.wait(60)
+            self._process = None
+
+    def remove(self) -> None:
+        self.stop()
+        subprocess.run(["umount", "--lazy", self._root / "data"], capture_output=True, check=False)
+        shutil.rmtree(self._root)
+
+
+@pytest.fixture
+def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Engine]]:
+    if os.geteuid() != 0:
+        pytest.fail("starting an engine of its own needs root")
+    started: list[Engine] = []
+
+    def start(*options: str) -> Engine:
+        # The path of a socket has at most 107 characters.
+        engine = Engine(tmp_path_factory.mktemp("e"), *options)
+        started.append(engine)
+        engine.start()
+        saved = subprocess.Popen(["docker", "save", "debian:bookworm-slim"], stdout=subprocess.PIPE)
+        load = ["docker", "--host", engine.url, "load"]
+        subprocess.run(load, stdin=saved.stdout, check=True, capture_output=True)
+        saved.wait()
+        return engine
+
+    yield start
+    for engine in started:
+        engine.remove()
+
+
+COUNT = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo $i; sleep 0.1; done"
+
+
+def test_an_engine_that_restarts_takes_its_containers_along(
+    own_engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    engine = own_engine()
+    with closing(connect(engine.url)) as client:
+        runtime, output = runtime_on(client, "own"), Output()
+        fleet = runtime.launch(plan_of(tmp_path, SLEEP, image="debian:bookworm-slim"), output)
+        output.await_text("ready")
+        engine.stop()
+        assert fleet.next_exit(1) is None  # it may come back
+        engine.start()
+        end = end_of(fleet)
+        assert end.lost == ENGINE_RESTARTED
+        assert end.code != 0
+        assert output == {"algo-1": "ready\n"}
+        fleet.close()
+
+
+def test_an_engine_that_leaves_containers_running_loses_no_output(
+    own_engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    engine = own_engine("--live-restore")
+    with closing(connect(engine.url)) as client:
+        runtime, output = runtime_on(client, "own"), Output()
+        fleet = runtime.launch(plan_of(tmp_path, COUNT, image="debian:bookworm-slim"), output)
+        output.await_text("\n20\n")
+        engine.stop()
+        engine.start()
+        end = end_of(fleet)
+        assert (end.code, end.lost) == (0, "")
+        assert output["algo-1"] == "".join(f"{i}\n" for i in range(1, 101))
+        fleet.close()

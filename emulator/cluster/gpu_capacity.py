@@ -2,9 +2,9 @@
 
 The decisions are pure (`allocation`, `scheduler`, `ledger`); this is their effect: a waiting
 thread a job, leases in the database. The queue is gone through when a job arrives, ends or is
-stopped, and a job that may start is woken at once. Two things come without a call: an Event
-that is set cannot wake a queue, and somebody else's process leaves a GPU without telling
-anyone. A waiting job looks for the first now and then, and for the second more rarely.
+stopped, and whoever may start is woken. Nothing is polled, with one exception: the process of
+somebody else leaves a GPU without telling anyone, so while one is there waiting jobs look
+again every few seconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from emulator.model.job import JobSpec
 
 log = logging.getLogger(__name__)
 
-CANCEL_LOOK_SECONDS = 0.5
 GPU_LOOK_SECONDS = 5.0
 
 
@@ -71,8 +70,8 @@ class GpuCapacity:
     ) -> Lease | None:
         """Wait until the job may run; None if `cancelled` was set before.
 
-        `waiting` is called once, and only if the job cannot start at once. Raises
-        CapacityError for what this machine can never give.
+        `waiting` is called once if the job cannot start at once; `cancelled` is looked at
+        again after each `wake()`. Raises CapacityError for what this machine can never give.
         """
         if any(demand.type.gpu_count for demand in self._ledger.demands(spec)):
             self._look()
@@ -128,9 +127,10 @@ class GpuCapacity:
                     del self._ledger.queue[order.job]
                     self._start_what_fits()
                     return None
-                self._changed.wait(CANCEL_LOOK_SECONDS)
-                stale = self._clock() - self._looked_at >= GPU_LOOK_SECONDS
-                look = stale and self._ledger.others_compute
+                others = self._ledger.others_compute
+                look = others and self._clock() - self._looked_at >= GPU_LOOK_SECONDS
+                if not look:
+                    self._changed.wait(GPU_LOOK_SECONDS if others else None)
             if look:
                 self._look()
 

@@ -75,6 +75,7 @@ class Order:
     spec: JobSpec
     demands: tuple[Demand, ...]
     arrival: int
+    priority: int
 
     @property
     def job(self) -> str:
@@ -118,7 +119,7 @@ class Ledger:
         demands = self.demands(spec)
         self._want(demands)
         self._arrivals += 1
-        order = Order(spec, demands, self._arrivals)
+        order = Order(spec, demands, self._arrivals, priority(spec))
         self.queue[order.job] = order
         return order
 
@@ -226,7 +227,7 @@ class Ledger:
             },
             runtime=_runtime(order.spec),
             arrival=order.arrival,
-            priority=priority(order.spec),
+            priority=order.priority,
         )
 
     def _shares(

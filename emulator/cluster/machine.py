@@ -27,7 +27,7 @@ def this_machine(root: Path = CGROUP_ROOT, proc: Path = Path("/proc")) -> Machin
     groups = cgroup_directories(root, _read(proc / "self" / "cgroup") or "")
     quotas = [quota for group in groups if (quota := cpu_quota(group)) is not None]
     limits = [limit for group in groups if (limit := memory_limit(group)) is not None]
-    cores = min([len(os.sched_getaffinity(0)), *(math.ceil(quota) for quota in quotas)])
+    cores = min([_allowed_cores(), *(math.ceil(quota) for quota in quotas)])
     memory = min([meminfo_total(_read(proc / "meminfo") or ""), *limits])
     return Machine(max(1, cores), memory // BYTES_PER_MIB)
 
@@ -71,6 +71,12 @@ def meminfo_total(meminfo: str) -> int:
     """MemTotal of /proc/meminfo in bytes; 0 where it says nothing."""
     totals = (line.split()[1] for line in meminfo.splitlines() if line.startswith("MemTotal:"))
     return int(next(totals, 0)) * 1024
+
+
+def _allowed_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS pins no process to a core.
 
 
 def _read(path: Path) -> str | None:

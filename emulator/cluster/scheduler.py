@@ -6,8 +6,9 @@ and ports that only one job at a time can listen on. A job takes all it needs at
 The first job in line that does not fit gets a reservation: the moment at which enough will
 have been given back if every running job uses its whole MaxRuntimeInSeconds. A job behind it
 starts at once if it will have ended by then, or if it takes only what the first leaves over.
-So small jobs fill the gaps and a big one waits no longer than if they had never come. (The
-idea is EASY back-filling: Lifka, "The ANL/IBM SP scheduling system", 1995.)
+So small jobs fill the gaps and a big one waits no longer than if they had never come. Only a
+job of higher priority may put it off: that is what a priority asks for. (The idea is EASY
+back-filling: Lifka, "The ANL/IBM SP scheduling system", 1995.)
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ from threading import Event
 import pytest
 from jobs_for_capacity import inventory, spec
 
-from emulator.cluster import gpu_capacity
-from emulator.cluster.gpu_capacity import GpuCapacity
+from emulator.cluster.gpu_capacity import GPU_LOOK_SECONDS, GpuCapacity
 from emulator.cluster.instance_types import load_catalog
 from emulator.cluster.leases import MIGRATION, Lease, LeaseBook
 from emulator.cluster.ledger import Rules
@@ -66,6 +65,7 @@ def place(tmp_path):
     yield place
     for cancel in place.cancels:
         cancel.set()
+    place.capacity.wake()
     place.threads.shutdown()
 
 
@@ -137,12 +137,12 @@ def test_a_waiting_job_fails_when_the_machine_loses_the_gpus_for_it(place):
         future.result(PATIENCE)
 
 
-def test_the_end_of_somebody_elses_process_is_noticed(place, monkeypatch):
-    monkeypatch.setattr(gpu_capacity, "CANCEL_LOOK_SECONDS", 0.001)
+def test_the_end_of_somebody_elses_process_is_noticed(place):
     place.found = inventory(2, busy=[0, 1])
     future, _ = place.queue(spec("a"))
     place.found = inventory(2, busy=[1])
-    place.now += gpu_capacity.GPU_LOOK_SECONDS
+    place.now += GPU_LOOK_SECONDS
+    place.capacity.wake()
     assert future.result(PATIENCE).gpus == {"algo-1": ("GPU-0",)}
 
 

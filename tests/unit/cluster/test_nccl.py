@@ -184,9 +184,9 @@ def test_ranks_of_a_smaller_group_are_not_those_of_the_job():
         "busId 1 parent 0x1 splitCount 1 color 0 key 0 commId 0xb - Init START",
         "algo-1:10:30 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0",
         # A thread that set nothing up speaks of the largest group.
-        "algo-1:10:99 [0] NCCL INFO Channel 00 : 1[1] -> 0[0] via SHM/direct/direct",
+        "algo-1:10:99 [0] NCCL INFO Channel 00/0 : 0[0] -> 3[1] via P2P/IPC/read",
     ]
     transports = Transports()
     for line in lines:
         transports.read(f"[default0]:{line}")
-    assert transports.between_hosts() == {("algo-1", "algo-2"): frozenset({"NET"})}
+    assert transports.between_hosts() == {("algo-1", "algo-2"): frozenset({"NET", "P2P"})}

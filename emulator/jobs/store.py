@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -15,8 +15,13 @@ from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary, Status, Transition
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.model.warm_pool import PoolStatus, WarmPool, keep_alive_of
 
-MIGRATIONS = (files("emulator.jobs").joinpath("schema.sql").read_text("utf-8"),)
+MIGRATIONS = tuple(
+    files("emulator.jobs").joinpath(script).read_text("utf-8")
+    for script in ("schema.sql", "warm_pools.sql")
+)
+"""Applied in this order; a new one goes to the end."""
 NOT_FOUND = "Requested resource not found."
 """What Describe and Stop say of an unknown job, with code ValidationException (seen)."""
 
@@ -64,21 +69,27 @@ class JobStore:
 
     def create(self, spec: JobSpec, now: float) -> Job:
         """Keep a new job; raises ResourceInUse when the name is taken."""
-        job = Job(spec, Lifecycle.begin(now))
+        keep_alive = keep_alive_of(spec)
+        job = Job(
+            spec,
+            Lifecycle.begin(now),
+            tags={tag["Key"]: tag["Value"] for tag in spec.request.get("Tags", ())},
+            warm_pool=WarmPool(keep_alive) if keep_alive else None,
+        )
         row = (
             spec.scope.account,
             spec.scope.region,
             spec.name,
-            json.dumps(spec.request),
-            *_state(job.life),
             job.life.created,
+            *_state(job),
         )
         try:
             with self._database.writing() as connection:
                 connection.execute(
                     "INSERT INTO training_job"
-                    " (account, region, name, request, life, status, modified, created)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    " (account, region, name, created,"
+                    " request, life, status, modified, artifacts, tags, warm_pool)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     row,
                 )
         except sqlite3.IntegrityError as error:
@@ -104,19 +115,60 @@ class JobStore:
         `artifacts` becomes visible together with that step. Raises ValidationError for an
         unknown job, and IllegalTransition where the job's status does not allow the step.
         """
+        return self.update(
+            scope,
+            name,
+            lambda job: replace(job, life=step(job.life), artifacts=artifacts or job.artifacts),
+        )
+
+    def update(self, scope: Scope, name: str, step: Callable[[Job], Job]) -> Job:
+        """Replace a job by what `step` makes of it, in one transaction.
+
+        Nothing is written if `step` raises or changes nothing. Raises ValidationError for an
+        unknown job.
+        """
         with self._database.writing() as connection:
-            job = _find(connection, scope, name)
-            if job is None:
-                raise ValidationError(NOT_FOUND)
-            changed = Job(job.spec, step(job.life), artifacts or job.artifacts)
+            job = _existing(connection, scope, name)
+            changed = step(job)
             if changed == job:
                 return job
             connection.execute(
-                "UPDATE training_job SET life = ?, status = ?, modified = ?, artifacts = ?"
+                "UPDATE training_job SET request = ?, life = ?, status = ?, modified = ?,"
+                " artifacts = ?, tags = ?, warm_pool = ?"
                 " WHERE account = ? AND region = ? AND name = ?",
-                (*_state(changed.life), changed.artifacts, scope.account, scope.region, name),
+                (*_state(changed), scope.account, scope.region, name),
             )
         return changed
+
+    def delete(self, scope: Scope, name: str, check: Callable[[Job], None]) -> Job:
+        """Forget a job unless `check` raises; raises ValidationError for an unknown one."""
+        with self._database.writing() as connection:
+            job = _existing(connection, scope, name)
+            check(job)
+            connection.execute(
+                "DELETE FROM training_job WHERE account = ? AND region = ? AND name = ?",
+                (scope.account, scope.region, name),
+            )
+        return job
+
+    def every(self, scope: Scope) -> list[Job]:
+        """All jobs of the scope, oldest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT * FROM training_job WHERE account = ? AND region = ?"
+                " ORDER BY created, name",
+                (scope.account, scope.region),
+            ).fetchall()
+        return [_job(row) for row in rows]
+
+    def with_open_pools(self) -> list[Job]:
+        """The jobs of all scopes whose warm pools are not over, oldest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT * FROM training_job WHERE warm_pool IS NOT NULL ORDER BY created"
+            ).fetchall()
+        jobs = (_job(row) for row in rows)
+        return [job for job in jobs if job.warm_pool and not job.warm_pool.over]
 
     def find(self, scope: Scope, query: JobQuery) -> JobPage:
         """One page of the scope's jobs; ties in the order are broken by name."""
@@ -167,17 +219,35 @@ def _find(connection: sqlite3.Connection, scope: Scope, name: str) -> Job | None
     return None if row is None else _job(row)
 
 
+def _existing(connection: sqlite3.Connection, scope: Scope, name: str) -> Job:
+    job = _find(connection, scope, name)
+    if job is None:
+        raise ValidationError(NOT_FOUND)
+    return job
+
+
 def _job(row: sqlite3.Row) -> Job:
     scope = Scope(row["account"], row["region"])
     return Job(
         spec=JobSpec.from_request(json.loads(row["request"]), scope),
         life=_life(json.loads(row["life"])),
         artifacts=row["artifacts"],
+        tags=json.loads(row["tags"]),
+        warm_pool=None if row["warm_pool"] is None else _pool(json.loads(row["warm_pool"])),
     )
 
 
-def _state(life: Lifecycle) -> tuple[str, str, float]:
-    return json.dumps(asdict(life)), life.status.value, life.modified
+def _state(job: Job) -> tuple[str, str, str, float, str | None, str, str | None]:
+    """request, life, status, modified, artifacts, tags, warm_pool"""
+    return (
+        json.dumps(job.spec.request),
+        json.dumps(asdict(job.life)),
+        job.life.status.value,
+        job.life.modified,
+        job.artifacts,
+        json.dumps(dict(job.tags)),
+        None if job.warm_pool is None else json.dumps(asdict(job.warm_pool)),
+    )
 
 
 def _life(stored: dict[str, Any]) -> Lifecycle:
@@ -186,3 +256,7 @@ def _life(stored: dict[str, Any]) -> Lifecycle:
         for entry in stored["transitions"]
     )
     return Lifecycle(**{**stored, "status": Status(stored["status"]), "transitions": transitions})
+
+
+def _pool(stored: dict[str, Any]) -> WarmPool:
+    return WarmPool(**{**stored, "status": PoolStatus(stored["status"])})

@@ -60,6 +60,46 @@ class Outputs(Protocol):
         ...
 
 
+class RunningSync(Protocol):
+    """What is being copied to S3 while the instances run."""
+
+    def finish(self) -> None:
+        """Copy what is left, then end; called once, when no instance writes any more.
+
+        Raises JobError. It may take its time: the job's status waits for it.
+        """
+        ...
+
+
+class Syncs(Protocol):
+    """Keeps checkpoints and TensorBoard data of running instances in S3."""
+
+    def start(
+        self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]
+    ) -> RunningSync:
+        """Bring back what S3 holds, then keep copying; called before the instances start.
+
+        A spot job that was interrupted, or a retry, comes here again with empty directories.
+        Raises JobError, and Cancelled soon after `cancelled()` turned true.
+        """
+        ...
+
+
+class NoSyncs:
+    """Syncs of an emulator that keeps nothing while a job runs."""
+
+    def start(
+        self,
+        spec: JobSpec,  # noqa: ARG002
+        instances: Instances,  # noqa: ARG002
+        cancelled: Callable[[], bool],  # noqa: ARG002
+    ) -> RunningSync:
+        return self
+
+    def finish(self) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Workshop:
     """The parts a run works with; `app.py` puts it together."""
@@ -73,6 +113,7 @@ class Workshop:
     credentials: Credentials
     directory: Path
     """Every running job has a directory of its own below it."""
+    syncs: Syncs = field(default_factory=NoSyncs)
     stop_grace: float = 120
     """Seconds between SIGTERM and SIGKILL when a job is stopped."""
     failure_grace: float = 3

@@ -142,6 +142,14 @@ class JobSpec:
     network_isolation: bool
     checkpoints: Checkpoints | None
     request: Mapping[str, Any] = field(repr=False)
+    spot: bool = False
+    """EnableManagedSpotTraining."""
+    max_wait: int | None = None
+    """MaxWaitTimeInSeconds of a spot job, from its creation to its end."""
+    max_pending: int | None = None
+    """MaxPendingTimeInSeconds: how long it may wait for accelerated instances."""
+    retries: int = 0
+    """RetryStrategy.MaximumRetryAttempts."""
 
     @property
     def arn(self) -> str:
@@ -174,6 +182,8 @@ class JobSpec:
         algorithm = request.get("AlgorithmSpecification", {})
         output = request["OutputDataConfig"]
         checkpoints = request.get("CheckpointConfig")
+        stopping = request.get("StoppingCondition", {})
+        spot = bool(request.get("EnableManagedSpotTraining", False))
         return cls(
             scope=scope,
             name=request["TrainingJobName"],
@@ -191,9 +201,7 @@ class JobSpec:
             output_path=output["S3OutputPath"],
             output_compression=output.get("CompressionType", "GZIP"),
             groups=_groups(request["ResourceConfig"]),
-            max_runtime=request.get("StoppingCondition", {}).get(
-                "MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME
-            ),
+            max_runtime=stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME),
             network_isolation=bool(request.get("EnableNetworkIsolation", False)),
             checkpoints=Checkpoints(
                 checkpoints["S3Uri"], checkpoints.get("LocalPath", DEFAULT_CHECKPOINT_PATH)
@@ -201,6 +209,10 @@ class JobSpec:
             if checkpoints
             else None,
             request=request,
+            spot=spot,
+            max_wait=stopping.get("MaxWaitTimeInSeconds") if spot else None,
+            max_pending=stopping.get("MaxPendingTimeInSeconds"),
+            retries=request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0),
         )
 
 

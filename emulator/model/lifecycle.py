@@ -54,32 +54,56 @@ COMPLETED = "Training job completed"
 FAILED = "Training job failed"
 STOPPED = "Training job stopped"
 MAX_RUNTIME_EXCEEDED = "Training job runtime exceeded MaxRuntimeInSeconds provided"
+MAX_WAIT_TIME_EXCEEDED = "Training job wait time exceeded MaxWaitTimeInSeconds provided"
+INTERRUPTED = "Training job interrupted"
+REUSED_BY = "Resource reused by training job: {}"
 
 _STOPPED = (Secondary.STOPPED, Secondary.MAX_RUNTIME_EXCEEDED, Secondary.MAX_WAIT_TIME_EXCEEDED)
+# A retry after an internal error goes back to the start, whatever the job did (RetryStrategy).
 _NEXT: dict[Secondary, frozenset[Secondary]] = {
     Secondary.STARTING: frozenset(
-        {Secondary.PENDING, Secondary.DOWNLOADING, Secondary.STOPPING, Secondary.FAILED}
+        {
+            Secondary.STARTING,
+            Secondary.PENDING,
+            Secondary.DOWNLOADING,
+            Secondary.STOPPING,
+            Secondary.FAILED,
+        }
     ),
-    Secondary.PENDING: frozenset({Secondary.DOWNLOADING, Secondary.STOPPING, Secondary.FAILED}),
+    Secondary.PENDING: frozenset(
+        {Secondary.STARTING, Secondary.DOWNLOADING, Secondary.STOPPING, Secondary.FAILED}
+    ),
     Secondary.DOWNLOADING: frozenset(
-        {Secondary.TRAINING, Secondary.INTERRUPTED, Secondary.STOPPING, Secondary.FAILED}
+        {
+            Secondary.STARTING,
+            Secondary.TRAINING,
+            Secondary.INTERRUPTED,
+            Secondary.STOPPING,
+            Secondary.FAILED,
+        }
     ),
     Secondary.TRAINING: frozenset(
         {
+            Secondary.STARTING,
             Secondary.UPLOADING,
             Secondary.INTERRUPTED,
-            # A retry after an internal error goes back to the start (RetryStrategy).
-            Secondary.STARTING,
             Secondary.STOPPING,
             Secondary.FAILED,
         }
     ),
     Secondary.INTERRUPTED: frozenset({Secondary.STARTING, Secondary.STOPPING, Secondary.FAILED}),
     Secondary.UPLOADING: frozenset(
-        {Secondary.COMPLETED, Secondary.STOPPING, Secondary.FAILED, *_STOPPED}
+        {
+            Secondary.STARTING,
+            Secondary.COMPLETED,
+            Secondary.STOPPING,
+            Secondary.FAILED,
+            *_STOPPED,
+        }
     ),
     Secondary.STOPPING: frozenset({Secondary.UPLOADING, Secondary.FAILED, *_STOPPED}),
 }
+_WITHOUT_INSTANCES = (Secondary.INTERRUPTED, Secondary.STARTING, Secondary.PENDING)
 _TERMINAL = {
     Secondary.COMPLETED: Status.COMPLETED,
     Secondary.FAILED: Status.FAILED,
@@ -130,6 +154,31 @@ class Lifecycle:
     @property
     def stop_requested(self) -> bool:
         return self.status is Status.STOPPING
+
+    @property
+    def attempts(self) -> int:
+        """How often the job was started, interruptions and retries counted."""
+        return sum(entry.status is Secondary.STARTING for entry in self.transitions)
+
+    @property
+    def held_seconds(self) -> float:
+        """How long the job had instances since its training began, in entries that are over."""
+        first = self.training_started
+        return sum(
+            entry.ended - entry.started
+            for entry in self.transitions
+            if entry.ended is not None
+            and first is not None
+            and entry.started >= first
+            and entry.status not in _WITHOUT_INSTANCES
+        )
+
+    def reused_by(self, job: str, now: float) -> Lifecycle:
+        """Another job took over the warm pool: the last entry says so (seen)."""
+        if not self.status.terminal:
+            raise IllegalTransition("only the instances of a job that has ended are reused")
+        last = replace(self.transitions[-1], message=REUSED_BY.format(job))
+        return replace(self, transitions=(*self.transitions[:-1], last), modified=self._after(now))
 
     def say(self, message: str, now: float) -> Lifecycle:
         """Replace the current entry's message; the status stays."""

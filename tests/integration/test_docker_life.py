@@ -252,15 +252,21 @@ def test_an_image_without_a_shell_runs(
 
 
 class Engine:
-    """An engine of the test's own, to be ended and started as it likes."""
+    """An engine of the test's own, to be ended and started as it likes.
+
+    In a network namespace of its own: two engines would take each other's bridge down.
+    """
 
     def __init__(self, root: Path, *options: str):
         self.url = f"unix://{root}/docker.sock"
         self._root = root
+        self._namespace = f"engine-{root.parent.name}-{root.name}"
+        subprocess.run(["ip", "netns", "add", self._namespace], check=True)
         self._command = [
+            *("nsenter", f"--net=/run/netns/{self._namespace}"),
             *("dockerd", "--host", self.url, "--data-root", str(root / "data")),
             *("--exec-root", str(root / "exec"), "--pidfile", str(root / "pid")),
-            *("--bridge", "none", "--iptables=false", *options),
+            *options,
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -283,6 +289,7 @@ class Engine:
     def remove(self) -> None:
         self.stop()
         subprocess.run(["umount", "--lazy", self._root / "data"], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "delete", self._namespace], check=True)
         shutil.rmtree(self._root)
 
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from emulator import __version__
 from emulator.aws.gateway import Gateway
 from emulator.aws.s3_proxy import S3Proxy
-from emulator.aws.services import iam, logs, sts, training_jobs
+from emulator.aws.services import iam, logs, search, sts, tags, training_jobs
 from emulator.cluster.capacity import Capacity, fixed_ports
 from emulator.container.plan import Credentials
 from emulator.database import Database
@@ -172,7 +172,11 @@ class Emulator:
             return self._health(parts)
 
         services = {
-            "sagemaker": training_jobs.operations(parts.supervisor, parts.records),
+            "sagemaker": {
+                **training_jobs.operations(parts.supervisor, parts.records),
+                **tags.operations(parts.records),
+                **search.operations(parts.records),
+            },
             "logs": logs.operations(parts.logs),
             "sts": sts.operations(self.settings),
             "iam": iam.operations(self.settings),

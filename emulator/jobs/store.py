@@ -103,6 +103,16 @@ class JobStore:
         with self._database.reading() as connection:
             return _find(connection, scope, name)
 
+    def name_in_arn(self, scope: Scope, lowered: str) -> str | None:
+        """The name of the job whose ARN ends in this: ARNs are in lower case."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT name FROM training_job WHERE account = ? AND region = ?"
+                " AND lower(name) = lower(?)",
+                (scope.account, scope.region, lowered),
+            ).fetchone()
+        return None if row is None else str(row["name"])
+
     def change(
         self,
         scope: Scope,

@@ -1,0 +1,260 @@
+"""Search: what is found, in which order, and what cannot be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from emulator.aws.operation import Call
+from emulator.aws.services.search import operations
+from emulator.model.errors import NotBuilt, ValidationError
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+
+SCOPE = Scope("123456789012", "us-east-1")
+
+
+def job(name: str, created: float, **changes: Any) -> Job:
+    request = {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": {"TrainingImage": "my:latest", "TrainingInputMode": "File"},
+        "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
+        "OutputDataConfig": {"S3OutputPath": "s3://b/out"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        **changes,
+    }
+    tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
+    return Job(JobSpec.from_request(request, SCOPE), Lifecycle.begin(created), tags=tags)
+
+
+def channel(name: str, uri: str) -> dict[str, Any]:
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri}}
+    return {"ChannelName": name, "DataSource": source}
+
+
+@dataclass
+class Shelf:
+    jobs: Sequence[Job] = field(
+        default_factory=lambda: [
+            job(
+                "alpha",
+                1_700_000_000,
+                HyperParameters={"lr": "0.1", "epochs": "3", "optimizer.name": "adam"},
+                Tags=[{"Key": "team", "Value": "vision"}],
+                InputDataConfig=[channel("train", "s3://b/cats"), channel("test", "s3://b/dogs")],
+            ),
+            job(
+                "beta",
+                1_700_000_100,
+                HyperParameters={"lr": '"0.5"', "epochs": "20", "optimizer.name": "sgd"},
+                InputDataConfig=[channel("train", "s3://b/dogs")],
+                EnableManagedSpotTraining=True,
+                StoppingCondition={"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60},
+                ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 4},
+            ),
+            job("gamma", 1_700_000_200, Environment={"MODE": "fast"}),
+        ]
+    )
+
+    def every(self, scope: Scope) -> Sequence[Job]:
+        return self.jobs if scope == SCOPE else ()
+
+
+def search(jobs: Shelf | None = None, scope: Scope = SCOPE, **params: Any) -> dict[str, Any]:
+    handler = operations(jobs or Shelf())["Search"]
+    answer = handler(Call(scope, {"Resource": "TrainingJob", **params}))
+    assert answer is not None
+    return dict(answer)
+
+
+def names(answer: dict[str, Any]) -> list[str]:
+    return [result["TrainingJob"]["TrainingJobName"] for result in answer["Results"]]
+
+
+def found(*filters: tuple[str, ...], **more: Any) -> set[str]:
+    """The jobs that pass these filters: a name, an operator and a value each."""
+    members = ("Name", "Operator", "Value")
+    listed = [dict(zip(members, one, strict=False)) for one in filters]
+    expression = {**({"Filters": listed} if listed else {}), **more}
+    return set(names(search(SearchExpression=expression)))
+
+
+def refusal(**params: Any) -> str:
+    with pytest.raises(ValidationError) as error:
+        search(**params)
+    return error.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "operator", "value", "wanted"),
+    [
+        ("TrainingJobName", "Equals", "beta", "beta"),
+        ("TrainingJobName", "NotEquals", "beta", "alpha gamma"),
+        ("TrainingJobName", "Contains", "a", "alpha beta gamma"),
+        ("TrainingJobName", "Contains", "alp", "alpha"),
+        ("TrainingJobName", "In", "beta, gamma,delta", "beta gamma"),
+        ("HyperParameters.lr", "LessThan", "0.5", "alpha"),
+        ("HyperParameters.lr", "LessThanOrEqualTo", "0.5", "alpha beta"),
+        ("HyperParameters.lr", "LessThan", "1", "alpha beta"),
+        ("HyperParameters.lr", "Equals", "0", "alpha beta"),
+        ("HyperParameters.epochs", "GreaterThan", "3", "beta"),
+        ("HyperParameters.epochs", "GreaterThanOrEqualTo", "3", "alpha beta"),
+        ("HyperParameters.optimizer.name", "Equals", "adam", "alpha"),
+        ("HyperParameters.lr", "Exists", None, "alpha beta"),
+        ("HyperParameters.lr", "NotExists", None, "gamma"),
+        ("Environment.MODE", "Equals", "fast", "gamma"),
+        ("Tags.team", "Equals", "vision", "alpha"),
+        ("Tags.team", "NotExists", None, "beta gamma"),
+        ("ResourceConfig.InstanceCount", "GreaterThan", "1", "beta"),
+        ("EnableManagedSpotTraining", "Equals", "true", "beta"),
+        ("EnableManagedSpotTraining", "NotEquals", "true", "alpha gamma"),
+        ("CreationTime", "GreaterThan", "2023-11-14T22:13:20", "beta gamma"),
+        ("CreationTime", "LessThanOrEqualTo", "2023-11-14T22:13:20Z", "alpha"),
+        ("InputDataConfig.ChannelName", "Equals", "test", "alpha"),
+        ("InputDataConfig", "Exists", None, "alpha beta"),
+        ("TrainingEndTime", "Exists", None, ""),
+        ("TrainingJobName", None, "beta", "beta"),
+        ("Tags.team", None, None, "alpha"),
+    ],
+)
+def test_a_filter(name: str, operator: str | None, value: str | None, wanted: str) -> None:
+    given = {"Name": name, "Operator": operator, "Value": value}
+    filters = [{key: text for key, text in given.items() if text is not None}]
+    assert set(names(search(SearchExpression={"Filters": filters}))) == set(wanted.split())
+
+
+def test_filters_of_a_nested_property_mean_one_element() -> None:
+    train = {"Name": "InputDataConfig.ChannelName", "Operator": "Equals", "Value": "train"}
+    uri = "InputDataConfig.DataSource.S3DataSource.S3Uri"
+    dogs = {"Name": uri, "Operator": "Contains", "Value": "dogs"}
+    nested = {"NestedPropertyName": "InputDataConfig", "Filters": [train, dogs]}
+    assert found(NestedFilters=[nested]) == {"beta"}
+    assert found(Filters=[train, dogs]) == {"alpha", "beta"}
+
+
+def test_expressions_combine() -> None:
+    few = {"Filters": [{"Name": "HyperParameters.epochs", "Operator": "LessThan", "Value": "5"}]}
+    last = {"Filters": [{"Name": "TrainingJobName", "Value": "gamma"}]}
+    assert found(SubExpressions=[few, last]) == set()
+    assert found(SubExpressions=[few, last], Operator="Or") == {"alpha", "gamma"}
+    assert found(("Tags.team", "Exists"), SubExpressions=[few]) == {"alpha"}
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ({}, "at least one subexpression, filter, or nested filter"),
+        ({"Filters": [{"Name": "NoSuch", "Value": "x"}]}, "Unknown property: NoSuch"),
+        ({"Filters": [{"Name": "ResourceConfig.No", "Value": "x"}]}, "ResourceConfig.No"),
+        (
+            {"Filters": [{"Name": "TrainingJobName", "Operator": "LessThan", "Value": "x"}]},
+            "LessThan is not supported for the text property TrainingJobName",
+        ),
+        (
+            {"Filters": [{"Name": "CreationTime", "Operator": "Contains", "Value": "x"}]},
+            "Contains is not supported for the time property CreationTime",
+        ),
+        ({"Filters": [{"Name": "CreationTime", "Value": "soon"}]}, "ISO 8601"),
+        ({"Filters": [{"Name": "ResourceConfig.InstanceCount", "Value": "x"}]}, "an integer or"),
+        ({"Filters": [{"Name": "EnableManagedSpotTraining", "Value": "x"}]}, "true or false"),
+        ({"Filters": [{"Name": "TrainingJobName", "Operator": "Equals"}]}, "needs a value"),
+        ({"Filters": [{"Name": "ResourceConfig", "Value": "x"}]}, "no value of its own"),
+        (
+            {"Filters": [{"Name": "TrainingJobName", "Operator": "Contains", "Value": "a"}] * 2},
+            "'CONTAINS' operator usage limit of 1 exceeded.",
+        ),
+        ({"SubExpressions": [{"Filters": [{"Name": "RoleArn"}] * 20}] * 3}, "at most 50"),
+        (
+            {
+                "NestedFilters": [
+                    {"NestedPropertyName": "InputDataConfig", "Filters": [{"Name": "RoleArn"}]}
+                ]
+            },
+            "RoleArn is not part of InputDataConfig",
+        ),
+    ],
+)
+def test_what_cannot_be_asked(expression: dict[str, Any], words: str) -> None:
+    assert words in refusal(SearchExpression=expression)
+
+
+def test_the_last_modified_comes_first_unless_asked_otherwise() -> None:
+    assert names(search()) == ["gamma", "beta", "alpha"]
+    assert names(search(SortBy="TrainingJobName", SortOrder="Ascending")) == [
+        *("alpha", "beta", "gamma")
+    ]
+
+
+@pytest.mark.parametrize(("order", "wanted"), [("Ascending", "ab"), ("Descending", "ba")])
+def test_what_lacks_the_property_comes_last(order: str, wanted: str) -> None:
+    for name in ("HyperParameters.epochs", "HyperParameters.optimizer.name"):
+        answer = names(search(SortBy=name, SortOrder=order))
+        assert [name[0] for name in answer] == [*wanted, "g"]
+
+
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+@pytest.mark.parametrize("by", ["HyperParameters.lr", "TrainingJobStatus", "CreationTime"])
+def test_pages_hold_every_job_once(by: str, order: str) -> None:
+    ordering = {"SortBy": by, "SortOrder": order}
+    everything = search(**ordering)
+    assert "NextToken" not in {k for k, v in everything.items() if v is not None}
+    assert everything["TotalHits"] == {"Value": 3, "Relation": "EqualTo"}
+    seen: list[str] = []
+    token: dict[str, str] = {}
+    for _ in range(3):
+        answer = search(MaxResults=1, **ordering, **token)
+        seen += names(answer)
+        token = {"NextToken": answer["NextToken"]} if answer["NextToken"] else {}
+    assert seen == names(everything)
+    assert token == {}
+
+
+@pytest.mark.parametrize("token", ["x", "bnVsbA==", "WzEsICJhIiwgImIiXQ=="])
+def test_a_made_up_token(token: str) -> None:
+    assert refusal(NextToken=token) == "Invalid NextToken"
+
+
+def test_a_result_is_the_job_as_described_with_its_tags() -> None:
+    [result] = search(SearchExpression={"Filters": [{"Name": "Tags.team"}]})["Results"]
+    shown = result["TrainingJob"]
+    assert shown["Tags"] == [{"Key": "team", "Value": "vision"}]
+    assert shown["TrainingJobStatus"] == "InProgress"
+    assert shown["StoppingCondition"] == {"MaxRuntimeInSeconds": 86_400}
+
+
+def test_metrics_are_found_by_name() -> None:
+    filters = [{"Name": "Metrics.accuracy", "Operator": "GreaterThan", "Value": "0.5"}]
+    assert names(search(SearchExpression={"Filters": filters})) == []
+
+
+def test_an_end_can_be_searched_for() -> None:
+    ended = job("ended", 1_700_000_000)
+    life = ended.life.finish(Secondary.FAILED, "Training job failed", 1_700_000_050, "ClientError")
+    shelf = Shelf([Job(ended.spec, life)])
+    filters = [{"Name": "FailureReason", "Operator": "Contains", "Value": "ClientError"}]
+    assert names(search(shelf, SearchExpression={"Filters": filters})) == ["ended"]
+
+
+def test_other_accounts_and_resources() -> None:
+    assert names(search(scope=Scope("210987654321", "us-east-1"))) == []
+    assert names(search(CrossAccountFilterOption="CrossAccount")) == []
+    with pytest.raises(NotBuilt, match="Experiment"):
+        search(Resource="Experiment")
+
+
+def test_suggestions() -> None:
+    suggest = operations(Shelf())["GetSearchSuggestions"]
+    hint = {"PropertyNameQuery": {"PropertyNameHint": "instancetype"}}
+    answer = suggest(Call(SCOPE, {"Resource": "TrainingJob", "SuggestionQuery": hint}))
+    assert answer is not None
+    suggested = [one["PropertyName"] for one in answer["PropertyNameSuggestions"]]
+    assert "ResourceConfig.InstanceType" in suggested
+    assert all("instancetype" in name.lower() for name in suggested)
+    everything = suggest(Call(SCOPE, {"Resource": "TrainingJob"}))
+    assert everything is not None
+    assert len(everything["PropertyNameSuggestions"]) == 20

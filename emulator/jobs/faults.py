@@ -1,0 +1,121 @@
+"""The faults that are seeded now; any thread may ask whether one happens."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from threading import Lock
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from emulator.model.faults import Chance, Fault, Kind, Stage, Tally, meets, take
+from emulator.model.job import JobSpec
+
+_READER = TypeAdapter(Fault)
+
+
+class FaultBook:
+    """Seeded faults, in the order they were added, and how often each one happened."""
+
+    def __init__(self, faults: Iterable[Fault] = ()):
+        self._lock = Lock()
+        self._faults: dict[str, Fault] = {}
+        self._tallies: dict[tuple[str, str], Tally] = {}
+        """By the fault's id, and by job for faults of jobs."""
+        for fault in faults:
+            self.add(fault)
+
+    def add(self, fault: Fault) -> Fault:
+        """Seed a fault; raises ValueError if there is one with that id."""
+        named = fault if fault.id else replace(fault, id=uuid.uuid4().hex[:12])
+        with self._lock:
+            if named.id in self._faults:
+                raise ValueError(f"there is a fault with the id {named.id}")
+            self._faults[named.id] = named
+        return named
+
+    def remove(self, fault_id: str) -> bool:
+        """False if there is none with that id."""
+        with self._lock:
+            self._forget(fault_id)
+            return self._faults.pop(fault_id, None) is not None
+
+    def clear(self) -> None:
+        with self._lock:
+            self._faults.clear()
+            self._tallies.clear()
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Every fault as JSON, with how often it happened (`taken`)."""
+        with self._lock:
+            return [
+                {**asdict(fault), "taken": self._taken(fault.id)} for fault in self._faults.values()
+            ]
+
+    def strike(self, chance: Chance, unless: set[str] | None = None) -> Fault | None:
+        """The first fault that happens now; each one that meets the chance uses it up.
+
+        Ids in `unless` had their chance before; those that have it now are added.
+        """
+        if not self._faults:  # the common case: cheap for every request
+            return None
+        with self._lock:
+            for fault in self._faults.values():
+                if not meets(fault, chance) or (unless is not None and fault.id in unless):
+                    continue
+                if unless is not None:
+                    unless.add(fault.id)
+                whom = chance.job if fault.kind.of_jobs else ""
+                happens, tally = take(fault, self._tallies.get((fault.id, whom), Tally()), whom)
+                self._tallies[fault.id, whom] = tally
+                if happens:
+                    return fault
+        return None
+
+    def _taken(self, fault_id: str) -> int:
+        return sum(tally.taken for (known, _), tally in self._tallies.items() if known == fault_id)
+
+    def _forget(self, fault_id: str) -> None:
+        for known in [known for known in self._tallies if known[0] == fault_id]:
+            del self._tallies[known]
+
+
+class JobFaults:
+    """The faults that one attempt of a job may meet; each gets one chance in it."""
+
+    def __init__(self, book: FaultBook, spec: JobSpec):
+        self._book = book
+        self._spec = spec
+        self._had: set[str] = set()
+
+    def at(self, kind: Kind, stage: Stage | None = None) -> Fault | None:
+        """The fault of this kind that happens now."""
+        return self._book.strike(Chance(kind, job=self._spec.name, stage=stage), self._had)
+
+    def during_training(self, trained: float) -> Fault | None:
+        """What happens to instances that have been training for so many seconds."""
+        for kind, stage in (
+            (Kind.SPOT_INTERRUPTION, None),
+            (Kind.INSTANCE_FAILURE, None),
+            (Kind.INTERNAL_SERVER_ERROR, Stage.TRAINING),
+        ):
+            if kind is Kind.SPOT_INTERRUPTION and not self._spec.spot:
+                continue
+            chance = Chance(kind, job=self._spec.name, stage=stage, trained=trained)
+            if fault := self._book.strike(chance, self._had):
+                return fault
+        return None
+
+
+def read_fault(document: Mapping[str, Any]) -> Fault:
+    """A fault from JSON; raises ValueError that says what is wrong with it."""
+    try:
+        return _READER.validate_python(dict(document))
+    except ValidationError as error:
+        details = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'fault'}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise ValueError(details) from error

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from emulator.aws.json_reading import SerializationError
 from emulator.aws.operation import Call, Handler, Operations
 from emulator.aws.protocols import WireProtocol, error_protocol_of, protocol_of
 from emulator.aws.routing import is_s3, service_of
@@ -81,6 +82,10 @@ class Gateway:
             return _reply(200, body, protocol, request_id)
         except ApiError as error:
             return _error(error, protocol, request_id)
+        except RecursionError:  # expressions of Search can hold each other
+            return _error(
+                SerializationError("The request is nested too deeply."), protocol, request_id
+            )
         except Exception:  # the top of a worker thread: nobody else would answer
             log.exception("%s %s failed", request.method, request.headers.get("x-amz-target", ""))
             return _error(_internal_failure(), protocol, request_id)

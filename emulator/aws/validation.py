@@ -15,10 +15,8 @@ from typing import Any
 
 from emulator.aws.patterns import java_pattern
 from emulator.aws.service_models import Shape
+from emulator.aws.valid import PATTERN_CHECK_LIMIT, test_of
 from emulator.model.errors import ValidationError
-
-PATTERN_CHECK_LIMIT = 65_536
-"""Longer values already break their length; matching them could take for ever."""
 
 _NESTED = ("structure", "list", "map")
 
@@ -38,15 +36,20 @@ class Failure:
 
 def validate(shape: Shape | None, params: Mapping[str, Any], code: str | None = None) -> None:
     """Raise one ValidationError that names every constraint the parameters break."""
-    if shape is None:
+    if shape is None or (test := test_of(shape)) is None or test(params):
         return
-    failures = list(_structure(shape, params, ""))
+    failures = list(failures_of(shape, params))
     if failures:
         plural = "" if len(failures) == 1 else "s"
         listed = "; ".join(map(str, failures))
         raise ValidationError(
             f"{len(failures)} validation error{plural} detected: {listed}", code=code
         )
+
+
+def failures_of(shape: Shape, params: Mapping[str, Any]) -> Iterator[Failure]:
+    """Every constraint that the parameters break, in the model's order."""
+    return _structure(shape, params, "")
 
 
 def _structure(shape: Shape, value: Mapping[str, Any], path: str) -> Iterator[Failure]:

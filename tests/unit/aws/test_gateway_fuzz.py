@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.aws.gateway import Gateway
-from emulator.aws.services import iam, sts, training_jobs
+from emulator.aws.services import iam, search, sts, training_jobs
 from emulator.aws.wire import HttpRequest
 from emulator.database import Database
 from emulator.jobs.store import MIGRATIONS, JobStore
@@ -62,7 +62,10 @@ async def no_store(scope: Any, receive: Any, send: Any) -> None:
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
     store = JobStore(Database(tmp_path_factory.mktemp("fuzz") / "state.db", MIGRATIONS))
     services = {
-        "sagemaker": training_jobs.operations(Desk(store), store),
+        "sagemaker": {
+            **training_jobs.operations(Desk(store), store),
+            **search.operations(store),
+        },
         "sts": sts.operations(Settings()),
         "iam": iam.operations(Settings()),
     }
@@ -142,3 +145,12 @@ def test_any_form(gateway: Gateway, fields: bytes) -> None:
         body = b"Action=" + action + b"&RoleName=" + fields + b"&RoleArn=" + fields
         reply = gateway.answer(HttpRequest("POST", "/", "", headers, body), None)
         assert reply.status in (200, 400, 501), reply.body
+
+
+@pytest.mark.parametrize("depth", [30, 100, 400])
+def test_expressions_in_expressions(gateway: Gateway, depth: int) -> None:
+    expression: dict[str, Any] = {"Filters": [{"Name": "TrainingJobName"}]}
+    for _ in range(depth):
+        expression = {"SubExpressions": [expression]}
+    status = asked(gateway, "Search", {"Resource": "TrainingJob", "SearchExpression": expression})
+    assert status == (200 if depth < 50 else 400)

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from emulator.aws.json_protocol import JsonProtocol
 from emulator.aws.patterns import java_pattern
 from emulator.aws.service_models import operation_model, service_model
-from emulator.aws.validation import java_text, validate
+from emulator.aws.valid import test_of as quick_test_of
+from emulator.aws.validation import failures_of, java_text, validate
 from emulator.aws.wire import HttpRequest
 from emulator.model.errors import ValidationError
 
 DATA = Path(__file__).parents[2] / "data"
-OPERATIONS = ("CreateTrainingJob", "DescribeTrainingJob", "ListTrainingJobs", "StopTrainingJob")
 WRONG = ("\n", "§", "!", " ", "", "a" * 20)
 
 
@@ -45,7 +45,7 @@ def complaint(name: str, params: dict[str, Any]) -> str:
 def documented() -> Iterator[Any]:
     with (DATA / "constraints.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            if row["operation"] in OPERATIONS and row["coral_path"]:
+            if row["coral_path"]:
                 yield pytest.param(row, id=f"{row['operation']}-{row['coral_path']}")
 
 
@@ -248,3 +248,34 @@ def test_the_validator_says_exactly_what_is_wrong(
 
 def test_java_prints_values_this_way() -> None:
     assert java_text({"a": ["b", True, None], "c": 1}) == "{a=[b, true, null], c=1}"
+
+
+def members_anywhere(shape: Any, depth: int = 5) -> st.SearchStrategy[Any]:
+    """Values of a shape's type that may break its constraints."""
+    kind = shape.type_name
+    if depth == 0:  # a shape may contain itself
+        return st.none()
+    if kind == "structure":
+        members = {n: members_anywhere(m, depth - 1) for n, m in shape.members.items()}
+        return st.fixed_dictionaries({}, optional=members)
+    if kind == "list":
+        return st.lists(st.one_of(st.none(), members_anywhere(shape.member, depth - 1)), max_size=2)
+    if kind == "map":
+        return st.dictionaries(st.sampled_from(WRONG), st.sampled_from([None, *WRONG]), max_size=2)
+    if kind in ("integer", "long"):
+        return st.sampled_from([-1, 0, 1, 10**9])
+    if kind == "boolean":
+        return st.booleans()
+    if kind == "timestamp":
+        return st.just(0.0)
+    return st.sampled_from([*WRONG, "s3://bucket/key", "File", *shape.metadata.get("enum", [])[:2]])
+
+
+@pytest.mark.parametrize("name", ["CreateTrainingJob", "UpdateTrainingJob", "Search", "AddTags"])
+@given(data=st.data())
+def test_the_quick_test_and_the_words_agree(name: str, data: st.DataObject) -> None:
+    shape = input_shape(name)
+    params = data.draw(members_anywhere(shape))
+    passes = quick_test_of(shape)
+    assert passes is not None
+    assert passes(params) == (not list(failures_of(shape, params)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,23 @@ from fastapi import FastAPI
 from emulator import __version__
 from emulator.aws.gateway import Gateway
 from emulator.aws.s3_proxy import S3Proxy
-from emulator.aws.services import iam, logs, search, sts, tags, training_jobs
-from emulator.cluster.capacity import Capacity, fixed_ports
+from emulator.aws.services import (
+    cloudwatch,
+    iam,
+    logs,
+    sagemaker_metrics,
+    search,
+    sts,
+    tags,
+    training_jobs,
+)
+from emulator.cluster import leases
+from emulator.cluster.fixed_ports import fixed_ports
+from emulator.cluster.gpu_capacity import GpuCapacity
+from emulator.cluster.gpus import surveyor
+from emulator.cluster.instance_types import Catalog, load_catalog
+from emulator.cluster.ledger import Rules
+from emulator.cluster.machine import this_machine
 from emulator.container.plan import Credentials
 from emulator.database import Database
 from emulator.jobs.exchange import S3Inputs, S3Outputs
@@ -25,13 +41,18 @@ from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.jobs.supervisor import Supervisor
 from emulator.jobs.workshop import Workshop
 from emulator.logs.streams import LogStore
+from emulator.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
+from emulator.metrics.store import MetricStore
 from emulator.model.errors import SetupError
+from emulator.model.plan import RuntimeTraits
 from emulator.runtimes.process import ProcessRuntime
 from emulator.settings import Settings
 from emulator.storage.embedded import EmbeddedStore
 from emulator.storage.objects import ObjectStore
 
 _BACKLOG = 2048
+_SCHEMA = (*MIGRATIONS, leases.MIGRATION)
+"""Scripts are applied by their place: once released, a new one goes to the end."""
 _log = logging.getLogger(__name__)
 
 
@@ -42,9 +63,39 @@ class _Parts:
     supervisor: Supervisor
     records: JobStore
     logs: LogStore
+    metrics: MetricStore
     runtime: ProcessRuntime
+    capacity: GpuCapacity
+    catalog: Catalog
     s3: S3Proxy
     s3_endpoint: str
+
+
+class _Doors:
+    """The endpoint on other sockets than its own: those inside the networks of jobs.
+
+    They are served by the endpoint's own event loop, which the object store's client of
+    the application is bound to.
+    """
+
+    def __init__(self) -> None:
+        self._application: FastAPI | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, application: FastAPI) -> None:
+        """Called in the endpoint's event loop, before the first request."""
+        self._application = application
+        self._loop = asyncio.get_running_loop()
+
+    def open(self, listening: socket.socket) -> Callable[[], None]:
+        """Answer on that socket, too; the function it returns ends that soon."""
+        assert self._application and self._loop  # noqa: S101 - jobs come through the endpoint
+        config = uvicorn.Config(
+            self._application, log_config=None, access_log=False, lifespan="off"
+        )
+        server = uvicorn.Server(config)
+        asyncio.run_coroutine_threadsafe(server.serve([listening]), self._loop)
+        return lambda: setattr(server, "should_exit", True)
 
 
 class Emulator:
@@ -59,6 +110,7 @@ class Emulator:
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._resources = ExitStack()
+        self._doors = _Doors()
 
     @property
     def url(self) -> str:
@@ -127,24 +179,37 @@ class Emulator:
             objects = ObjectStore(embedded.endpoint, *keys, settings.region, embedded.trouble)
         else:
             objects = ObjectStore(settings.s3_endpoint, *keys, settings.region)
-        database = Database(settings.state_dir / "emulator.sqlite3", MIGRATIONS)
+        database = Database(settings.state_dir / "emulator.sqlite3", _SCHEMA)
         self._resources.callback(database.close)
-        runtime = ProcessRuntime(settings.python, url, settings.state_dir)
+        measured = Database(settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS)
+        self._resources.callback(measured.close)
+        metrics = MetricStore(measured)
+        runtime = ProcessRuntime(
+            settings.python,
+            url,
+            settings.state_dir,
+            answer=self._doors.open,
+            share_network=settings.process_network == "host",
+        )
         if runtime.verdict.features is None:
             _log.warning("%s. %s", runtime.verdict.reason, runtime.verdict.remedy)
         records = JobStore(database)
         streams = LogStore(settings.state_dir / "logs")
+        catalog = load_catalog(settings.instance_types)
+        capacity = self._capacity(database, catalog, runtime.traits)
         supervisor = Supervisor(
             Workshop(
                 store=records,
                 logs=streams,
                 runtime=runtime,
-                capacity=Capacity(fixed_ports) if runtime.traits.shares_ports else Capacity(),
+                capacity=capacity,
                 inputs=S3Inputs(objects),
                 outputs=S3Outputs(objects),
                 credentials=Credentials(*keys),
                 directory=settings.state_dir / "jobs",
                 stop_grace=settings.stop_grace_seconds,
+                metrics=metrics,
+                system_metrics_seconds=settings.system_metrics_seconds,
             )
         )
         self._resources.callback(supervisor.shutdown)
@@ -152,14 +217,39 @@ class Emulator:
             supervisor,
             records,
             streams,
+            metrics,
             runtime,
+            capacity,
+            catalog,
             S3Proxy(objects.endpoint, *keys),
             objects.endpoint,
         )
 
+    def _capacity(self, database: Database, catalog: Catalog, traits: RuntimeTraits) -> GpuCapacity:
+        """What jobs share, with everything given back that an earlier run had leased."""
+        settings = self.settings
+        capacity = GpuCapacity(
+            leases.LeaseBook(database),
+            surveyor(settings.gpu_inventory),
+            this_machine(),
+            catalog,
+            Rules(
+                gpu_policy=settings.gpu_policy,
+                use_busy_gpus=settings.use_busy_gpus,
+                max_jobs=settings.max_jobs,
+                max_gpus=settings.max_gpus,
+                overcommit=settings.overcommit,
+            ),
+            fixed_ports if traits.shares_ports else lambda _: (),
+        )
+        # No instance outlives the emulator yet: whatever was leased is free.
+        capacity.recover(())
+        return capacity
+
     def _application(self, parts: _Parts) -> FastAPI:
         @asynccontextmanager
-        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async def lifespan(itself: FastAPI) -> AsyncIterator[None]:
+            self._doors.attach(itself)
             yield
             await parts.s3.aclose()
 
@@ -171,13 +261,19 @@ class Emulator:
         def health() -> dict[str, Any]:
             return self._health(parts)
 
+        @application.get("/_emulator/gpus")
+        def gpus() -> dict[str, Any]:
+            return parts.capacity.holdings()
+
         services = {
             "sagemaker": {
-                **training_jobs.operations(parts.supervisor, parts.records),
+                **training_jobs.operations(parts.supervisor, parts.records, parts.metrics),
                 **tags.operations(parts.records),
                 **search.operations(parts.records),
             },
             "logs": logs.operations(parts.logs),
+            "cloudwatch": cloudwatch.operations(parts.metrics),
+            "sagemaker-metrics": sagemaker_metrics.operations(parts.metrics),
             "sts": sts.operations(self.settings),
             "iam": iam.operations(self.settings),
         }

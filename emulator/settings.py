@@ -42,10 +42,36 @@ class Settings(BaseSettings):
     runtime: Literal["auto", "process", "docker"] = "auto"
     python: Path = Field(default_factory=lambda: Path(sys.executable))
     """The interpreter that instances of the process runtime use."""
+    process_network: Literal["job", "host"] = "job"
+    """A network for each job of the process runtime, or this machine's for all of them."""
+    image_map: dict[str, str] = {}
+    """Shell patterns of TrainingImage -> an image of the Docker engine, before the defaults."""
     s3_endpoint: str | None = None
     """An S3 server to use instead of the embedded one, e.g. http://127.0.0.1:9000."""
     stop_grace_seconds: float = Field(default=120, ge=0)
     """Between SIGTERM and SIGKILL (120 on the service)."""
+    system_metrics_seconds: float = Field(default=60, gt=0)
+    """Between two looks at what the instances use (60 on the service)."""
+
+    gpu_policy: Literal["scale", "exact", "shared"] = "scale"
+    """What instances get of this machine's GPUs: a fair share, what their type has, or the same."""
+    gpu_inventory: Path | None = None
+    """A JSON file that stands for this machine's GPUs, to rehearse scheduling without any."""
+    nccl_preset: Literal["network", "shm", "fast", "shared-gpu"] = "network"
+    """How NCCL talks between instances where a job does not say."""
+    use_busy_gpus: bool = False
+    """Give out GPUs on which processes of others compute."""
+    max_jobs: int | None = Field(default=None, ge=1)
+    """Jobs that run at once; no limit of their number without it."""
+    max_gpus: int | None = Field(default=None, ge=0)
+    """GPUs that all jobs together may hold."""
+    overcommit: float = Field(default=4, gt=0)
+    """vCPUs and memory promised to instances without GPUs for each that is really there."""
+    instance_types: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Own instance types: a name, and vcpu, memory_gib, gpu_count, gpu_model, gpu_memory_mib."""
+    idle_seconds: float = Field(default=1800, ge=0)
+    """A job of several instances that neither say nor compute anything for so long is ended as
+    hung; 0 lets it wait."""
 
     @classmethod
     def settings_customise_sources(

@@ -162,7 +162,7 @@ class Ledger:
             held=dict(gpus),
             rehearsal=self.inventory.rehearsal and want.total > 0,
             shared=want.shared and sum(bool(count) for _, count in want.gpus) > 1,
-            notes=self._notes(order.demands, want),
+            notes=self._notes(order.demands, want, gpus),
         )
 
     def hold(self, spec: JobSpec, lease: Lease, since: float) -> None:
@@ -275,13 +275,27 @@ class Ledger:
         held = self._held()
         return tuple(gpu for gpu in self._usable() if gpu.uuid not in held)
 
+    def _describe(self, uuid: str) -> str:
+        gpu = self.inventory.find(uuid)
+        return f"{uuid} ({gpu.name}, {gpu.memory_mib} MiB)" if gpu else uuid
+
     def _held(self) -> set[str]:
         return {gpu for lease in self.leases.values() for gpu in lease.holders}
 
-    def _notes(self, demands: Sequence[Demand], want: Want) -> tuple[str, ...]:
+    def _notes(
+        self,
+        demands: Sequence[Demand],
+        want: Want,
+        gpus: Sequence[tuple[str, tuple[str, ...]]],
+    ) -> tuple[str, ...]:
         if not any(demand.type.gpu_count for demand in demands):
             return ()
         notes = explain(demands, want, self._rules.gpu_policy)
+        notes += tuple(
+            f"{host}: {', '.join(self._describe(uuid) for uuid in uuids)}."
+            for host, uuids in gpus
+            if uuids
+        )
         if self.inventory.rehearsal and want.total:
             notes += ("The GPUs are those of EMULATOR_GPU_INVENTORY: instances get no device.",)
         return notes + tuple(f"GPU driver: {finding}" for finding in self.inventory.findings)

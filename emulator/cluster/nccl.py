@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from emulator.model.errors import ClientError
 from emulator.model.job import JobSpec
+from emulator.model.plan import Sharing
 
 Preset = Literal["network", "shm", "fast", "shared-gpu"]
 Transport = Literal["P2P", "SHM", "NET"]
@@ -55,18 +56,6 @@ def choose_preset(default: Preset, spec: JobSpec, gpus_shared: bool) -> Preset:
         if wish == preset:
             return "shared-gpu" if gpus_shared else preset
     raise ClientError(f"There is no NCCL preset {wish}. Choose one of {', '.join(PRESETS)}.")
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """What a preset needs of the runtime beyond environment."""
-
-    dev_shm: bool = False
-    """One tmpfs at /dev/shm for all instances of the job."""
-    tmp: bool = False
-    """One /tmp for all instances: NCCL keeps its sockets there."""
-    all_gpus_visible: bool = False
-    """Every instance sees all GPUs of the job; CUDA_VISIBLE_DEVICES tells it which are its own."""
 
 
 def sharing(preset: Preset) -> Sharing:

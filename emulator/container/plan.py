@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from emulator.container.layout import InstanceDirs
-from emulator.model.job import DEFAULT_CHECKPOINT_PATH, Host, JobSpec
-from emulator.model.plan import InstancePlan, JobPlan, Mount, RuntimeTraits
+from emulator.model.job import DEFAULT_CHECKPOINT_PATH, JobSpec
+from emulator.model.plan import InstancePlan, JobPlan, Mount, RuntimeTraits, Sharing
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,16 @@ def plan_job(
     gpus: Mapping[str, tuple[str, ...]],
     credentials: Credentials,
     labels: Mapping[str, str] | None = None,
+    conveniences: Mapping[str, Mapping[str, str]] | None = None,
+    sharing: Sharing | None = None,
 ) -> JobPlan:
-    """All instances of the job; `dirs` and `gpus` (UUIDs) by host name."""
+    """All instances of the job; `dirs` and `gpus` (UUIDs) by host name.
+
+    `conveniences` are further variables of each host that the request may replace.
+    """
+    sharing = sharing or Sharing()
+    more = conveniences or {}
+    tmp = dirs[spec.hosts[0].name].tmp if sharing.tmp else None
     return JobPlan(
         job=spec.name,
         arn=spec.arn,
@@ -40,8 +49,14 @@ def plan_job(
                 image=spec.image,
                 entrypoint=spec.entrypoint,
                 arguments=_arguments(spec),
-                environment=_environment(spec, host, traits, gpus.get(host.name, ()), credentials),
-                mounts=_mounts(spec, dirs[host.name]),
+                environment=_environment(
+                    spec,
+                    traits,
+                    bool(gpus.get(host.name)),
+                    credentials,
+                    more.get(host.name, {}),
+                ),
+                mounts=_mounts(spec, dirs[host.name], tmp or dirs[host.name].tmp),
                 scratch=dirs[host.name].scratch,
                 gpus=gpus.get(host.name, ()),
             )
@@ -49,6 +64,7 @@ def plan_job(
         ),
         network_isolation=spec.network_isolation,
         labels=labels or {},
+        sharing=sharing,
     )
 
 
@@ -59,7 +75,7 @@ def _arguments(spec: JobSpec) -> tuple[str, ...]:
     return () if spec.entrypoint is not None else ("train",)
 
 
-def _mounts(spec: JobSpec, dirs: InstanceDirs) -> tuple[Mount, ...]:
+def _mounts(spec: JobSpec, dirs: InstanceDirs, tmp: Path) -> tuple[Mount, ...]:
     """Each directory on its own: images may have code of their own in /opt/ml/code."""
     checkpoints = spec.checkpoints.local_path if spec.checkpoints else DEFAULT_CHECKPOINT_PATH
     return (
@@ -67,16 +83,16 @@ def _mounts(spec: JobSpec, dirs: InstanceDirs) -> tuple[Mount, ...]:
         Mount(dirs.model, "/opt/ml/model"),
         Mount(dirs.output, "/opt/ml/output"),
         Mount(dirs.checkpoints, checkpoints.rstrip("/")),
-        Mount(dirs.tmp, "/tmp"),  # noqa: S108 - a path inside the instance
+        Mount(tmp, "/tmp"),  # noqa: S108 - a path inside the instance
     )
 
 
 def _environment(
     spec: JobSpec,
-    host: Host,
     traits: RuntimeTraits,
-    gpus: tuple[str, ...],
+    has_gpus: bool,
     credentials: Credentials,
+    more: Mapping[str, str],
 ) -> Mapping[str, str]:
     """The request's own variables win over conveniences and lose to the platform's names.
 
@@ -89,7 +105,7 @@ def _environment(
         "AWS_ENDPOINT_URL": traits.emulator_url,
         # The toolkit's own name for it; AWS_ENDPOINT_URL needs boto3 1.28 in the image.
         "S3_ENDPOINT_URL": traits.emulator_url,
-        **(_separate_machines(spec, host) if gpus else {}),
+        **more,
     }
     platform = {
         "TRAINING_JOB_NAME": spec.name,
@@ -97,7 +113,7 @@ def _environment(
         "AWS_REGION": spec.scope.region,
         "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
         "SAGEMAKER_METRICS_DIRECTORY": "/opt/ml/output/metrics/sagemaker",
-        **({} if gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),
+        **({} if has_gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),
     }
     return {**conveniences, **spec.environment, **platform}
 
@@ -108,18 +124,4 @@ def _credentials(credentials: Credentials) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": credentials.access_key,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
         **({"AWS_SESSION_TOKEN": token} if token else {}),
-    }
-
-
-def _separate_machines(spec: JobSpec, host: Host) -> dict[str, str]:
-    """Make NCCL treat instances as machines of their own, joined by sockets.
-
-    NCCL tells machines apart by hostname and boot id, which NCCL_HOSTID replaces; the
-    launcher would otherwise choose EFA for the instance types that have it.
-    """
-    return {
-        "NCCL_HOSTID": f"{spec.name}-{host.name}",
-        "NCCL_NET": "Socket",
-        "NCCL_IB_DISABLE": "1",
-        "NCCL_MNNVL_ENABLE": "0",
     }

@@ -36,6 +36,18 @@ class InstancePlan:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """What the instances of a job have in common, so that NCCL can use it."""
+
+    dev_shm: bool = False
+    """One tmpfs at /dev/shm for all instances of the job."""
+    tmp: bool = False
+    """One /tmp for all instances: NCCL keeps its sockets there."""
+    all_gpus_visible: bool = False
+    """Every instance sees all GPUs of the job; CUDA_VISIBLE_DEVICES tells it which are its own."""
+
+
+@dataclass(frozen=True)
 class JobPlan:
     """All instances of one job, started together on one network."""
 
@@ -45,6 +57,13 @@ class JobPlan:
     """In the order of their numbers."""
     network_isolation: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    sharing: Sharing = field(default_factory=Sharing)
+
+    def visible_gpus(self, instance: InstancePlan) -> tuple[str, ...]:
+        """The UUIDs of the devices that an instance can open: its own, or the whole job's."""
+        if not (self.sharing.all_gpus_visible and instance.gpus):
+            return instance.gpus
+        return tuple(dict.fromkeys(gpu for one in self.instances for gpu in one.gpus))
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 
-from emulator.cluster.capacity import Capacity
+from emulator.cluster import leases
+from emulator.cluster.gpu_capacity import GpuCapacity
+from emulator.cluster.gpus import Inventory
+from emulator.cluster.instance_types import load_catalog
+from emulator.cluster.machine import Machine
 from emulator.container.plan import Credentials
 from emulator.database import Database
 from emulator.jobs.runner import SHUTDOWN_NOTICE
@@ -153,12 +157,19 @@ class Bench:
         self.root = root
         self.folder = Folder(root / "s3")
         self.logs = LogStore(root / "logs")
-        self.store = JobStore(Database(root / "emulator.db", MIGRATIONS))
+        database = Database(root / "emulator.db", (*MIGRATIONS, leases.MIGRATION))
+        self.store = JobStore(database)
         self.workshop = Workshop(
             store=self.store,
             logs=self.logs,
             runtime=LocalRuntime(),
-            capacity=Capacity(lambda spec: spec.hyperparameters.values()),
+            capacity=GpuCapacity(
+                leases.LeaseBook(database),
+                Inventory,
+                Machine(cores=64, memory_mib=1 << 20),
+                load_catalog(),
+                exclusive=lambda spec: spec.hyperparameters.values(),
+            ),
             inputs=self.folder,
             outputs=self.folder,
             credentials=Credentials("key", "secret"),

@@ -185,6 +185,7 @@ def test_a_heterogeneous_job_gets_gpus_where_its_types_have_them():
     assert [len(gpus_) for gpus_ in lease.held.values()] == [4, 0, 0]
     assert lease.notes == (
         "ml.p4d.24xlarge has 8 GPUs; algo-1 gets 4 GPUs here (GPU policy scale).",
+        "algo-1: " + ", ".join(f"GPU-{n} (NVIDIA L40S, 46068 MiB)" for n in range(4)) + ".",
     )
 
 

@@ -10,7 +10,7 @@ from job_examples import TRAITS, job
 from emulator.container.layout import InstanceDirs
 from emulator.container.plan import Credentials, plan_job
 from emulator.model.job import JobSpec
-from emulator.model.plan import InstancePlan, JobPlan, Mount
+from emulator.model.plan import InstancePlan, JobPlan, Mount, Sharing
 
 CREDENTIALS = Credentials("key", "secret", "token")
 COMMON = {
@@ -28,9 +28,16 @@ COMMON = {
 }
 
 
-def planned(spec: JobSpec, gpus: dict[str, tuple[str, ...]] | None = None) -> JobPlan:
+def planned(
+    spec: JobSpec,
+    gpus: dict[str, tuple[str, ...]] | None = None,
+    conveniences: dict[str, dict[str, str]] | None = None,
+    sharing: Sharing | None = None,
+) -> JobPlan:
     dirs = {host.name: InstanceDirs(Path("/jobs/j") / host.name) for host in spec.hosts}
-    return plan_job(spec, dirs, TRAITS, gpus or {}, CREDENTIALS, {"job": "Job"})
+    return plan_job(
+        spec, dirs, TRAITS, gpus or {}, CREDENTIALS, {"job": "Job"}, conveniences, sharing
+    )
 
 
 def instance(host: str, **changes: object) -> InstancePlan:
@@ -66,20 +73,36 @@ def test_two_instances_without_gpus() -> None:
     )
 
 
-def test_gpus_and_the_network_between_them() -> None:
-    assert planned(job(), {"algo-1": ("GPU-a", "GPU-b")}).instances == (
+def test_gpus_and_what_is_said_about_them() -> None:
+    plan = planned(
+        job(),
+        {"algo-1": ("GPU-a", "GPU-b")},
+        conveniences={"algo-1": {"NCCL_HOSTID": "Job-algo-1"}},
+    )
+    assert plan.instances == (
         instance(
             "algo-1",
             gpus=("GPU-a", "GPU-b"),
-            environment={
-                **COMMON,
-                "NCCL_HOSTID": "Job-algo-1",
-                "NCCL_NET": "Socket",
-                "NCCL_IB_DISABLE": "1",
-                "NCCL_MNNVL_ENABLE": "0",
-            },
+            environment={**COMMON, "NCCL_HOSTID": "Job-algo-1"},
         ),
     )
+
+
+def test_instances_that_share_have_the_first_ones_tmp_and_see_all_gpus() -> None:
+    spec = job(ResourceConfig={"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2})
+    gpus = {"algo-1": ("GPU-a",), "algo-2": ("GPU-b",)}
+    apart, together = planned(spec, gpus), planned(spec, gpus, sharing=Sharing(True, True, True))
+    assert [tmp_of(one) for one in apart.instances] == [
+        Path("/jobs/j/algo-1/tmp"),
+        Path("/jobs/j/algo-2/tmp"),
+    ]
+    assert {tmp_of(one) for one in together.instances} == {Path("/jobs/j/algo-1/tmp")}
+    assert [apart.visible_gpus(one) for one in apart.instances] == [("GPU-a",), ("GPU-b",)]
+    assert {together.visible_gpus(one) for one in together.instances} == {("GPU-a", "GPU-b")}
+
+
+def tmp_of(one: InstancePlan) -> Path:
+    return next(mount.source for mount in one.mounts if mount.target == "/tmp")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +135,9 @@ def test_the_request_wins_over_conveniences_and_loses_to_the_platform() -> None:
             "MINE": "1",
         }
     )
-    environment = planned(spec, {"algo-1": ("GPU-a",)}).instances[0].environment
+    more = {"algo-1": {"NCCL_NET": "Socket"}}
+    plan = planned(spec, {"algo-1": ("GPU-a",)}, conveniences=more)
+    environment = plan.instances[0].environment
     assert environment["AWS_ENDPOINT_URL"] == "http://elsewhere"
     assert environment["NCCL_NET"] == "IB"
     assert environment["MINE"] == "1"

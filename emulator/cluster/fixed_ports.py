@@ -1,0 +1,28 @@
+"""The ports of a job's launcher that are the same for every job. Pure."""
+
+from __future__ import annotations
+
+from emulator.model.job import JobSpec
+
+_LAUNCHERS = (
+    "sagemaker_torch_distributed_enabled",
+    "sagemaker_mpi_enabled",
+    "sagemaker_pytorch_ddp_enabled",
+    "sagemaker_distributed_dataparallel_enabled",
+)
+_SDK_DRIVERS = "sm_drivers"
+"""The channel by which SDK v3 brings its launchers."""
+
+
+def fixed_ports(spec: JobSpec) -> tuple[str, ...]:
+    """The ports a job's launcher would take that are the same for every job.
+
+    The toolkit and SDK v3's drivers let all ranks meet on port 7777 of the first host, and
+    torchrun on one host uses 29500: on a shared network only one such job can run. A single
+    script listens on nothing. (sagemaker-training 5.1.4, sagemaker-train 1.27)
+    """
+    enabled = (spec.hyperparameters.get(name, "").strip('"').lower() for name in _LAUNCHERS)
+    drivers = any(channel.name == _SDK_DRIVERS for channel in spec.channels)
+    if len(spec.hosts) > 1 or drivers or "true" in enabled:
+        return ("port 7777", "port 29500")
+    return ()

@@ -10,18 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from docker.client import DockerClient
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException
 
 from emulator.model.errors import (
     CapacityError,
     ClientError,
-    InternalServerError,
     JobError,
     NotBuilt,
 )
 from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
 from emulator.runtimes.docker_engine import ALIAS, ENGINE_GONE, Engine
+from emulator.runtimes.docker_errors import job_error
 from emulator.runtimes.docker_fleet import DockerFleet, remove_job
 from emulator.runtimes.docker_requests import (
     JOB_KEY,
@@ -111,8 +111,8 @@ class DockerRuntime:
             containers = self._create(request, isolated=plan.network_isolation)
         except (DockerException, JobError, *ENGINE_GONE) as error:
             self._undo(plan.arn)
-            raise _job_error(error) from error
-        fleet = DockerFleet(self._client, self._labels(plan.arn), containers, sink, _runs(plan))
+            raise job_error(error) from error
+        fleet = self._fleet(plan.arn, containers, sink, _runs(plan))
         try:
             self._start(fleet, containers)
             self._check_gpus(plan, containers)
@@ -120,7 +120,7 @@ class DockerRuntime:
             fleet.close()
             if self._lock_memory and "setting rlimit" in str(error):
                 raise _LimitRefused from error
-            raise _job_error(error) from error
+            raise job_error(error) from error
         _let_go(_runs(plan))
         return fleet
 
@@ -131,9 +131,10 @@ class DockerRuntime:
 
         `received` tells how many bytes of each host's output are known already: the sink
         gets what follows them. None when the job has no complete set of containers; what
-        there is of it is removed then. Raises SetupError's causes as they are.
+        there is of it is removed then. Raises DockerException, or what requests raises.
         """
-        found = self._client.api.containers(all=True, filters={"label": self._labels(arn)})
+        instances = {"label": [*self._labels(arn), LABEL_HOST]}
+        found = self._client.api.containers(all=True, filters=instances)
         started = {
             container["Labels"][LABEL_HOST]: container["Id"]
             for container in found
@@ -149,7 +150,7 @@ class DockerRuntime:
             for mount in container["Mounts"]
             if mount["Destination"] == RUN_DIR
         ]
-        fleet = DockerFleet(self._client, self._labels(arn), started, sink, run_dirs, received)
+        fleet = self._fleet(arn, started, sink, run_dirs, received)
         for host in started:
             fleet.watch(host)
         _let_go(run_dirs)
@@ -164,6 +165,24 @@ class DockerRuntime:
         ] + [network["Labels"] for network in self._client.api.networks(filters=label)]
         for arn in {labels[LABEL_ARN] for labels in left} - set(keep):
             self._undo(arn)
+
+    def _fleet(
+        self,
+        arn: str,
+        containers: Mapping[str, str],
+        sink: OutputSink,
+        run_dirs: Sequence[Path],
+        received: Mapping[str, int] | None = None,
+    ) -> DockerFleet:
+        return DockerFleet(
+            self._client,
+            self._labels(arn),
+            containers,
+            sink,
+            run_dirs,
+            received,
+            foreign_root=self._engine.foreign_root,
+        )
 
     def _labels(self, arn: str) -> list[str]:
         return [f"{LABEL_EMULATOR}={self._emulator}", f"{LABEL_ARN}={arn}"]
@@ -264,23 +283,3 @@ def _tell_key(plan: JobPlan) -> None:
         key = directory / JOB_KEY
         key.touch(mode=0o600)
         key.write_bytes(secret)
-
-
-def _job_error(error: Exception) -> JobError:
-    """Why a job could not start, in the terms of its FailureReason."""
-    if isinstance(error, JobError):
-        return error
-    text = str(getattr(error, "explanation", None) or error)
-    if isinstance(error, ImageNotFound) or "No such image" in text:
-        return ClientError(CANNOT_PULL)
-    if isinstance(error, NotFound):
-        return InternalServerError(f"Something removed the job's parts while it started: {text}")
-    if "device driver" in text or "CDI device" in text:
-        return CapacityError(f"The Docker engine cannot give the job's GPUs: {text}")
-    if "address pool" in text:
-        return CapacityError(f"The Docker engine has no network left for the job: {text}")
-    if "bind source path does not exist" in text:
-        return InternalServerError(
-            f"The Docker engine does not see the emulator's state directory: {text}"
-        )
-    return InternalServerError(f"The Docker engine did not start the job: {text}")

@@ -15,6 +15,7 @@ from docker.client import DockerClient
 from docker.errors import DockerException, NotFound
 
 from emulator.model.errors import SetupError
+from emulator.runtimes import docker_ownership
 from emulator.runtimes.docker_requests import HOST_NAME
 
 ENGINE_GONE = (requests.exceptions.RequestException, ConnectionError, TimeoutError)
@@ -38,6 +39,8 @@ class Engine:
     """The host's address on the default bridge."""
     own_container: str | None
     """Id of the container this process runs in, if the engine runs it."""
+    foreign_root: bool = False
+    """Root in a container is not the user this process runs as."""
 
     @property
     def emulator_host(self) -> str:
@@ -79,6 +82,7 @@ def inspect_engine(client: DockerClient) -> Engine:
         ),
         gateway=_gateway(client),
         own_container=_own_container(client),
+        foreign_root=docker_ownership.wanted(info.get("SecurityOptions") or ()),
     )
 
 

@@ -16,8 +16,10 @@ from docker.client import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 
 from emulator.model.plan import Exit
-from emulator.runtimes.base import OutputSink
+from emulator.runtimes.base import OutputSink, Usage
 from emulator.runtimes.docker_engine import ENGINE_GONE
+from emulator.runtimes.docker_ownership import hand_over
+from emulator.runtimes.docker_usage import usage_in
 from emulator.runtimes.docker_watch import Watch
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,14 @@ class DockerFleet:
         sink: OutputSink,
         run_dirs: Sequence[Path] = (),
         received: Mapping[str, int] | None = None,
+        *,
+        foreign_root: bool = False,
     ):
-        """`labels` find all that belongs to the job, `containers` are its ids by host."""
+        """`labels` find all that belongs to the job, `containers` are its ids by host.
+
+        `foreign_root`: root in the containers is not the emulator's own user.
+        """
+        self._hand_over = foreign_root
         self._client = client
         self._labels = labels
         self._run_dirs = run_dirs
@@ -91,9 +99,27 @@ class DockerFleet:
         self._kill_sent.set()
         self._signal("SIGKILL")
 
+    def usage(self) -> Mapping[str, Usage]:
+        """See Measured in base.py."""
+        found = {}
+        for host, thread in self._threads.items():
+            if not thread.is_alive():
+                continue
+            try:
+                stats = self._client.api.stats(self._containers[host], stream=False, one_shot=True)
+            except (APIError, *ENGINE_GONE) as error:
+                log.debug("%s cannot be measured: %s", host, error)
+                continue
+            if usage := usage_in(stats):
+                found[host] = usage
+        return found
+
     def close(self) -> None:
         self._closed.set()
         try:
+            if self._hand_over:
+                self.kill()  # nothing is written any more
+                hand_over(self._client, self._containers.values())
             remove_job(self._client, self._labels)
         except (DockerException, *ENGINE_GONE) as error:
             # The next clean() of the runtime finds them by their labels.

@@ -8,7 +8,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -249,6 +251,49 @@ def test_an_image_without_a_shell_runs(
         assert "ld.so" in output["algo-1"]
     finally:
         client.api.remove_image(tag, force=True)
+
+
+AS_A_USER = """
+import sys
+from pathlib import Path
+from emulator.model.plan import InstancePlan, JobPlan, Mount
+from emulator.runtimes.docker import DockerRuntime
+from emulator.runtimes.docker_engine import connect, inspect_engine
+from emulator.runtimes.images import Images
+state, image = Path(sys.argv[1]), sys.argv[2]
+client = connect()
+runtime = DockerRuntime(client, inspect_engine(client), Images(client), port=1, emulator=state.name)
+(state / "model").mkdir()
+script = "mkdir -p /opt/ml/model/deep && umask 077 && echo x > /opt/ml/model/deep/m; sleep 60"
+mounts = (Mount(state / "model", "/opt/ml/model"),)
+instance = InstancePlan("algo-1", image, ("sh", "-c"), (script,), {}, mounts, state / "scratch")
+fleet = runtime.launch(JobPlan("user", "arn:user", (instance,)), lambda host, chunk: None)
+while not (state / "model/deep/m").exists():
+    pass
+fleet.close()
+print((state / "model/deep/m").read_text())
+(state / "model/deep/m").unlink()
+(state / "model/deep").rmdir()
+"""
+
+
+def test_an_ordinary_user_owns_what_the_containers_wrote(tmp_path: Path) -> None:
+    state = Path(tempfile.mkdtemp(dir="/tmp"))
+    os.chown(state, 65534, 65534)
+    group = Path("/var/run/docker.sock").stat().st_gid
+    answer = subprocess.run(
+        [
+            *("setpriv", "--reuid", "65534", "--regid", "65534", "--groups", str(group)),
+            *(sys.executable, "-c", AS_A_USER, str(state), IMAGE),
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": str(state)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert answer.stdout == "x\n\n", answer.stderr
+    shutil.rmtree(state)
 
 
 class Engine:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from threading import Event
 
+from emulator.jobs.wish import Wish
 from emulator.logs.collector import LineCollector
 from emulator.model.plan import Exit
 from emulator.runtimes.base import Fleet
@@ -16,38 +16,26 @@ TICK_SECONDS = 0.2
 _AFTER_KILL_SECONDS = 10.0
 
 
-class Wish:
-    """What the outside wants of a running job."""
-
-    def __init__(self) -> None:
-        self.end = Event()
-        """The job shall end early; whatever waits or loads data listens to it."""
-        self.hurry = False
-        """The emulator itself is going down."""
-
-    def stop(self) -> None:
-        self.end.set()
-
-    def shut_down(self) -> None:
-        self.hurry = True
-        self.end.set()
-
-
 class Cause(Enum):
     """Why training is over."""
 
     DONE = "every instance ended with 0"
     FAILED = "an instance failed"
-    WISH = "a stop or a shutdown was asked for"
+    LOST = "an instance was lost, or the platform failed"
+    WISH = "somebody or something asked for the job's end"
     TIME = "MaxRuntimeInSeconds passed"
+    INTERRUPTED = "the spot instances are taken away"
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How training ended; `failed` is the first instance that did not end with 0."""
+    """How training ended."""
 
     cause: Cause
     failed: Exit | None = None
+    """The first instance that did not end with 0."""
+    away: float = 0
+    """Seconds until there is spot capacity again."""
 
 
 class FleetWatch:
@@ -67,20 +55,19 @@ class FleetWatch:
         self._wish = wish
         self._monotonic = monotonic
 
-    def until_over(self, seconds: float) -> Ending:
+    def until_over(self, seconds: float, trouble: Callable[[float], Ending | None]) -> Ending:
         """Wait until all have ended, one has failed, or the job has to end early.
 
-        `seconds` is what is left of MaxRuntimeInSeconds.
+        `seconds` is what is left of MaxRuntimeInSeconds; `trouble` is asked now and then what
+        befalls instances that have been training for so many seconds.
         """
-        deadline = self._monotonic() + seconds
+        started = self._monotonic()
         while self._running:
-            end = self._next(min(TICK_SECONDS, deadline - self._monotonic()))
+            end = self._next(min(TICK_SECONDS, started + seconds - self._monotonic()))
             if end and (end.code or end.lost):
                 return Ending(Cause.FAILED, end)
-            if self._running and self._wish.end.is_set():
-                return Ending(Cause.WISH)
-            if self._running and self._monotonic() >= deadline:
-                return Ending(Cause.TIME)
+            if self._running and (ending := self._called_off(started, seconds, trouble)):
+                return ending
         return Ending(Cause.DONE)
 
     def end_all(self, grace: float, hurried_grace: float) -> None:
@@ -96,6 +83,18 @@ class FleetWatch:
                 break
             self._next(min(TICK_SECONDS, left))
         self._kill()
+
+    def _called_off(
+        self, started: float, seconds: float, trouble: Callable[[float], Ending | None]
+    ) -> Ending | None:
+        if self._wish.end.is_set():
+            return Ending(Cause.WISH)
+        trained = self._monotonic() - started
+        if trained >= seconds:
+            return Ending(Cause.TIME)
+        if (away := self._wish.take_interruption()) is not None:
+            return Ending(Cause.INTERRUPTED, away=away)
+        return trouble(trained)
 
     def _kill(self) -> None:
         if not self._running:

@@ -7,6 +7,11 @@ from emulator.model.plan import Exit
 
 INTERNAL_ERROR = "We encountered an internal error. Please try again."
 """FailureReason of an InternalServerError, after its prefix (seen)."""
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity. "
+    "Please retry using a different ML instance type."
+)
+"""FailureReason of a CapacityError, after its prefix (seen)."""
 OUT_OF_MEMORY = (
     "Please use an instance type with more memory, or reduce the size of job data "
     "processed on an instance."

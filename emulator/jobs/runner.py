@@ -1,251 +1,235 @@
-"""One training job's life, from its instances' directories to its last status."""
+"""One training job's life, from its first attempt to its last status."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import stat
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.cluster.leases import Lease
-from emulator.container.layout import InstanceDirs, create_instances
-from emulator.container.plan import plan_job
-from emulator.jobs.fleetwatch import Cause, Ending, FleetWatch, Wish
+from emulator.jobs.alarms import Alarms
+from emulator.jobs.attempt import SHUTDOWN_NOTICE, Attempt
+from emulator.jobs.directories import failure_file, has_files
+from emulator.jobs.fleetwatch import Cause, Ending
 from emulator.jobs.outcome import INTERNAL_ERROR, failure_of
-from emulator.jobs.workshop import Instances, Workshop
-from emulator.logs.collector import LineCollector, notice
+from emulator.jobs.progress import Progress
+from emulator.jobs.warm_pools import Kept, Pool, WarmPools
+from emulator.jobs.wish import Reason, Wish
+from emulator.jobs.workshop import Workshop
 from emulator.model import lifecycle
-from emulator.model.errors import FAILURE_REASON_LIMIT, InternalServerError, JobError
+from emulator.model.errors import AlgorithmError, ClientError, InternalServerError, JobError
+from emulator.model.faults import Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
-from emulator.model.plan import JobPlan
-from emulator.runtimes.base import Fleet
+from emulator.model.warm_pool import keep_alive_of
 from emulator.storage.objects import Cancelled
 
-SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
 CRASH_NOTICE = "The emulator failed while it ran this training job; its own log says more."
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Again:
+    """The job needs other instances."""
+
+    away: float = 0
+    """Seconds until there are some."""
+
+
 class JobRun:
     """Takes one job through its life; `run` is the body of its thread."""
 
-    def __init__(self, workshop: Workshop, spec: JobSpec, wish: Wish):
+    def __init__(
+        self, workshop: Workshop, spec: JobSpec, wish: Wish, alarms: Alarms, pools: WarmPools
+    ):
         self._shop = workshop
         self._spec = spec
         self._wish = wish
-        self._directory = workshop.job_directory(spec)
-        self._lines: LineCollector | None = None
-        self._fleet: Fleet | None = None
-        self._waited = False
+        self._alarms = alarms
+        self._pools = pools
+        self._progress = Progress(workshop, spec)
+        self._trained = 0.0
+        self._retries = 0
+        self._cache: Path | None = None
+        self._pool: Pool | None = None
+        """What the job has left behind, once it has ended."""
 
     def run(self) -> None:
-        """The job has ended and holds nothing when this returns."""
-        lease = None
+        """The job has ended and holds nothing when this returns, but for its warm pool."""
+        limit = self._spec.max_wait
+        alarm = None if limit is None else self._alarms.after(limit, self._expire)
         try:
-            self._say(lifecycle.PREPARING)
-            lease = self._shop.capacity.acquire(self._spec, self._wish.end, self._wait)
-            if lease is None:
-                raise Cancelled
-            instances = self._download()
-            ending = self._train(self._plan(instances, lease), lease.notes)
-            self._conclude(ending, instances)
+            self._live()
+        finally:
+            if alarm:
+                alarm.cancel()
+
+    def _live(self) -> None:
+        again = self._attempt(self._pools.take(self._spec))
+        while again and self._comes_back(again):
+            self._progress.enter(Secondary.STARTING, lifecycle.STARTING)
+            again = self._attempt(None)
+
+    def _expire(self) -> None:
+        self._wish.stop(Reason.MAX_WAIT)
+        self._shop.capacity.wake()
+
+    def _attempt(self, kept: Kept | None) -> _Again | None:
+        """One set of instances; None when the job has ended with it."""
+        self._cache = self._cache_directory(kept)
+        attempt = Attempt(self._shop, self._spec, self._wish, self._alarms, kept)
+        try:
+            attempt.prepare()
+            ending = attempt.train(self._spec.max_runtime - self._trained, self._cache)
+            self._trained += attempt.trained
+            if ending.cause is Cause.INTERRUPTED:
+                return self._interrupted(ending.away)
+            return self._conclude(ending, attempt)
         except Cancelled:
-            self._end_early()
+            away = self._wish.take_interruption()
+            if away is not None and not self._wish.end.is_set():
+                return self._interrupted(away)
+            self._end_early(attempt)
+            return None
         except JobError as error:
-            self._fail(error)
+            return self._fail_or_retry(error)
         except Exception:  # noqa: BLE001 - the top of the job's thread
             _log.exception("training job %s: the emulator failed", self._spec.name)
-            self._crash(CRASH_NOTICE)
+            self._progress.notice(CRASH_NOTICE)
+            return self._fail_or_retry(InternalServerError(INTERNAL_ERROR))
         finally:
-            self._put_away()
-            if lease:
-                self._shop.capacity.release(lease)
+            self._put_away(attempt)
 
-    def _wait(self) -> None:
-        self._waited = True
-        self._enter(Secondary.PENDING, lifecycle.WAITING_FOR_CAPACITY)
+    def _interrupted(self, away: float) -> _Again:
+        _log.info("training job %s: its spot instances are taken away", self._spec.name)
+        self._progress.enter(Secondary.INTERRUPTED, lifecycle.INTERRUPTED)
+        return _Again(away)
 
-    def _download(self) -> Instances:
-        """Directories, data, image: all an instance needs before it can start."""
-        self._go_on()
-        if self._waited:
-            self._say(lifecycle.PREPARING)
-        self._enter(Secondary.DOWNLOADING, lifecycle.DOWNLOADING_DATA)
-        remove_directory(self._directory)
-        instances = create_instances(self._directory, self._spec, self._shop.runtime.traits)
-        self._shop.inputs.stage(self._spec, instances, self._wish.end.is_set)
-        self._go_on()
-        self._say(lifecycle.DOWNLOADING_IMAGE)
-        self._shop.runtime.prepare(self._spec.image, _log.info)
-        self._go_on()
-        return instances
+    def _comes_back(self, again: _Again) -> bool:
+        """Wait for other instances; False when the job has ended before."""
+        if not self._wish.end.wait(again.away):
+            return True
+        self._end_early(None)
+        return False
 
-    def _plan(self, instances: Instances, lease: Lease) -> JobPlan:
-        shop = self._shop
-        return plan_job(self._spec, instances, shop.runtime.traits, lease.gpus, shop.credentials)
+    def _fail_or_retry(self, error: JobError) -> _Again | None:
+        again = self._retry(error)
+        if again is None:
+            self._fail(error)
+        return again
 
-    def _train(self, plan: JobPlan, notes: Iterable[str]) -> Ending:
-        """Run the instances until none is left; what the job comes to stays to be said."""
-        clock, shop = self._shop.clock, self._shop
-        self._enter(Secondary.TRAINING, lifecycle.TRAINING)
-        started = clock.monotonic()
-        lines = self._open_lines()
-        for note in notes:
-            lines.say_all(note)
-        self._fleet = shop.runtime.launch(plan, lines.feed)
-        watch = FleetWatch(self._fleet, plan.hosts, lines, self._wish, clock.monotonic)
-        ending = watch.until_over(self._spec.max_runtime - (clock.monotonic() - started))
-        if ending.cause in (Cause.WISH, Cause.TIME) and not self._wish.hurry:
-            self._enter_stopping()
-        grace = shop.failure_grace if ending.failed else shop.stop_grace
-        watch.end_all(grace, shop.failure_grace)
-        if self._wish.hurry and ending.cause is not Cause.DONE:
-            lines.say_all(SHUTDOWN_NOTICE)
-        # Clients read the logs for the last time when they see the end of the job.
-        lines.close()
-        return ending
+    def _retry(self, error: JobError) -> _Again | None:
+        """RetryStrategy: only what the platform is to blame for is tried again."""
+        wanted = isinstance(error, InternalServerError) and self._retries < self._spec.retries
+        if not wanted or self._wish.end.is_set() or self._trained >= self._spec.max_runtime:
+            return None
+        self._retries += 1
+        _log.info("training job %s: retry %d after %s", self._spec.name, self._retries, error)
+        return _Again()
 
-    def _conclude(self, ending: Ending, instances: Instances) -> None:
+    def _conclude(self, ending: Ending, attempt: Attempt) -> _Again | None:
         """Upload what there is, then say how the job ended."""
-        if ending.failed:
-            failure = failure_of(ending.failed, _failure_file(instances[ending.failed.host]))
-            self._upload_remains(instances)
+        if failure := _failure(ending, attempt):
+            if again := self._retry(failure):
+                return again
+            self._upload_remains(attempt)
             # A failed job ends when its failure was seen (API reference, TrainingEndTime).
-            self._fail(failure or InternalServerError(INTERNAL_ERROR), ending.failed.at)
-            return
-        if ending.cause is Cause.WISH and self._wish.hurry:
-            raise InternalServerError(INTERNAL_ERROR)
-        self._enter(Secondary.UPLOADING, lifecycle.UPLOADING)
-        self._shop.outputs.upload(self._spec, instances)
-        self._change(
-            lambda life, now: _succeeded(life, ending, now), artifacts=self._spec.model_artifacts
+            self._fail(failure, ending.failed.at if ending.failed else None)
+            return None
+        if ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN:
+            self._fail(InternalServerError(INTERNAL_ERROR))
+            return None
+        self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
+        attempt.fail_at(Stage.UPLOADING)
+        self._shop.outputs.upload(self._spec, attempt.instances)
+        self._offer(
+            lambda life, now: _succeeded(life, ending, self._wish.reason, now),
+            self._spec.model_artifacts,
         )
+        return None
 
-    def _upload_remains(self, instances: Instances) -> None:
+    def _upload_remains(self, attempt: Attempt) -> None:
         """Also a failed job's files are kept; that they cannot be is not why it failed."""
-        if self._wish.hurry or not any(_has_files(dirs) for dirs in instances.values()):
+        if self._wish.hurry or not any(has_files(dirs) for dirs in attempt.instances.values()):
             return
-        self._enter(Secondary.UPLOADING, lifecycle.UPLOADING)
+        self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
         try:
-            self._shop.outputs.upload(self._spec, instances)
+            self._shop.outputs.upload(self._spec, attempt.instances)
         except JobError as error:
             _log.warning("training job %s: after its failure: %s", self._spec.name, error)
 
-    def _end_early(self) -> None:
-        if self._wish.hurry:
-            self._crash(SHUTDOWN_NOTICE)
+    def _end_early(self, attempt: Attempt | None) -> None:
+        """The job's end while nothing of it runs."""
+        if self._wish.reason is Reason.SHUTDOWN:
+            self._progress.notice(SHUTDOWN_NOTICE)
+            self._fail(InternalServerError(INTERNAL_ERROR))
             return
-        self._enter_stopping()
-        self._change(lambda life, now: life.finish(Secondary.STOPPED, lifecycle.STOPPED, now))
-
-    def _crash(self, text: str) -> None:
-        """The emulator's own fault; the job's logs say so, too."""
-        self._close_lines()
-        hosts, shop = [host.name for host in self._spec.hosts], self._shop
-        notice(shop.logs, self._spec.scope, self._spec.name, hosts, text, shop.clock.now)
-        self._fail(InternalServerError(INTERNAL_ERROR))
+        self._progress.enter_stopping()
+        self._offer(
+            lambda life, now: _stopped(life, self._wish.reason, now),
+            has_instances=bool(attempt and attempt.instances),
+        )
 
     def _fail(self, error: JobError, at: float | None = None) -> None:
-        self._close_lines()
         reason = str(error)
-        self._change(
-            lambda life, now: life.finish(Secondary.FAILED, lifecycle.FAILED, at or now, reason)
+        self._offer(
+            lambda life, now: life.finish(Secondary.FAILED, lifecycle.FAILED, at or now, reason),
+            # After an error of the platform's the instances are not kept (developer guide).
+            has_instances=isinstance(error, (AlgorithmError, ClientError)),
         )
 
-    def _put_away(self) -> None:
-        """Last of all, so that nobody waits for it: instances, files."""
-        try:
-            if self._fleet:
-                self._fleet.close()
-            self._close_lines()
-            if not self._shop.keep_directories:
-                remove_directory(self._directory)
-        except Exception:  # noqa: BLE001 - the top of the job's thread
-            _log.exception("training job %s: not all of it was removed", self._spec.name)
-
-    def _open_lines(self) -> LineCollector:
-        hosts = [host.name for host in self._spec.hosts]
-        shop = self._shop
-        self._lines = LineCollector(
-            shop.logs, self._spec.scope, self._spec.name, hosts, shop.clock.now
-        )
-        return self._lines
-
-    def _close_lines(self) -> None:
-        if self._lines:
-            self._lines.close()
-
-    def _go_on(self) -> None:
-        if self._wish.end.is_set():
-            raise Cancelled
-
-    def _enter_stopping(self) -> None:
-        self._change(
-            lambda life, now: life.request_stop(now).enter(
-                Secondary.STOPPING, lifecycle.STOPPING, now
-            )
-        )
-
-    def _enter(self, status: Secondary, message: str) -> None:
-        self._change(lambda life, now: life.enter(status, message, now))
-
-    def _say(self, message: str) -> None:
-        self._change(lambda life, now: life.say(message, now))
-
-    def _change(
-        self, step: Callable[[Lifecycle, float], Lifecycle], artifacts: str | None = None
+    def _offer(
+        self,
+        step: Callable[[Lifecycle, float], Lifecycle],
+        artifacts: str | None = None,
+        has_instances: bool = True,
     ) -> None:
-        now = self._shop.clock.now()
-        self._shop.store.change(
-            self._spec.scope, self._spec.name, lambda life: step(life, now), artifacts
+        """End the job; its instances, if it has some, become its warm pool."""
+        keeps = has_instances and not self._wish.hurry
+        self._pool = self._pools.offer(
+            self._spec, lambda: self._progress.finish(step, artifacts, keeps)
         )
 
+    def _cache_directory(self, kept: Kept | None) -> Path | None:
+        if kept:
+            return kept.cache
+        return self._pools.new_cache() if keep_alive_of(self._spec) else None
 
-def _succeeded(life: Lifecycle, ending: Ending, now: float) -> Lifecycle:
+    def _put_away(self, attempt: Attempt) -> None:
+        """Last of all, so that nobody waits for it; a warm pool gets what it keeps."""
+        attempt.close()
+        lease, cache = attempt.lease, self._cache
+        if self._pool and cache:
+            # What is no device, such as a port, an idle pool has no use for.
+            devices = lease if lease and any(lease.held.values()) else None
+            self._pools.fill(self._pool, Kept(self._spec.name, cache, devices))
+            lease = None if devices else lease
+        elif cache:
+            self._pools.give_back(Kept(self._spec.name, cache))
+        if lease:
+            self._shop.capacity.release(lease)
+
+
+def _failure(ending: Ending, attempt: Attempt) -> JobError | None:
+    if ending.cause is Cause.LOST:
+        return InternalServerError(INTERNAL_ERROR)
+    if ending.failed is None:
+        return None
+    text = failure_file(attempt.instances[ending.failed.host])
+    return failure_of(ending.failed, text) or InternalServerError(INTERNAL_ERROR)
+
+
+def _succeeded(life: Lifecycle, ending: Ending, reason: Reason | None, now: float) -> Lifecycle:
     """The end after the upload; a stop that came as late as during it still counts."""
     if ending.cause is Cause.TIME:
         return life.finish(Secondary.MAX_RUNTIME_EXCEEDED, lifecycle.MAX_RUNTIME_EXCEEDED, now)
-    if life.stop_requested:
-        return life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
+    if ending.cause is Cause.WISH or life.stop_requested:
+        return _stopped(life, reason, now)
     return life.finish(Secondary.COMPLETED, lifecycle.COMPLETED, now)
 
 
-def _failure_file(dirs: InstanceDirs) -> str:
-    """The text of /opt/ml/output/failure, as much of it as a FailureReason holds.
-
-    The script may have put anything there: links are not followed, pipes not waited for.
-    """
-    try:
-        descriptor = os.open(dirs.failure, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - there is no path to open
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return file.read(4 * FAILURE_REASON_LIMIT).decode("utf-8", "replace")
-
-
-def _has_files(dirs: InstanceDirs) -> bool:
-    folders = (folder for folder in (dirs.model, dirs.output_data) if folder.is_dir())
-    return any(any(folder.iterdir()) for folder in folders)
-
-
-def remove_directory(directory: Path) -> None:
-    """Remove a job's files, also those in folders that its script made read-only."""
-    if not directory.exists():
-        return
-    for folder, names, _ in os.walk(directory):
-        for name in names:
-            child = Path(folder, name)
-            # What cannot be made writable (another user's, or a link) stays to rmtree.
-            with suppress(OSError):
-                if not child.is_symlink():
-                    child.chmod(0o700)
-    shutil.rmtree(directory, ignore_errors=True)
-    if directory.exists():
-        _log.warning("%s could not be removed completely", directory)
+def _stopped(life: Lifecycle, reason: Reason | None, now: float) -> Lifecycle:
+    if reason is Reason.MAX_WAIT:
+        return life.finish(Secondary.MAX_WAIT_TIME_EXCEEDED, lifecycle.MAX_WAIT_TIME_EXCEEDED, now)
+    return life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from threading import Lock, Thread
 
-from emulator.jobs.fleetwatch import Wish
+from emulator.jobs.alarms import Alarms
+from emulator.jobs.directories import remove_directory
 from emulator.jobs.outcome import INTERNAL_ERROR
-from emulator.jobs.runner import JobRun, remove_directory
+from emulator.jobs.runner import JobRun
 from emulator.jobs.store import NOT_FOUND
+from emulator.jobs.warm_pools import WarmPools
+from emulator.jobs.wish import Wish
 from emulator.jobs.workshop import Workshop
 from emulator.logs.collector import notice
 from emulator.model import lifecycle
-from emulator.model.errors import ApiError, InternalServerError, JobError, ValidationError
+from emulator.model.errors import (
+    ApiError,
+    InternalServerError,
+    JobError,
+    ResourceInUse,
+    ValidationError,
+)
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.model.warm_pool import PoolStatus
 
 RESTART_NOTICE = "The emulator was restarted while this training job ran."
 _SHUTDOWN_SECONDS = 30.0
+_PUT_AWAY_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -28,6 +40,14 @@ class Supervisor:
 
     def __init__(self, workshop: Workshop):
         self._shop = workshop
+        self._alarms = Alarms(workshop.clock.monotonic)
+        self._pools = WarmPools(
+            workshop.store,
+            workshop.clock,
+            self._alarms,
+            workshop.pool_directory,
+            workshop.capacity.release,
+        )
         self._lock = Lock()
         self._running: dict[str, tuple[Wish, Thread]] = {}
         """By the job's ARN."""
@@ -65,6 +85,42 @@ class Supervisor:
             self._shop.capacity.wake()
         return job
 
+    def interrupt(self, scope: Scope, name: str, away: float = 0) -> Job:
+        """Take a spot job's instances away; there are new ones after `away` seconds.
+
+        Raises ValidationError for an unknown job, one on demand, and one without instances.
+        """
+        job = self.job(scope, name)
+        with self._lock:
+            wish, _ = self._running.get(job.spec.arn, (None, None))
+        if not job.spec.spot:
+            raise ValidationError(f"The training job {name} is not a managed spot training job.")
+        if wish is None or job.life.secondary not in (Secondary.DOWNLOADING, Secondary.TRAINING):
+            raise ValidationError(
+                f"The training job {name} has no instances that could be taken away: "
+                f"it is {job.life.secondary.value}."
+            )
+        wish.interrupt(away)
+        return job
+
+    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> Job:
+        """UpdateTrainingJob's KeepAlivePeriodInSeconds; 0 ends a warm pool that is available.
+
+        Raises ValidationError for an unknown job, and one whose pool is over or never was.
+        """
+        return self._pools.update(scope, name, keep_alive)
+
+    def delete(self, scope: Scope, name: str) -> Job:
+        """DeleteTrainingJob: forget a job that has ended; its name can be used again.
+
+        Raises ValidationError for an unknown job, ResourceInUse for one that has not ended or
+        has an available warm pool (API reference).
+        """
+        if self.job(scope, name).life.status.terminal:
+            # Its directory has the name that the next job may take.
+            self.wait(scope, name, _PUT_AWAY_SECONDS)
+        return self._shop.store.delete(scope, name, _refuse_deletion)
+
     def job(self, scope: Scope, name: str) -> Job:
         """The job as it stands; raises ValidationError when there is none."""
         job = self._shop.store.get(scope, name)
@@ -91,6 +147,7 @@ class Supervisor:
         Their instances are gone with that process, so they fail. A runtime whose
         instances live on would have its jobs taken over here instead.
         """
+        self._pools.settle()
         return [self._abandon(job) for job in self._shop.store.unfinished()]
 
     def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
@@ -106,10 +163,12 @@ class Supervisor:
             thread.join(max(0.0, deadline - self._shop.clock.monotonic()))
             if thread.is_alive():
                 _log.warning("%s did not end in time", thread.name)
+        self._pools.close()
+        self._alarms.close()
 
     def _run(self, spec: JobSpec, wish: Wish) -> None:
         try:
-            JobRun(self._shop, spec, wish).run()
+            JobRun(self._shop, spec, wish, self._alarms, self._pools).run()
         except Exception:  # noqa: BLE001 - the top of the job's thread
             # Not even its end could be written down: the next start settles it.
             _log.exception("training job %s: lost", spec.name)
@@ -128,10 +187,14 @@ class Supervisor:
             shop.clock.now,
         )
         now, reason = shop.clock.now(), str(InternalServerError(INTERNAL_ERROR))
-        ended = shop.store.change(
+        ended = shop.store.update(
             spec.scope,
             spec.name,
-            lambda life: life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason),
+            lambda job: replace(
+                job,
+                life=job.life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason),
+                warm_pool=job.warm_pool and job.warm_pool.end(now),
+            ),
         )
         if not shop.keep_directories:
             remove_directory(shop.job_directory(spec))
@@ -144,3 +207,16 @@ def _stopping(life: Lifecycle, now: float) -> Lifecycle:
             f"The request was rejected because the training job is in status {life.status.value}."
         )
     return life.request_stop(now)
+
+
+def _refuse_deletion(job: Job) -> None:
+    if not job.life.status.terminal:
+        raise ResourceInUse(
+            f"The training job {job.spec.name} cannot be deleted: it is in status "
+            f"{job.life.status.value}."
+        )
+    if job.warm_pool and job.warm_pool.status is PoolStatus.AVAILABLE:
+        raise ResourceInUse(
+            f"The training job {job.spec.name} cannot be deleted: it retains a warm pool that is "
+            "Available."
+        )

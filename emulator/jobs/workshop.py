@@ -12,8 +12,10 @@ from emulator.cluster.leases import Lease
 from emulator.container.layout import InstanceDirs
 from emulator.container.plan import Credentials
 from emulator.jobs.clock import Clock
+from emulator.jobs.faults import FaultBook
 from emulator.jobs.store import JobStore
 from emulator.logs.streams import LogStore
+from emulator.metrics.store import MetricStore
 from emulator.model.job import JobSpec
 from emulator.runtimes.base import Runtime
 
@@ -114,13 +116,25 @@ class Workshop:
     directory: Path
     """Every running job has a directory of its own below it."""
     syncs: Syncs = field(default_factory=NoSyncs)
+    faults: FaultBook = field(default_factory=FaultBook)
     stop_grace: float = 120
     """Seconds between SIGTERM and SIGKILL when a job is stopped."""
     failure_grace: float = 3
     """The same for the other instances of a job that has failed, or at a shutdown."""
+    metrics: MetricStore | None = None
+    """Where measured values go; without one nothing is measured."""
+    system_metrics_seconds: float = 60
+    """The time between two looks at what the instances use."""
+    spot_notice: float = 120
+    """Seconds between SIGTERM and SIGKILL when spot instances are taken away."""
     keep_directories: bool = False
     """Leave the directories of ended jobs where they are."""
     clock: Clock = field(default_factory=Clock)
 
     def job_directory(self, spec: JobSpec) -> Path:
         return self.directory / spec.scope.account / spec.scope.region / spec.name
+
+    @property
+    def pool_directory(self) -> Path:
+        """What warm pools keep lies below it."""
+        return self.directory.with_name("warm-pools")

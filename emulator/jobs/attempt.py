@@ -1,0 +1,256 @@
+"""One attempt at a job: one set of instances, from their capacity to their last line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from emulator.cluster.leases import Lease
+from emulator.container.layout import create_instances
+from emulator.container.plan import plan_job
+from emulator.jobs.alarms import Alarms
+from emulator.jobs.directories import remove_directory
+from emulator.jobs.faults import JobFaults
+from emulator.jobs.fleetwatch import Cause, Ending, FleetWatch
+from emulator.jobs.measuring import JobMetrics
+from emulator.jobs.outcome import INTERNAL_ERROR, NO_CAPACITY
+from emulator.jobs.progress import Progress
+from emulator.jobs.warm_pools import WARM_CACHE, Kept
+from emulator.jobs.wish import Reason, Wish
+from emulator.jobs.workshop import Instances, RunningSync, Workshop
+from emulator.logs.collector import LineCollector
+from emulator.model import lifecycle
+from emulator.model.errors import CapacityError, InternalServerError, JobError
+from emulator.model.faults import Fault, Kind, Stage
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Secondary
+from emulator.model.plan import JobPlan, Mount
+from emulator.runtimes.base import Fleet
+from emulator.storage.objects import Cancelled
+
+SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
+_ACCELERATED = ("ml.p", "ml.g", "ml.trn")
+"""The families that MaxPendingTimeInSeconds is about (API reference)."""
+
+_log = logging.getLogger(__name__)
+
+
+class Attempt:
+    """Takes instances, runs the job on them once, and gives them back."""
+
+    def __init__(
+        self, workshop: Workshop, spec: JobSpec, wish: Wish, alarms: Alarms, kept: Kept | None
+    ):
+        """`kept` is what the job takes over from a warm pool."""
+        self._shop = workshop
+        self._spec = spec
+        self._wish = wish
+        self._alarms = alarms
+        self._kept = kept
+        self._progress = Progress(workshop, spec)
+        self._faults = JobFaults(workshop.faults, spec)
+        self._directory = workshop.job_directory(spec)
+        self._waited = False
+        self._lines: LineCollector | None = None
+        self._fleet: Fleet | None = None
+        self._sync: RunningSync | None = None
+        self.lease: Lease | None = kept.lease if kept else None
+        self.instances: Instances = {}
+        """Empty until the job has some."""
+        self.trained = 0.0
+        """Seconds."""
+
+    def prepare(self) -> None:
+        """All that an instance needs before it can start: capacity, directories, data, image.
+
+        Raises JobError, and Cancelled when the job shall end or its instances are taken away.
+        """
+        self._progress.say(lifecycle.PREPARING)
+        self._wish.take_interruption()
+        self._refuse_capacity()
+        self.fail_at(Stage.STARTING)
+        self.lease = self.lease or self._acquire()
+        if self._waited:
+            self._progress.say(lifecycle.PREPARING)
+        self._go_on()
+        self._progress.enter(Secondary.DOWNLOADING, lifecycle.DOWNLOADING_DATA)
+        remove_directory(self._directory)
+        self.instances = create_instances(self._directory, self._spec, self._shop.runtime.traits)
+        self._shop.inputs.stage(self._spec, self.instances, self._wish.calls)
+        self._go_on()
+        self._progress.say(lifecycle.DOWNLOADING_IMAGE)
+        if fault := self._faults.at(Kind.SLOW_IMAGE_PULL):
+            self._wish.pause(fault.seconds)
+        self._go_on()
+        self._shop.runtime.prepare(self._spec.image, _log.info)
+        self._sync = self._shop.syncs.start(self._spec, self.instances, self._wish.calls)
+        self.fail_at(Stage.DOWNLOADING)
+        self._go_on()
+
+    def train(self, seconds: float, cache: Path | None) -> Ending:
+        """Run the instances until none is left, for so many seconds at most.
+
+        `cache` has a directory an instance that outlives the job in a warm pool.
+        """
+        clock, shop = self._shop.clock, self._shop
+        plan = self._plan(cache)
+        self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
+        started = clock.monotonic()
+        lines = self._open_lines()
+        metrics = self._measure(lines)
+        self._fleet = shop.runtime.launch(plan, lines.feed)
+        if metrics:
+            metrics.follow(self._fleet, plan)
+        watch = FleetWatch(self._fleet, plan.hosts, lines, self._wish, clock.monotonic)
+        ending = watch.until_over(seconds - (clock.monotonic() - started), self._trouble)
+        if self._stops(ending):
+            self._progress.enter_stopping()
+        watch.end_all(self._grace(ending), shop.failure_grace)
+        ending = self._unless_stopped_meanwhile(ending)
+        self.trained = clock.monotonic() - started
+        self._finish_sync(ending)
+        if self._wish.reason is Reason.SHUTDOWN and ending.cause is not Cause.DONE:
+            lines.say_all(SHUTDOWN_NOTICE)
+        # Clients read the logs for the last time when they see the end of the job.
+        lines.close()
+        return ending
+
+    def fail_at(self, stage: Stage) -> None:
+        """Raise InternalServerError where one is seeded."""
+        if self._faults.at(Kind.INTERNAL_SERVER_ERROR, stage):
+            raise InternalServerError(INTERNAL_ERROR)
+
+    def close(self) -> None:
+        """End and remove everything but what a warm pool may keep: the lease."""
+        try:
+            if self._fleet:
+                self._fleet.close()
+            if self._sync:
+                self._finish_sync(Ending(Cause.LOST))
+            if self._lines:
+                self._lines.close()
+            if not self._shop.keep_directories:
+                remove_directory(self._directory)
+        except Exception:  # noqa: BLE001 - called at the top of the job's thread
+            _log.exception("training job %s: not all of it was removed", self._spec.name)
+
+    def _refuse_capacity(self) -> None:
+        if self._faults.at(Kind.CAPACITY_ERROR):
+            raise CapacityError(NO_CAPACITY)
+
+    def _acquire(self) -> Lease:
+        alarm = None
+
+        def waiting() -> None:
+            nonlocal alarm
+            self._waited = True
+            self._progress.enter(Secondary.PENDING, lifecycle.WAITING_FOR_CAPACITY)
+            limit = self._spec.max_pending
+            if limit is not None and _is_accelerated(self._spec):
+                alarm = self._alarms.after(limit, self._expire)
+
+        try:
+            lease = self._shop.capacity.acquire(self._spec, self._wish.end, waiting)
+        finally:
+            if alarm:
+                alarm.cancel()
+        if lease is None:
+            raise Cancelled
+        return lease
+
+    def _expire(self) -> None:
+        self._wish.stop(Reason.MAX_PENDING)
+        self._shop.capacity.wake()
+
+    def _plan(self, cache: Path | None) -> JobPlan:
+        shop = self._shop
+        gpus: Mapping[str, tuple[str, ...]] = self.lease.gpus if self.lease else {}
+        plan = plan_job(self._spec, self.instances, shop.runtime.traits, gpus, shop.credentials)
+        if cache is None:
+            return plan
+        mounts = {host: Mount(cache / host, WARM_CACHE) for host in plan.hosts}
+        for mount in mounts.values():
+            mount.source.mkdir(parents=True, exist_ok=True)
+        return replace(
+            plan,
+            instances=tuple(
+                replace(one, mounts=(*one.mounts, mounts[one.host])) for one in plan.instances
+            ),
+        )
+
+    def _trouble(self, trained: float) -> Ending | None:
+        fault = self._faults.during_training(trained)
+        if fault is None:
+            return None
+        _log.info("training job %s: seeded fault %s", self._spec.name, fault.id)
+        if fault.kind is Kind.SPOT_INTERRUPTION:
+            return Ending(Cause.INTERRUPTED, away=fault.seconds)
+        if fault.kind is Kind.INSTANCE_FAILURE:
+            self._lose(fault)
+        return Ending(Cause.LOST)
+
+    def _lose(self, fault: Fault) -> None:
+        """An instance dies: no signal that it could act on comes before."""
+        if self._fleet and fault.host in self.instances:
+            self._fleet.kill()
+
+    def _stops(self, ending: Ending) -> bool:
+        by_wish = ending.cause is Cause.WISH and self._wish.reason is not Reason.SHUTDOWN
+        return by_wish or ending.cause is Cause.TIME
+
+    def _grace(self, ending: Ending) -> float:
+        if ending.cause is Cause.INTERRUPTED:
+            return self._shop.spot_notice
+        failed = ending.cause in (Cause.FAILED, Cause.LOST)
+        return self._shop.failure_grace if failed else self._shop.stop_grace
+
+    def _unless_stopped_meanwhile(self, ending: Ending) -> Ending:
+        """A stop during the notice of an interruption ends the job: nothing comes back."""
+        if ending.cause is not Cause.INTERRUPTED or not self._wish.end.is_set():
+            return ending
+        stopped = Ending(Cause.WISH)
+        if self._stops(stopped):
+            self._progress.enter_stopping()
+        return stopped
+
+    def _finish_sync(self, ending: Ending) -> None:
+        sync, self._sync = self._sync, None
+        if sync is None:
+            return
+        try:
+            sync.finish()
+        except JobError as error:
+            if ending.cause is Cause.DONE:
+                raise
+            _log.warning("training job %s: after its end: %s", self._spec.name, error)
+
+    def _open_lines(self) -> LineCollector:
+        hosts, shop = [host.name for host in self._spec.hosts], self._shop
+        lines = LineCollector(shop.logs, self._spec.scope, self._spec.name, hosts, shop.clock.now)
+        self._lines = lines
+        for note in (*(self.lease.notes if self.lease else ()), *self._reused()):
+            lines.say_all(note)
+        return lines
+
+    def _measure(self, lines: LineCollector) -> JobMetrics | None:
+        shop = self._shop
+        if shop.metrics is None:
+            return None
+        metrics = JobMetrics(
+            shop.metrics, self._spec, shop.clock, shop.system_metrics_seconds, lines.say_all
+        )
+        lines.observe(metrics)
+        return metrics
+
+    def _reused(self) -> tuple[str, ...]:
+        return (self._kept.note,) if self._kept else ()
+
+    def _go_on(self) -> None:
+        if self._wish.calls():
+            raise Cancelled
+
+
+def _is_accelerated(spec: JobSpec) -> bool:
+    return any(group.instance_type.startswith(_ACCELERATED) for group in spec.groups)

@@ -1,0 +1,52 @@
+"""A job's files on this machine, as its run looks at them and removes them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from emulator.container.layout import InstanceDirs
+from emulator.model.errors import FAILURE_REASON_LIMIT
+
+_log = logging.getLogger(__name__)
+
+
+def failure_file(dirs: InstanceDirs) -> str:
+    """The text of /opt/ml/output/failure, as much of it as a FailureReason holds.
+
+    The script may have put anything there: links are not followed, pipes not waited for.
+    """
+    try:
+        descriptor = os.open(dirs.failure, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - there is no path to open
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        return file.read(4 * FAILURE_REASON_LIMIT).decode("utf-8", "replace")
+
+
+def has_files(dirs: InstanceDirs) -> bool:
+    """Did the instance leave a model or other output?"""
+    folders = (folder for folder in (dirs.model, dirs.output_data) if folder.is_dir())
+    return any(any(folder.iterdir()) for folder in folders)
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a job's files, also those in folders that its script made read-only."""
+    if not directory.exists():
+        return
+    for folder, names, _ in os.walk(directory):
+        for name in names:
+            child = Path(folder, name)
+            # What cannot be made writable (another user's, or a link) stays to rmtree.
+            with suppress(OSError):
+                if not child.is_symlink():
+                    child.chmod(0o700)
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        _log.warning("%s could not be removed completely", directory)

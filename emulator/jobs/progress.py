@@ -1,0 +1,60 @@
+"""What is said of a job while it runs: its status and its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from emulator.jobs.workshop import Workshop
+from emulator.logs.collector import notice
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import STOPPING, Lifecycle, Secondary
+from emulator.model.record import Job
+
+
+class Progress:
+    """One job's record, as its run writes it."""
+
+    def __init__(self, workshop: Workshop, spec: JobSpec):
+        self._shop = workshop
+        self._spec = spec
+
+    def enter(self, status: Secondary, message: str) -> None:
+        self._change(lambda life, now: life.enter(status, message, now))
+
+    def say(self, message: str) -> None:
+        self._change(lambda life, now: life.say(message, now))
+
+    def enter_stopping(self) -> None:
+        self._change(
+            lambda life, now: life.request_stop(now).enter(Secondary.STOPPING, STOPPING, now)
+        )
+
+    def finish(
+        self,
+        step: Callable[[Lifecycle, float], Lifecycle],
+        artifacts: str | None = None,
+        keeps_pool: bool = False,
+    ) -> None:
+        """The job's end; its warm pool becomes available or ends with the same step."""
+        now = self._shop.clock.now()
+
+        def end(job: Job) -> Job:
+            pool = job.warm_pool
+            return replace(
+                job,
+                life=step(job.life, now),
+                artifacts=artifacts or job.artifacts,
+                warm_pool=pool and (pool.keep(now) if keeps_pool else pool.end(now)),
+            )
+
+        self._shop.store.update(self._spec.scope, self._spec.name, end)
+
+    def notice(self, text: str) -> None:
+        """A line of the emulator's own in the logs of all instances."""
+        hosts, shop = [host.name for host in self._spec.hosts], self._shop
+        notice(shop.logs, self._spec.scope, self._spec.name, hosts, text, shop.clock.now)
+
+    def _change(self, step: Callable[[Lifecycle, float], Lifecycle]) -> None:
+        now = self._shop.clock.now()
+        self._shop.store.change(self._spec.scope, self._spec.name, lambda life: step(life, now))

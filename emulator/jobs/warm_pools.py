@@ -1,0 +1,211 @@
+"""Warm pools: what is kept of a job's instances, for how long, and who takes it over.
+
+What can be kept differs from the service, where the instances themselves stay: here the GPUs
+stay leased, and the directory that scripts see as /opt/ml/sagemaker/warmpoolcache stays as it
+is. A sandbox or a container is made anew for each job.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event, Lock
+
+from emulator.cluster.leases import Lease
+from emulator.jobs.alarms import Alarm, Alarms
+from emulator.jobs.clock import Clock
+from emulator.jobs.directories import remove_directory
+from emulator.jobs.store import JobStore
+from emulator.model.errors import ValidationError
+from emulator.model.job import JobSpec
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+from emulator.model.warm_pool import PoolKey, WarmPool, pool_key
+
+WARM_CACHE = "/opt/ml/sagemaker/warmpoolcache"
+"""The persistent cache of a warm pool (developer guide)."""
+_HAND_OVER_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one job leaves to the next."""
+
+    owner: str
+    """The job that left it, by name."""
+    cache: Path
+    """Has one directory an instance."""
+    lease: Lease | None = None
+    """The GPUs, if there are any."""
+
+    @property
+    def note(self) -> str:
+        """What the next job's log says about it."""
+        what = "GPUs and cache directories" if self.lease else "cache directories"
+        return f"Warm pool of training job {self.owner}: {what} ({WARM_CACHE}) are reused."
+
+
+@dataclass
+class Pool:
+    """A pool that a job which has ended left."""
+
+    spec: JobSpec
+    key: PoolKey
+    ready: Event = field(default_factory=Event)
+    """Its job has been put away: what is kept can be handed over."""
+    kept: Kept | None = None
+    ended: bool = False
+    """It ended before anybody took it."""
+    alarm: Alarm | None = None
+
+
+class WarmPools:
+    """The available pools. Any thread may use them; the store knows how each one ended."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        clock: Clock,
+        alarms: Alarms,
+        directory: Path,
+        release: Callable[[Lease], None],
+    ):
+        """`directory` is for the pools alone; `release` gives the GPUs of a pool back."""
+        self._store = store
+        self._clock = clock
+        self._alarms = alarms
+        self._directory = directory
+        self._release = release
+        self._lock = Lock()
+        self._pools: dict[str, Pool] = {}
+        """By the ARN of the job that left it, oldest first."""
+
+    def settle(self) -> None:
+        """At start: the pools of an earlier process are gone with it."""
+        for job in self._store.with_open_pools():
+            if job.life.status.terminal:
+                self._mark(job.spec, lambda pool, now: pool.end(now))
+        remove_directory(self._directory)
+
+    def new_cache(self) -> Path:
+        """Where a new pool keeps its instances' cache directories."""
+        return self._directory / uuid.uuid4().hex
+
+    def take(self, spec: JobSpec) -> Kept | None:
+        """Hand the oldest pool that fits to a job; the pool is Reused from now on."""
+        key = pool_key(spec)
+        with self._lock:
+            pool = next((pool for pool in self._pools.values() if pool.key == key), None)
+            if pool is None:
+                return None
+            self._drop(pool)
+            self._hand_over(pool.spec, spec.name)
+        # The former job has ended, but its instances may be being removed at this moment.
+        pool.ready.wait(_HAND_OVER_SECONDS)
+        return pool.kept
+
+    def offer(self, spec: JobSpec, finish: Callable[[], None]) -> Pool | None:
+        """A job ends, by `finish`; from then on its pool can be taken, if it asked for one."""
+        with self._lock:
+            finish()
+            job, key = self._store.get(spec.scope, spec.name), pool_key(spec)
+            if job is None or job.warm_pool is None or job.warm_pool.over or key is None:
+                return None
+            pool = self._pools[spec.arn] = Pool(spec, key)
+            self._set_alarm(pool, job.warm_pool.keep_alive)
+            return pool
+
+    def fill(self, pool: Pool, kept: Kept) -> None:
+        """Tell what a pool has, once its job has been put away."""
+        with self._lock:
+            pool.kept = kept
+            pool.ready.set()
+            ended = pool.ended
+        if ended:
+            self.give_back(kept)
+
+    def give_back(self, kept: Kept) -> None:
+        """Nobody keeps these any more."""
+        if kept.lease:
+            self._release(kept.lease)
+        remove_directory(kept.cache)
+
+    def update(self, scope: Scope, name: str, keep_alive: int) -> Job:
+        """UpdateTrainingJob's KeepAlivePeriodInSeconds; 0 ends an available pool.
+
+        Raises ValidationError for an unknown job and one whose pool is over or never was.
+        """
+        with self._lock:
+            job = self._store.update(scope, name, lambda job: _with_period(job, keep_alive))
+            pool, warm = self._pools.get(job.spec.arn), job.warm_pool
+            if pool and warm and warm.expires is not None:
+                self._set_alarm(pool, warm.expires - self._clock.now())
+        if keep_alive == 0:
+            self.end(job.spec)
+        return self._store.get(scope, name) or job
+
+    def end(self, spec: JobSpec) -> None:
+        """The pool that this job left is Terminated; nothing happens if it is over."""
+        with self._lock:
+            pool = self._pools.get(spec.arn)
+            if pool is None:
+                return
+            self._drop(pool)
+            pool.ended = True
+            self._mark(spec, lambda warm, now: warm.end(now))
+        if pool.kept:
+            self.give_back(pool.kept)
+
+    def close(self) -> None:
+        """End all pools."""
+        with self._lock:
+            left = [pool.spec for pool in self._pools.values()]
+        for spec in left:
+            self.end(spec)
+
+    def _drop(self, pool: Pool) -> None:
+        del self._pools[pool.spec.arn]
+        if pool.alarm:
+            pool.alarm.cancel()
+
+    def _set_alarm(self, pool: Pool, seconds: float) -> None:
+        if pool.alarm:
+            pool.alarm.cancel()
+        pool.alarm = self._alarms.after(max(0.0, seconds), lambda: self.end(pool.spec))
+
+    def _hand_over(self, spec: JobSpec, to: str) -> None:
+        now = self._clock.now()
+        self._store.update(
+            spec.scope,
+            spec.name,
+            lambda job: replace(
+                job,
+                life=job.life.reused_by(to, now),
+                warm_pool=job.warm_pool and job.warm_pool.reuse(to, now),
+            ),
+        )
+
+    def _mark(self, spec: JobSpec, step: Callable[[WarmPool, float], WarmPool]) -> None:
+        now = self._clock.now()
+        self._store.update(
+            spec.scope,
+            spec.name,
+            lambda job: replace(job, warm_pool=job.warm_pool and step(job.warm_pool, now)),
+        )
+
+
+def _with_period(job: Job, keep_alive: int) -> Job:
+    if job.warm_pool is None or job.warm_pool.over:
+        raise ValidationError(
+            f"The training job {job.spec.name} has no warm pool whose "
+            "KeepAlivePeriodInSeconds could be updated."
+        )
+    resources = {**job.spec.request["ResourceConfig"], "KeepAlivePeriodInSeconds": keep_alive}
+    request = {**job.spec.request, "ResourceConfig": resources}
+    return replace(
+        job,
+        spec=JobSpec.from_request(request, job.spec.scope),
+        warm_pool=replace(job.warm_pool, keep_alive=keep_alive),
+    )

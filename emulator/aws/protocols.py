@@ -9,6 +9,7 @@ from botocore.model import ServiceModel
 
 from emulator.aws.json_protocol import JsonProtocol
 from emulator.aws.query_protocol import QueryProtocol
+from emulator.aws.rest_json_protocol import RestJsonProtocol
 from emulator.aws.service_models import Operation
 from emulator.aws.wire import HttpRequest
 from emulator.model.errors import ApiError, NotBuilt
@@ -61,6 +62,8 @@ def protocol_of(request: HttpRequest, service: ServiceModel) -> WireProtocol:
         return JsonProtocol(service, _json_version(request, service))
     if "query" in offered:
         return QueryProtocol(service)
+    if "rest-json" in offered:
+        return RestJsonProtocol(service)
     raise NotBuilt(
         f"{service.service_name} ({request.method} {request.path}) is not built into "
         f"sagemaker-emulator yet: it speaks {offered[0]}."

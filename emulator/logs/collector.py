@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Protocol
 
 from emulator.logs.streams import LogStore, LogWriter
 from emulator.model.errors import ResourceNotFound
@@ -22,6 +23,22 @@ PARTIAL_SECONDS = 5.0
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 """All but the newline, at which lines are split."""
 _log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Looks at the output beside the log; nothing of it may block but `close`."""
+
+    def feed(self, host: str, data: bytes) -> None:
+        """The next bytes of an instance, as they came."""
+        ...
+
+    def finish(self, host: str) -> None:
+        """The instance has ended; may be said more than once."""
+        ...
+
+    def close(self) -> None:
+        """Nothing comes any more; may be called more than once."""
+        ...
 
 
 @dataclass
@@ -49,13 +66,20 @@ class LineCollector:
         clients wait until there is one for every instance. `clock` gives epoch seconds.
         """
         self._clock = clock
+        self._observer: Observer | None = None
         started = int(clock())
         self._instances = {
             host: _Instance(store.writer(scope, GROUP, f"{job}/{host}-{started}")) for host in hosts
         }
 
+    def observe(self, observer: Observer) -> None:
+        """Show the output to somebody else, too; to be called before the first of it."""
+        self._observer = observer
+
     def feed(self, host: str, data: bytes) -> None:
         """The next bytes of an instance; whole lines are readable when this returns."""
+        if self._observer:
+            self._observer.feed(host, data)
         instance = self._instances[host]
         with instance.lock:
             lines, newline, rest = (instance.rest + data).rpartition(b"\n")
@@ -94,11 +118,17 @@ class LineCollector:
         instance = self._instances[host]
         with instance.lock:
             self._flush(instance, len(instance.rest))
+        if self._observer:
+            self._observer.finish(host)
 
     def close(self) -> None:
         """Finish every stream; everything said and fed is readable afterwards."""
-        for host, instance in self._instances.items():
+        for host in self._instances:
             self.finish(host)
+        if self._observer:
+            # Before the streams, as it may have something to say in them.
+            self._observer.close()
+        for instance in self._instances.values():
             instance.writer.close()
 
     def _flush(self, instance: _Instance, cut: int) -> None:

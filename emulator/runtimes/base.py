@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from emulator.model.plan import Exit, JobPlan, RuntimeTraits
 
@@ -35,6 +36,26 @@ class Fleet(Protocol):
 
     def close(self) -> None:
         """Remove everything the fleet took (networks, containers, mounts); kills what runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an instance uses of this machine, GPUs aside."""
+
+    cpu_seconds: float
+    """Processor time since it began."""
+    memory_bytes: int
+    memory_limit: int
+    """Bytes that it could use at most."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A fleet that can tell what its instances use; a fleet need not."""
+
+    def usage(self) -> Mapping[str, Usage]:
+        """The instances that run, by host; one that cannot be measured is left out."""
         ...
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from emulator.model.errors import InternalServerError
 from emulator.model.plan import Exit
-from emulator.runtimes.base import OutputSink
+from emulator.runtimes.base import OutputSink, Usage
 from emulator.runtimes.process_instances import Instance
+from emulator.runtimes.process_usage import usage_of_trees
 
 _log = logging.getLogger(__name__)
 _CHUNK = 65_536
@@ -86,6 +87,12 @@ class ProcessFleet:
     def kill(self) -> None:
         for member in self._running():
             member.instance.kill()
+
+    def usage(self) -> Mapping[str, Usage]:
+        """See Measured in base.py."""
+        return usage_of_trees(
+            {member.host: member.instance.process.pid for member in self._running()}
+        )
 
     def close(self) -> None:
         if self._closed:

@@ -6,8 +6,10 @@ Defaults and the members that are always there follow answers seen from the serv
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from emulator.metrics.statistics import Sample
 from emulator.model.job import DEFAULT_MAX_RUNTIME
 from emulator.model.lifecycle import Lifecycle, Transition
 from emulator.model.record import Job
@@ -21,9 +23,10 @@ _SWITCHES = (
 _FRAMEWORK_IMAGES = ("pytorch-training", "tensorflow-training", "mxnet-training")
 
 
-def describe(job: Job) -> dict[str, Any]:
+def describe(job: Job, metrics: Mapping[str, Sample] = MappingProxyType({})) -> dict[str, Any]:
     """The answer of DescribeTrainingJob.
 
+    `metrics` has the last value of each of the job's metrics, as far as it has any.
     Members of the request that the emulator does not act on are echoed as they came; the
     ones that Describe does not have (Tags) fall out when the answer is written.
     """
@@ -47,6 +50,7 @@ def describe(job: Job) -> dict[str, Any]:
         "ModelArtifacts": None if job.artifacts is None else {"S3ModelArtifacts": job.artifacts},
         "FailureReason": job.life.failure_reason,
         "SecondaryStatusTransitions": [_transition(item) for item in job.life.transitions],
+        "FinalMetricDataList": [_metric(*item) for item in metrics.items()] or None,
         **_times(job.life),
         **_profiling(request),
     }
@@ -115,6 +119,11 @@ def _transition(entry: Transition) -> dict[str, Any]:
         "EndTime": entry.ended,
         "StatusMessage": entry.message,
     }
+
+
+def _metric(name: str, sample: Sample) -> dict[str, Any]:
+    # Whole seconds (seen).
+    return {"MetricName": name, "Value": sample.maximum, "Timestamp": int(sample.at)}
 
 
 def _times(life: Lifecycle) -> dict[str, Any]:

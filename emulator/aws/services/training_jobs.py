@@ -10,7 +10,10 @@ from typing import Any, Protocol
 from emulator.aws.operation import Call, Operations
 from emulator.aws.services.describe import describe, summarize
 from emulator.aws.services.training_rules import check
+from emulator.jobs.measuring import NAMESPACE, job_dimensions
 from emulator.jobs.store import NOT_FOUND, Cursor, JobPage, JobQuery
+from emulator.metrics.statistics import Sample
+from emulator.metrics.store import Dimensions
 from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Status
@@ -41,7 +44,17 @@ class Records(Protocol):
     def find(self, scope: Scope, query: JobQuery) -> JobPage: ...
 
 
-def operations(jobs: Jobs, records: Records) -> Operations:
+class Metrics(Protocol):
+    """What was measured of the jobs."""
+
+    def last(
+        self, scope: Scope, namespace: str, dimensions: Dimensions, since: float
+    ) -> dict[str, Sample]:
+        """The latest sample of every series with these dimensions, by its name."""
+        ...
+
+
+def operations(jobs: Jobs, records: Records, metrics: Metrics | None = None) -> Operations:
     """The operations on training jobs, by name."""
 
     def create(call: Call) -> dict[str, Any]:
@@ -57,7 +70,7 @@ def operations(jobs: Jobs, records: Records) -> Operations:
         job = records.get(call.scope, call.params["TrainingJobName"])
         if job is None:
             raise ValidationError(NOT_FOUND)
-        return describe(job)
+        return describe(job, _final_metrics(metrics, job))
 
     def list_jobs(call: Call) -> dict[str, Any]:
         page = records.find(call.scope, _query(call.params))
@@ -77,6 +90,16 @@ def operations(jobs: Jobs, records: Records) -> Operations:
         "ListTrainingJobs": list_jobs,
         "StopTrainingJob": stop,
     }
+
+
+def _final_metrics(metrics: Metrics | None, job: Job) -> dict[str, Sample]:
+    definitions = job.spec.request.get("AlgorithmSpecification", {}).get("MetricDefinitions", ())
+    if metrics is None or not definitions:
+        return {}
+    spec, since = job.spec, job.life.created
+    last = metrics.last(spec.scope, NAMESPACE, job_dimensions(spec.name), since)
+    names = dict.fromkeys(definition["Name"] for definition in definitions)
+    return {name: last[name] for name in names if name in last}
 
 
 def _query(params: Any) -> JobQuery:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from emulator.logs.metrics import compile_metric
 from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.job import DEFAULT_MAX_RUNTIME
 
@@ -37,6 +38,14 @@ def _check_algorithm(algorithm: Mapping[str, Any] | None) -> None:
             "You must specify either the algorithm name to the AlgorithmName parameter or the "
             "image URI of the algorithm container to the TrainingImage parameter."
         )
+    for definition in algorithm.get("MetricDefinitions", ()):
+        try:
+            compile_metric(definition["Regex"])
+        except ValueError as error:
+            raise ValidationError(
+                f"The regular expression '{definition['Regex']}' of metric "
+                f"'{definition['Name']}' is invalid: {error}"
+            ) from error
 
 
 def _check_resources(resources: Mapping[str, Any] | None) -> None:

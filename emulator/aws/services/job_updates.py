@@ -1,0 +1,84 @@
+"""What may happen to a training job after it was created: update and delete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from emulator.aws.operation import Call, Operations
+from emulator.model.errors import ValidationError
+from emulator.model.lifecycle import Secondary
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+
+_EMPTY = "Invalid UpdateTrainingJobRequest, the request cannot be empty"
+_RULES = "ProfilerRuleConfigurations"
+# When remote debugging can be switched (API reference).
+_DEBUGGABLE = (Secondary.DOWNLOADING, Secondary.TRAINING)
+
+
+class Jobs(Protocol):
+    """Who runs the jobs and keeps their instances."""
+
+    def delete(self, scope: Scope, name: str) -> object:
+        """Forget a job that has ended; raises ApiError for others and for unknown ones."""
+        ...
+
+    def update_keep_alive(self, scope: Scope, name: str, seconds: int) -> object:
+        """Keep a job's instances for so long after its end; raises ApiError."""
+        ...
+
+
+class Records(Protocol):
+    """What is known of the jobs."""
+
+    def update(self, scope: Scope, name: str, step: Callable[[Job], Job]) -> Job:
+        """Replace a job by what `step` makes of it, in one transaction; raises ApiError."""
+        ...
+
+
+def operations(jobs: Jobs, records: Records, clock: Callable[[], float] = time.time) -> Operations:
+    """The operations by name; `clock` gives epoch seconds."""
+
+    def delete(call: Call) -> None:
+        jobs.delete(call.scope, call.params["TrainingJobName"])
+
+    def update(call: Call) -> dict[str, Any]:
+        changes = {name: item for name, item in call.params.items() if name != "TrainingJobName"}
+        if not any(changes.values()):
+            raise ValidationError(_EMPTY)  # documented
+        name, resources = call.params["TrainingJobName"], changes.pop("ResourceConfig", None)
+        if any(changes.values()):
+            now = round(clock(), 3)
+            records.update(call.scope, name, lambda job: updated(job, changes, now))
+        if resources is not None:
+            jobs.update_keep_alive(call.scope, name, resources["KeepAlivePeriodInSeconds"])
+        return {"TrainingJobArn": call.scope.training_job_arn(name)}
+
+    return {"DeleteTrainingJob": delete, "UpdateTrainingJob": update}
+
+
+def updated(job: Job, changes: Mapping[str, Any], now: float) -> Job:
+    """The job with these members of an UpdateTrainingJob; raises ValidationError."""
+    if job.life.status.terminal:
+        raise ValidationError(
+            "The request was rejected because the training job is in status "
+            f"{job.life.status.value}."
+        )
+    if "RemoteDebugConfig" in changes and job.life.secondary not in _DEBUGGABLE:
+        raise ValidationError(
+            "RemoteDebugConfig can be updated only while the secondary status of the training "
+            f"job is Downloading or Training; it is {job.life.secondary.value}."
+        )
+    request = dict(job.spec.request)
+    for name in ("ProfilerConfig", "RemoteDebugConfig"):
+        if name in changes:
+            request[name] = {**request.get(name, {}), **changes[name]}
+    if rules := changes.get(_RULES):
+        kept = {rule["RuleConfigurationName"]: rule for rule in request.get(_RULES, ())}
+        added = {rule["RuleConfigurationName"]: rule for rule in rules}
+        request[_RULES] = list({**kept, **added}.values())
+    life = replace(job.life, modified=max(job.life.modified, now))
+    return replace(job, spec=replace(job.spec, request=request), life=life)

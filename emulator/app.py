@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from emulator import __version__
+from emulator.aws.control import disturb_operations, routes
 from emulator.aws.gateway import Gateway
 from emulator.aws.s3_proxy import S3Proxy
 from emulator.aws.services import (
@@ -36,7 +37,9 @@ from emulator.cluster.ledger import Rules
 from emulator.cluster.machine import this_machine
 from emulator.container.plan import Credentials
 from emulator.database import Database
+from emulator.jobs.disturbed import DisturbedInputs, DisturbedOutputs
 from emulator.jobs.exchange import S3Inputs, S3Outputs
+from emulator.jobs.faults import FaultBook
 from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.jobs.supervisor import Supervisor
 from emulator.jobs.workshop import Workshop
@@ -69,6 +72,7 @@ class _Parts:
     catalog: Catalog
     s3: S3Proxy
     s3_endpoint: str
+    faults: FaultBook
 
 
 class _Doors:
@@ -197,17 +201,23 @@ class Emulator:
         streams = LogStore(settings.state_dir / "logs")
         catalog = load_catalog(settings.instance_types)
         capacity = self._capacity(database, catalog, runtime.traits)
+        faults = FaultBook(settings.faults)
         supervisor = Supervisor(
             Workshop(
                 store=records,
                 logs=streams,
                 runtime=runtime,
                 capacity=capacity,
-                inputs=S3Inputs(objects),
-                outputs=S3Outputs(objects),
+                inputs=DisturbedInputs(S3Inputs(objects), faults),
+                outputs=DisturbedOutputs(S3Outputs(objects), faults),
                 credentials=Credentials(*keys),
                 directory=settings.state_dir / "jobs",
                 stop_grace=settings.stop_grace_seconds,
+                nccl_preset=settings.nccl_preset,
+                idle_seconds=settings.idle_seconds,
+                spot_notice=settings.spot_notice_seconds,
+                keep_directories=settings.keep_directories,
+                faults=faults,
                 metrics=metrics,
                 system_metrics_seconds=settings.system_metrics_seconds,
             )
@@ -221,8 +231,9 @@ class Emulator:
             runtime,
             capacity,
             catalog,
-            S3Proxy(objects.endpoint, *keys),
+            S3Proxy(objects.endpoint, *keys, faults),
             objects.endpoint,
+            faults,
         )
 
     def _capacity(self, database: Database, catalog: Catalog, traits: RuntimeTraits) -> GpuCapacity:
@@ -265,6 +276,7 @@ class Emulator:
         def gpus() -> dict[str, Any]:
             return parts.capacity.holdings()
 
+        application.include_router(routes(parts.faults, parts.supervisor, self.settings))
         services = {
             "sagemaker": {
                 **training_jobs.operations(parts.supervisor, parts.records, parts.metrics),
@@ -277,7 +289,9 @@ class Emulator:
             "sts": sts.operations(self.settings),
             "iam": iam.operations(self.settings),
         }
-        application.mount("/", Gateway(services, parts.s3, self.settings))
+        application.mount(
+            "/", Gateway(services, parts.s3, self.settings, disturb_operations(parts.faults))
+        )
         return application
 
     def _health(self, parts: _Parts) -> dict[str, Any]:

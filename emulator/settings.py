@@ -15,6 +15,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from emulator.model.faults import Fault
+
 APP = "sagemaker-emulator"
 Account = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
 
@@ -50,6 +52,12 @@ class Settings(BaseSettings):
     """An S3 server to use instead of the embedded one, e.g. http://127.0.0.1:9000."""
     stop_grace_seconds: float = Field(default=120, ge=0)
     """Between SIGTERM and SIGKILL (120 on the service)."""
+    spot_notice_seconds: float = Field(default=120, ge=0)
+    """The same when spot instances are taken away (two minutes on the service)."""
+    keep_directories: bool = False
+    """Leave the directories of ended jobs below `state_dir`/jobs, to look into them."""
+    faults: tuple[Fault, ...] = ()
+    """Faults that are seeded from the start; a list of JSON objects (docs/faults.md)."""
     system_metrics_seconds: float = Field(default=60, gt=0)
     """Between two looks at what the instances use (60 on the service)."""
 

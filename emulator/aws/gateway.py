@@ -12,6 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from emulator.aws.accounts import account_of
+from emulator.aws.control import Disturb, internal_failure
 from emulator.aws.json_reading import SerializationError
 from emulator.aws.operation import Call, Handler, Operations
 from emulator.aws.protocols import WireProtocol, error_protocol_of, protocol_of
@@ -36,10 +38,20 @@ _VALIDATION_CODES = {"logs": "InvalidParameterException"}
 class Gateway:
     """The ASGI application that AWS clients talk to; mount it below everything else."""
 
-    def __init__(self, services: Mapping[str, Operations], s3: ASGIApp, settings: Settings):
-        """`services` holds the operations by the service's botocore name."""
+    def __init__(
+        self,
+        services: Mapping[str, Operations],
+        s3: ASGIApp,
+        settings: Settings,
+        disturb: Disturb = lambda _: None,
+    ):
+        """`services` holds the operations by the service's botocore name.
+
+        `disturb` may raise an error instead of an operation.
+        """
         self._services = services
         self._s3 = s3
+        self._disturb = disturb
         self._account = settings.account
         self._region = settings.region
         for name in services:  # reading a model takes a moment: not at the first request
@@ -74,6 +86,7 @@ class Gateway:
             model = self._model(name)
             protocol = protocol_of(request, model)
             operation, handler = self._operation(name, model, protocol, request)
+            self._disturb(operation.name)
             params = protocol.parse(request, operation)
             code = _VALIDATION_CODES.get(name, protocol.validation_code)
             validate(operation.input_shape, params, code)
@@ -88,7 +101,7 @@ class Gateway:
             )
         except Exception:  # the top of a worker thread: nobody else would answer
             log.exception("%s %s failed", request.method, request.headers.get("x-amz-target", ""))
-            return _error(_internal_failure(), protocol, request_id)
+            return _error(internal_failure(), protocol, request_id)
 
     def _model(self, service: str) -> ServiceModel:
         model = service_model(service) if service in self._services else None
@@ -110,16 +123,8 @@ class Gateway:
 
     def _call(self, params: Mapping[str, Any], signer: Signer | None) -> Call:
         region = (signer.region if signer else "") or self._region
-        return Call(Scope(self._account, region), params, signer.access_key if signer else "")
-
-
-def _internal_failure() -> ApiError:
-    """The common error of all services (API reference)."""
-    return ApiError(
-        "The request processing has failed because of an unknown error, exception or failure.",
-        code="InternalFailure",
-        status=500,
-    )
+        access_key = signer.access_key if signer else ""
+        return Call(Scope(account_of(access_key, self._account), region), params, access_key)
 
 
 def _too_large() -> ApiError:

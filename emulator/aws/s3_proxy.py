@@ -4,7 +4,8 @@ The store checks signatures itself, so nothing it could notice changes on the wa
 host and headers stay as they came. Two things have to change, because the embedded store
 refuses them (measured with SeaweedFS 4.48): encryption with KMS, which it does not have and
 SDK v2 asks for in every upload, and session tokens, which AssumeRole hands out. Such a
-request is checked here, with the same credentials, and signed anew without them.
+request is checked here, with the same credentials, and signed anew without them. A request
+of another account (see accounts.py) is signed anew with the store's credentials.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from xml.sax.saxutils import escape
 import httpcore
 from starlette.types import Message, Receive, Scope, Send
 
+from emulator.aws.accounts import is_account
 from emulator.aws.signatures import Headers, SignedRequest, signer_of
+from emulator.jobs.disturbed import SLOW_DOWN
+from emulator.jobs.faults import FaultBook
+from emulator.model.faults import Chance, Kind
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +65,14 @@ class _Refusal(Exception):
 class S3Proxy:
     """An ASGI application in front of one object store."""
 
-    def __init__(self, endpoint: str, access_key: str, secret_key: str):
-        """`endpoint` is the store's base URL; the credentials are those of the store."""
+    def __init__(
+        self, endpoint: str, access_key: str, secret_key: str, faults: FaultBook | None = None
+    ):
+        """`endpoint` is the store's base URL; the credentials are those of the store.
+
+        `faults` are those that a user seeds.
+        """
+        self._faults = faults or FaultBook()
         parts = urlsplit(endpoint)
         self._scheme = (parts.scheme or "http").encode()
         self._host = (parts.hostname or "127.0.0.1").encode()
@@ -83,6 +94,7 @@ class S3Proxy:
         """Pass one request through and its answer back, both as streams."""
         body = _RequestBody(receive)
         try:
+            await self._disturb(scope)
             response = await self._ask_store(scope, body)
         except _ClientGone:
             return
@@ -101,6 +113,14 @@ class S3Proxy:
             log.warning("the object store broke off %s: %r", scope["path"], error)
         finally:
             await response.aclose()
+
+    async def _disturb(self, scope: Scope) -> None:
+        """Meet the seeded faults; raises _Refusal."""
+        bucket = scope["path"].lstrip("/").partition("/")[0]
+        if slow := self._faults.strike(Chance(Kind.SLOW_S3, bucket=bucket)):
+            await asyncio.sleep(slow.seconds)
+        if self._faults.strike(Chance(Kind.SLOW_DOWN, bucket=bucket)):
+            raise _Refusal(503, "SlowDown", SLOW_DOWN)
 
     async def _ask_store(self, scope: Scope, body: _RequestBody) -> httpcore.Response:
         request = SignedRequest(
@@ -143,15 +163,19 @@ class S3Proxy:
             dropped.append(_TOKEN)
         headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in request.headers}
         signer = signer_of(headers, request.query)
-        if not dropped or signer is None:
+        if signer is None:
             return request
-        if signer.access_key != self._access_key:
+        # The store knows one account only; buckets have one name for all accounts anyway.
+        foreign = signer.access_key != self._access_key and is_account(signer.access_key)
+        if not dropped and not foreign:
+            return request
+        if not foreign and signer.access_key != self._access_key:
             raise _Refusal(
                 403,
                 "InvalidAccessKeyId",
                 "The AWS Access Key Id you provided does not exist in our records.",
             )
-        if not request.is_signed_by(self._access_key, self._secret_key):
+        if not foreign and not request.is_signed_by(self._access_key, self._secret_key):
             raise _Refusal(
                 403,
                 "SignatureDoesNotMatch",
@@ -164,9 +188,12 @@ class S3Proxy:
             raise _Refusal(
                 501,
                 "NotImplemented",
-                "Signed chunks together with aws:kms or a session token are not built into "
-                "sagemaker-emulator yet; send the payload unsigned or in one piece.",
+                "Signed chunks together with aws:kms, a session token or the credentials of "
+                "another account are not built into sagemaker-emulator yet; send the payload "
+                "unsigned or in one piece.",
             )
+        if foreign:
+            request = request.in_the_name_of(self._access_key)
         return request.without(dropped, self._secret_key)
 
 

@@ -1,0 +1,92 @@
+"""What AWS has no operation for: seeding faults, and taking the instances of a spot job away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Body, HTTPException, Query, Response
+
+from emulator.jobs.faults import FaultBook, read_fault
+from emulator.jobs.store import NOT_FOUND
+from emulator.model.errors import ApiError, ValidationError
+from emulator.model.faults import Chance, Kind
+from emulator.model.scope import Scope
+from emulator.settings import Settings
+
+Disturb = Callable[[str], None]
+"""Called with an operation's name before it is carried out; raises ApiError."""
+
+
+class Spot(Protocol):
+    """Who can take the instances of a job away."""
+
+    def interrupt(self, scope: Scope, name: str, away: float = 0) -> object:
+        """Raises ValidationError if the job is unknown or has none."""
+        ...
+
+
+def disturb_operations(book: FaultBook) -> Disturb:
+    """The seeded faults of API operations, in the service's own words."""
+
+    def disturb(operation: str) -> None:
+        if book.strike(Chance(Kind.THROTTLING, operation=operation)):
+            raise ApiError("Rate exceeded", code="ThrottlingException")  # seen
+        if book.strike(Chance(Kind.INTERNAL_FAILURE, operation=operation)):
+            raise internal_failure()
+
+    return disturb
+
+
+def internal_failure() -> ApiError:
+    """The common error of all services (API reference)."""
+    return ApiError(
+        "The request processing has failed because of an unknown error, exception or failure.",
+        code="InternalFailure",
+        status=500,
+    )
+
+
+def routes(book: FaultBook, spot: Spot, settings: Settings) -> APIRouter:
+    """The routes below /_emulator that docs/faults.md and docs/spot.md describe."""
+    router = APIRouter(prefix="/_emulator")
+
+    @router.get("/faults")
+    def list_faults() -> dict[str, Any]:
+        return {"faults": book.listing()}
+
+    @router.post("/faults", status_code=201)
+    def add_fault(document: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+        try:
+            added = book.add(read_fault(document))
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+        return next(fault for fault in book.listing() if fault["id"] == added.id)
+
+    @router.delete("/faults", status_code=204)
+    def clear_faults() -> Response:
+        book.clear()
+        return Response(status_code=204)
+
+    @router.delete("/faults/{fault_id}", status_code=204)
+    def remove_fault(fault_id: str) -> Response:
+        if not book.remove(fault_id):
+            raise HTTPException(404, f"There is no fault {fault_id}.")
+        return Response(status_code=204)
+
+    @router.post("/training-jobs/{name}/interrupt", status_code=202)
+    def interrupt(
+        name: str,
+        region: str = settings.region,
+        account: str = settings.account,
+        seconds: Annotated[float, Query(ge=0, le=86_400)] = 0,
+    ) -> dict[str, Any]:
+        try:
+            spot.interrupt(Scope(account, region), name, seconds)
+        except ValidationError as error:
+            raise HTTPException(
+                404 if error.message == NOT_FOUND else 409, error.message
+            ) from error
+        return {"interrupted": name}
+
+    return router

@@ -42,11 +42,12 @@ class WarmPool:
         """When it ends by itself; None while the job runs."""
         return None if self.since is None else self.since + self.keep_alive
 
-    def retained_seconds(self, now: float) -> int | None:
-        """ResourceRetainedBillableTimeInSeconds: how long it stood by (API reference)."""
-        if self.since is None:
+    @property
+    def retained_seconds(self) -> int | None:
+        """ResourceRetainedBillableTimeInSeconds: how long it stood by, once that is over."""
+        if self.since is None or self.until is None:
             return None
-        return round(max(0.0, (now if self.until is None else self.until) - self.since))
+        return round(self.until - self.since)
 
     def keep(self, now: float) -> WarmPool:
         """The job is over, its instances stay."""

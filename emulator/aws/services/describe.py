@@ -11,8 +11,9 @@ from typing import Any
 
 from emulator.metrics.statistics import Sample
 from emulator.model.job import DEFAULT_MAX_RUNTIME
-from emulator.model.lifecycle import Lifecycle, Transition
+from emulator.model.lifecycle import Transition
 from emulator.model.record import Job
+from emulator.model.warm_pool import WarmPool
 
 _SWITCHES = (
     "EnableNetworkIsolation",
@@ -51,7 +52,8 @@ def describe(job: Job, metrics: Mapping[str, Sample] = MappingProxyType({})) -> 
         "FailureReason": job.life.failure_reason,
         "SecondaryStatusTransitions": [_transition(item) for item in job.life.transitions],
         "FinalMetricDataList": [_metric(*item) for item in metrics.items()] or None,
-        **_times(job.life),
+        "WarmPoolStatus": _warm_pool(job.warm_pool),
+        **_times(job),
         **_profiling(request),
     }
 
@@ -64,6 +66,7 @@ def summarize(job: Job) -> dict[str, Any]:
         "LastModifiedTime": job.life.modified,
         "TrainingEndTime": job.life.training_ended,
         "TrainingPlanArn": job.spec.request["ResourceConfig"].get("TrainingPlanArn"),
+        "WarmPoolStatus": _warm_pool(job.warm_pool),
     }
 
 
@@ -126,18 +129,26 @@ def _metric(name: str, sample: Sample) -> dict[str, Any]:
     return {"MetricName": name, "Value": sample.maximum, "Timestamp": int(sample.at)}
 
 
-def _times(life: Lifecycle) -> dict[str, Any]:
-    times: dict[str, Any] = {
+def _times(job: Job) -> dict[str, Any]:
+    life = job.life
+    return {
         "CreationTime": life.created,
         "LastModifiedTime": life.modified,
         "TrainingStartTime": life.training_started,
         "TrainingEndTime": life.training_ended,
+        "TrainingTimeInSeconds": job.training_seconds,
+        "BillableTimeInSeconds": job.billable_seconds,
     }
-    if life.training_started is not None and life.training_ended is not None:
-        seconds = round(life.training_ended - life.training_started)
-        # Nothing here is ever interrupted, so a spot job saves nothing either.
-        times |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
-    return times
+
+
+def _warm_pool(pool: WarmPool | None) -> dict[str, Any] | None:
+    if pool is None:
+        return None
+    return {
+        "Status": pool.status.value,
+        "ResourceRetainedBillableTimeInSeconds": pool.retained_seconds,
+        "ReusedByJob": pool.reused_by,
+    }
 
 
 def _profiling(request: Mapping[str, Any]) -> dict[str, Any]:

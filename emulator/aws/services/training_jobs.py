@@ -121,8 +121,8 @@ def _query(params: Any) -> JobQuery:
 
 def _is_listed(job: Job, params: Any) -> bool:
     """The filters that, like StatusEquals, apply after a page was taken."""
-    # No warm pool is kept, so no job has a pool in any status.
-    if "WarmPoolStatusEquals" in params:
+    wanted = params.get("WarmPoolStatusEquals")
+    if wanted and (job.warm_pool is None or job.warm_pool.status.value != wanted):
         return False
     plan = job.spec.request["ResourceConfig"].get("TrainingPlanArn")
     return bool(params.get("TrainingPlanArnEquals", plan) == plan)

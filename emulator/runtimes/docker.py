@@ -209,6 +209,8 @@ class DockerRuntime:
             self._client.api.connect_container_to_network(
                 self._engine.own_container, network, aliases=[ALIAS]
             )
+        if request.volume:
+            self._client.api.create_volume(**request.volume)
         return {
             container.host: self._client.api.create_container_from_config(
                 container.body, container.name
@@ -242,9 +244,10 @@ class DockerRuntime:
             # A container that has ended already tells why itself.
             with contextlib.suppress(APIError):
                 listing = self._run(containers[instance.host], _COUNT_GPUS)
-                if (found := count_gpus(listing)) != len(instance.gpus):
+                expected = len(plan.visible_gpus(instance))
+                if (found := count_gpus(listing)) != expected:
                     raise CapacityError(
-                        f"{instance.host} sees {found} GPUs instead of {len(instance.gpus)}: "
+                        f"{instance.host} sees {found} GPUs instead of {expected}: "
                         "check the NVIDIA container toolkit of the Docker engine."
                     )
 

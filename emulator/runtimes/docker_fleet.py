@@ -144,13 +144,16 @@ class DockerFleet:
 
 
 def remove_job(client: DockerClient, labels: list[str]) -> None:
-    """Remove every container and network that has these labels; kills what runs."""
+    """Remove every container, network and volume that has these labels; kills what runs."""
     containers = client.api.containers(all=True, filters={"label": labels})
     if containers:
         with ThreadPoolExecutor(min(len(containers), _REMOVALS_AT_ONCE)) as pool:
             list(pool.map(lambda container: _remove(client, container["Id"]), containers))
     for network in client.api.networks(filters={"label": labels}):
         _remove_network(client, network["Id"])
+    for volume in client.api.volumes(filters={"label": labels})["Volumes"] or ():
+        with contextlib.suppress(NotFound):
+            client.api.remove_volume(volume["Name"], force=True)
 
 
 def _remove(client: DockerClient, container: str) -> None:

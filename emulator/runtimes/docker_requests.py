@@ -85,6 +85,8 @@ class JobRequest:
     """Everything that is created for a job, in order."""
 
     network: Mapping[str, Any]
+    volume: Mapping[str, Any] | None
+    """The one /dev/shm of a job whose instances share it."""
     containers: tuple[ContainerRequest, ...]
 
 
@@ -103,6 +105,7 @@ def job_request(plan: JobPlan, placement: Placement) -> JobRequest:
     """The network and the containers of a job."""
     return JobRequest(
         network=_network(plan, placement),
+        volume=_shared_memory(plan, placement) if plan.sharing.dev_shm else None,
         containers=tuple(
             ContainerRequest(
                 instance.host,
@@ -123,6 +126,19 @@ def _network(plan: JobPlan, placement: Placement) -> dict[str, Any]:
         "driver": "bridge",
         "internal": plan.network_isolation,
         "options": options,
+        "labels": _job_labels(plan, placement),
+    }
+
+
+def _shared_memory(plan: JobPlan, placement: Placement) -> dict[str, Any]:
+    return {
+        "name": placement.name,
+        "driver": "local",
+        "driver_opts": {
+            "type": "tmpfs",
+            "device": "tmpfs",
+            "o": f"size={placement.shm_bytes},mode=1777",
+        },
         "labels": _job_labels(plan, placement),
     }
 
@@ -180,8 +196,11 @@ def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) ->
         config["ExtraHosts"] = [f"{HOST_NAME}:host-gateway"]
     if placement.memory_bytes is not None:
         config["Memory"] = config["MemorySwap"] = placement.memory_bytes
-    if instance.gpus:
-        config["DeviceRequests"] = [_device_request(instance.gpus, placement.gpu_driver)]
+    if gpus := plan.visible_gpus(instance):
+        config["DeviceRequests"] = [_device_request(gpus, placement.gpu_driver)]
+    if plan.sharing.dev_shm:
+        volume = {"Type": "volume", "Source": placement.name, "Target": "/dev/shm"}  # noqa: S108
+        config["Mounts"].append(volume)
     return config
 
 

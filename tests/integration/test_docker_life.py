@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from docker.client import DockerClient
 from docker_jobs import IMAGE
 
 from emulator.model.errors import CapacityError, ClientError
-from emulator.model.plan import Exit, InstancePlan, JobPlan
+from emulator.model.plan import Exit, InstancePlan, JobPlan, Sharing
 from emulator.runtimes.docker import DockerRuntime
 from emulator.runtimes.docker_engine import connect, inspect_engine, listen_addresses
 from emulator.runtimes.docker_fleet import DockerFleet
@@ -90,6 +91,7 @@ def runtime(client: DockerClient, tmp_path: Path) -> Iterator[DockerRuntime]:
     mine = {"label": f"sagemaker-emulator.emulator={tmp_path.name}"}
     assert client.api.containers(all=True, filters=mine) == []
     assert client.api.networks(filters=mine) == []
+    assert not client.api.volumes(filters=mine)["Volumes"]
 
 
 def end_of(fleet: DockerFleet) -> Exit:
@@ -115,7 +117,8 @@ def test_a_container_removed_behind_the_back(
     output = Output()
     fleet = runtime.launch(plan_of(tmp_path, SLEEP, SLEEP), output)
     output.await_text("ready")
-    (container,) = client.api.containers(filters={"label": "sagemaker-emulator.host=algo-1"})
+    labels = [f"sagemaker-emulator.emulator={tmp_path.name}", "sagemaker-emulator.host=algo-1"]
+    (container,) = client.api.containers(filters={"label": labels})
     client.api.remove_container(container["Id"], force=True)
     end = end_of(fleet)
     assert (end.host, end.lost) == ("algo-1", REMOVED)
@@ -251,6 +254,37 @@ def test_an_image_without_a_shell_runs(
         assert "ld.so" in output["algo-1"]
     finally:
         client.api.remove_image(tag, force=True)
+
+
+def test_instances_share_memory_only_where_the_plan_says_so(
+    runtime: DockerRuntime, tmp_path: Path
+) -> None:
+    script = (
+        "cd /dev/shm; touch $(hostname); sleep 1; ls; df -P . | awk 'END{print $6}'"
+    )
+    plan = plan_of(tmp_path, script, script)
+    for sharing, seen in ((Sharing(), ["algo-1"]), (Sharing(dev_shm=True), ["algo-1", "algo-2"])):
+        output = Output()
+        fleet = runtime.launch(replace(plan, sharing=sharing), output)
+        assert [end_of(fleet).code, end_of(fleet).code] == [0, 0]
+        fleet.close()
+        assert output["algo-1"].split() == [*seen, "/dev/shm"]
+
+
+def test_what_the_instances_use(runtime: DockerRuntime, tmp_path: Path) -> None:
+    busy = "exec python -c \"x = b'x' * 10**8; print('ready', flush=True)\nwhile True: pass\""
+    output = Output()
+    fleet = runtime.launch(plan_of(tmp_path, busy, "true"), output)
+    output.await_text("ready")
+    assert end_of(fleet).host == "algo-2"
+    before = fleet.usage()["algo-1"]
+    time.sleep(1)
+    usage = fleet.usage()
+    assert set(usage) == {"algo-1"}
+    assert 0.1 < usage["algo-1"].cpu_seconds - before.cpu_seconds < 3
+    assert 10**8 < usage["algo-1"].memory_bytes < usage["algo-1"].memory_limit
+    fleet.close()
+    assert fleet.usage() == {}
 
 
 AS_A_USER = """

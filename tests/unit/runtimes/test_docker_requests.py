@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emulator.model.plan import InstancePlan, JobPlan, Mount
+from emulator.model.plan import InstancePlan, JobPlan, Mount, Sharing
 from emulator.runtimes.docker_requests import (
     LocalImage,
     Placement,
@@ -59,6 +59,7 @@ def test_a_whole_job() -> None:
         "options": {},
         "labels": LABELS,
     }
+    assert request.volume is None
     (container,) = request.containers
     assert (container.host, container.name) == ("algo-1", "sagemaker-fit-1a2b-algo-1")
     assert container.body == {
@@ -156,6 +157,28 @@ def test_every_instance_is_its_own_host() -> None:
     found = job_request(three, PLACEMENT).containers
     assert [c.body["Hostname"] for c in found] == ["algo-1", "algo-2", "algo-3"]
     assert {c.body["Labels"]["sagemaker-emulator.instances"] for c in found} == {"3"}
+
+
+def test_instances_that_share_memory_and_see_each_others_gpus() -> None:
+    one = replace(plan().instances[0], gpus=("GPU-a",))
+    two = replace(one, host="algo-2", gpus=("GPU-b",))
+    sharing = Sharing(dev_shm=True, all_gpus_visible=True)
+    request = job_request(JobPlan("fit", "arn:fit", (one, two), sharing=sharing), PLACEMENT)
+    assert request.volume is not None
+    assert request.volume["name"] == "sagemaker-fit-1a2b"
+    assert request.volume["driver_opts"] == {
+        "type": "tmpfs",
+        "device": "tmpfs",
+        "o": "size=8589934592,mode=1777",
+    }
+    for container in request.containers:
+        config = container.body["HostConfig"]
+        assert config["Mounts"][-1] == {
+            "Type": "volume",
+            "Source": "sagemaker-fit-1a2b",
+            "Target": "/dev/shm",
+        }
+        assert config["DeviceRequests"][0]["DeviceIDs"] == ["GPU-a", "GPU-b"]
 
 
 def test_names_fit_into_a_dns_label() -> None:

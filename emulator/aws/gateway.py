@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from emulator.aws.accounts import account_of
+from emulator.aws.compression import unpacked
 from emulator.aws.control import Disturb, internal_failure
 from emulator.aws.json_reading import SerializationError
 from emulator.aws.operation import Call, Handler, Operations
@@ -31,8 +32,9 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes; the largest request of a service other than S3 is far below (PutLogEvents: 1 MiB)."""
 
-# Logs calls a broken constraint by a name of its own (API reference).
-_VALIDATION_CODES = {"logs": "InvalidParameterException"}
+# Logs calls a broken constraint by a name of its own (API reference); CloudWatch keeps the
+# query protocol's in all its protocols.
+_VALIDATION_CODES = {"logs": "InvalidParameterException", "cloudwatch": "ValidationError"}
 
 
 class Gateway:
@@ -82,6 +84,7 @@ class Gateway:
         request_id = str(uuid4())
         protocol = error_protocol_of(request)
         try:
+            request = unpacked(request, BODY_LIMIT)
             name = service_of(request, signer, self._services)
             model = self._model(name)
             protocol = protocol_of(request, model)

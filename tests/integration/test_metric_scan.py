@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_a_catastrophic_pattern_holds_up_nobody() -> None:
     assert [item.value for item in listener.found] == list(range(30))
     assert listener.dropped == [0]
     # In one interpreter a search of this kind would stop every thread for good.
-    assert max(later - sooner for sooner, later in zip(ticks, ticks[1:], strict=False)) < 2
+    assert max(later - sooner for sooner, later in pairwise(ticks)) < 2
 
 
 def test_output_beyond_the_backlog_is_left_out_whole_lines_at_a_time(

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -78,7 +79,7 @@ def test_pieces_make_no_difference(values: list[int], end: bytes, cuts: list[int
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     found = [
         item
-        for at, to in zip(edges, edges[1:], strict=False)
+        for at, to in pairwise(edges)
         for item in scanner.feed("h", data[at:to])
     ]
     found += scanner.finish("h")

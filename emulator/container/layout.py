@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from emulator.container.config_files import channels_of, config_files
+from emulator.container.saved import mounted, unmounted
 from emulator.model.job import Host, JobSpec
 from emulator.model.plan import RuntimeTraits
 
@@ -65,6 +66,19 @@ class InstanceDirs:
         """/opt/ml/checkpoints, or whatever CheckpointConfig.LocalPath names."""
         return self.root / "ml" / "checkpoints"
 
+    def saved(self, path: str) -> Path:
+        """A directory that the job wants in S3 and that lies in no other mount."""
+        return self.root / "ml" / "saved" / path.strip("/").replace("/", "-")
+
+    def behind(self, spec: JobSpec, path: str) -> Path:
+        """Where a path of the instance lies on this machine, for what `saved.py` names."""
+        sources = (self.input, self.model, self.output, self.checkpoints)
+        places = dict(zip(mounted(spec), sources, strict=True))
+        for target in sorted(places, key=len, reverse=True):
+            if PurePosixPath(path).is_relative_to(target):
+                return places[target] / PurePosixPath(path).relative_to(target)
+        return self.saved(path)
+
     @property
     def tmp(self) -> Path:
         """The instance's /tmp: on the job's volume, as on the service."""
@@ -91,6 +105,7 @@ class InstanceDirs:
             self.checkpoints,
             self.scratch,
             *(self.channel(channel.name) for channel in channels),
+            *(self.saved(path) for path in unmounted(spec)),
         ):
             directory.mkdir(parents=True, exist_ok=True)
         self.tmp.mkdir(exist_ok=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.container.layout import InstanceDirs
-from emulator.model.job import DEFAULT_CHECKPOINT_PATH, JobSpec
+from emulator.container.saved import checkpoint_path, unmounted
+from emulator.model.job import JobSpec
 from emulator.model.plan import InstancePlan, JobPlan, Mount, RuntimeTraits, Sharing
 
 
@@ -77,13 +78,13 @@ def _arguments(spec: JobSpec) -> tuple[str, ...]:
 
 def _mounts(spec: JobSpec, dirs: InstanceDirs, tmp: Path) -> tuple[Mount, ...]:
     """Each directory on its own: images may have code of their own in /opt/ml/code."""
-    checkpoints = spec.checkpoints.local_path if spec.checkpoints else DEFAULT_CHECKPOINT_PATH
     return (
         Mount(dirs.input, "/opt/ml/input"),
         Mount(dirs.model, "/opt/ml/model"),
         Mount(dirs.output, "/opt/ml/output"),
-        Mount(dirs.checkpoints, checkpoints.rstrip("/")),
+        Mount(dirs.checkpoints, checkpoint_path(spec)),
         Mount(tmp, "/tmp"),  # noqa: S108 - a path inside the instance
+        *(Mount(dirs.saved(path), path) for path in unmounted(spec)),
     )
 
 

@@ -1,0 +1,76 @@
+"""Which directories are copied to S3 while a job runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.container.layout import InstanceDirs
+from emulator.container.saved import Saved, saved_directories, unmounted
+from emulator.model.job import JobSpec, S3Uri
+from emulator.model.scope import Scope
+
+
+def job(**members: Any) -> JobSpec:
+    request = {
+        "TrainingJobName": "job",
+        "RoleArn": "arn:aws:iam::123456789012:role/Role",
+        "OutputDataConfig": {"S3OutputPath": "s3://b/out"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        **members,
+    }
+    return JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+
+
+def test_a_plain_job_saves_nothing_on_its_way() -> None:
+    assert saved_directories(job()) == ()
+
+
+def test_everything_at_its_default_place() -> None:
+    spec = job(
+        CheckpointConfig={"S3Uri": "s3://b/ckpt/"},
+        TensorBoardOutputConfig={"S3OutputPath": "s3://b/tb"},
+        DebugHookConfig={"S3OutputPath": "s3://b/debug/"},
+        ProfilerConfig={"S3OutputPath": "s3://b"},
+    )
+    assert saved_directories(spec) == (
+        Saved("checkpoints", "/opt/ml/checkpoints", S3Uri("b", "ckpt/")),
+        Saved("tensorboard", "/opt/ml/output/tensorboard", S3Uri("b", "tb/job/tensorboard-output")),
+        Saved("debug", "/opt/ml/output/tensors", S3Uri("b", "debug/job/debug-output")),
+        Saved("profiler", "/opt/ml/output/profiler", S3Uri("b", "job/profiler-output")),
+    )
+    assert unmounted(spec) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "own_mount"),
+    [
+        ("/opt/ml/output/tb/", "ml/output/tb", False),
+        ("/opt/ml/model/tb", "ml/model/tb", False),
+        ("/opt/ml/outputs", "ml/saved/opt-ml-outputs", True),
+        ("/logs/tb", "ml/saved/logs-tb", True),
+        ("/state/tb", "ml/checkpoints/tb", False),
+    ],
+)
+def test_places_of_ones_own(path: str, place: str, own_mount: bool) -> None:
+    spec = job(
+        CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": "/state"},
+        TensorBoardOutputConfig={"S3OutputPath": "s3://b/tb", "LocalPath": path},
+    )
+    board = saved_directories(spec)[1]
+    assert InstanceDirs(Path("/x")).behind(spec, board.path) == Path("/x", place)
+    assert unmounted(spec) == ((board.path,) if own_mount else ())
+
+
+def test_two_configurations_of_one_path_are_one_directory() -> None:
+    spec = job(
+        CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": "/opt/ml/output/tensors"},
+        DebugHookConfig={"S3OutputPath": "s3://b/debug"},
+    )
+    assert [saved.kind for saved in saved_directories(spec)] == ["checkpoints"]
+
+
+def test_a_profiler_without_a_place_in_s3() -> None:
+    assert saved_directories(job(ProfilerConfig={"DisableProfiler": True})) == ()

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr = SecretStr("emulator-secret")
     """Credentials of the object store; `sagemaker-emulator env` exports them."""
     role_arn: str = "arn:aws:iam::123456789012:role/SageMakerRole"
+    roles: tuple[str, ...] = ()
+    """ARNs or names of the IAM roles that exist beside `role_arn`; without any, every role does."""
     runtime: Literal["auto", "process", "docker"] = "auto"
     python: Path = Field(default_factory=lambda: Path(sys.executable))
     """The interpreter that instances of the process runtime use."""

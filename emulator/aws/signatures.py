@@ -74,6 +74,20 @@ class SignedRequest:
             return False
         return hmac.compare_digest(parts.get("Signature", ""), self._signature(secret_key))
 
+    def in_the_name_of(self, access_key: str) -> SignedRequest:
+        """The same request with another access key id; its signature is then wrong."""
+        credential = self._parts()["Credential"]
+        own = "/".join([access_key, *credential.split("/")[-4:]])
+        if self.presigned:
+            encoded = self.query.replace(quote(credential, safe=""), quote(own, safe=""))
+            return replace(self, query=encoded.replace(credential, own))
+        old, new = (f"Credential={one}".encode("latin-1") for one in (credential, own))
+        changed = [
+            (name, value.replace(old, new) if name == b"authorization" else value)
+            for name, value in self.headers
+        ]
+        return replace(self, headers=changed)
+
     def without(self, names: Iterable[bytes], secret_key: str) -> SignedRequest:
         """The same request less some headers or query parameters, signed anew.
 

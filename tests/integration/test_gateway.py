@@ -404,7 +404,7 @@ def test_assume_role_gives_credentials_of_the_store(endpoint: str) -> None:
         RoleArn="arn:aws:iam::111122223333:role/path/Other", RoleSessionName="me"
     )
     credentials = answer["Credentials"]
-    assert credentials["AccessKeyId"] == "emulator"
+    assert credentials["AccessKeyId"] == "111122223333"
     assert credentials["SecretAccessKey"] == "emulator-secret"
     assert credentials["SessionToken"]
     assert credentials["Expiration"].timestamp() == START + 3600

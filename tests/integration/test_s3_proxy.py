@@ -332,3 +332,15 @@ def test_a_large_object_takes_no_memory(s3: Any, tmp_path: Path) -> None:
         received += len(chunk)
     assert received == size
     assert resident("VmHWM") - before < 60 * MIB
+
+
+@pytest.mark.parametrize("secret", [SECRET, "whatever"])
+def test_another_accounts_key_opens_the_store_too(endpoint: str, s3: Any, secret: str) -> None:
+    other = client(endpoint, secret, key="111122223333")
+    put(other, "of another account", b"its bytes")
+    assert get(s3, "of another account") == b"its bytes"
+    presigned = other.generate_presigned_url(
+        "get_object", Params={"Bucket": "proxy-tests", "Key": "of another account"}
+    )
+    with urllib.request.urlopen(presigned) as answer:
+        assert answer.read() == b"its bytes"

@@ -35,6 +35,13 @@ _CHANNEL = re.compile(
 )
 _OLD_SHM = "direct shared memory"
 """NCCL's words for SHM before 2.7."""
+_FLIGHT_RECORDER: Mapping[str, str] = {
+    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+    "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "/opt/ml/output/data/nccl_trace_rank_",
+}
+"""PyTorch's account of the last collectives of each rank, written when one times out, where
+output.tar.gz takes it along (PyTorch's flight recorder tutorial)."""
 _WANTED: Mapping[Preset, frozenset[Transport]] = {
     "network": frozenset({"NET"}),
     "shm": frozenset({"SHM"}),
@@ -94,7 +101,7 @@ def environment(preset: Preset, job: str, host: str, gpus: Collection[str]) -> d
             "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         },
     }
-    return {"NCCL_DEBUG": "INFO", **variables[preset]}
+    return {"NCCL_DEBUG": "INFO", **_FLIGHT_RECORDER, **variables[preset]}
 
 
 @dataclass(frozen=True, order=True)
@@ -174,6 +181,16 @@ class Transports:
             pair = (min(one, other), max(one, other))
             found[pair] = found.get(pair, frozenset()) | {link.transport}
         return found
+
+    def through(self, host: str | None = None, rank: int | None = None) -> str:
+        """Words for what a host's rank (or all of a host's, or all) talk to others through."""
+        kinds = {
+            link.transport
+            for comm, link in self._links
+            if rank in (None, link.source, link.target)
+            and host in (None, *(self._hosts.get((comm, r)) for r in (link.source, link.target)))
+        }
+        return _names(kinds) if kinds else "a transport that NCCL has not told of"
 
     def report(self, preset: Preset) -> tuple[str, ...]:
         """Lines for the job's log: what each two instances use, and what was asked for instead."""

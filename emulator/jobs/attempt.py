@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from emulator.cluster.leases import Lease
 from emulator.container.layout import create_instances
 from emulator.container.plan import plan_job
 from emulator.jobs.alarms import Alarms
+from emulator.jobs.collectives import CollectiveWatch, Links, arrange_links
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.faults import JobFaults
 from emulator.jobs.fleetwatch import Cause, Ending, FleetWatch
@@ -56,6 +56,8 @@ class Attempt:
         self._lines: LineCollector | None = None
         self._fleet: Fleet | None = None
         self._sync: RunningSync | None = None
+        self._links: Links | None = None
+        self._collectives: CollectiveWatch | None = None
         self.lease: Lease | None = kept.lease if kept else None
         self.instances: Instances = {}
         """Empty until the job has some."""
@@ -99,6 +101,7 @@ class Attempt:
         self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
         started = clock.monotonic()
         lines = self._open_lines()
+        self._collectives = self._watch_collectives(lines)
         metrics = self._measure(lines)
         self._fleet = shop.runtime.launch(plan, lines.feed)
         if metrics:
@@ -166,8 +169,17 @@ class Attempt:
 
     def _plan(self, cache: Path | None) -> JobPlan:
         shop = self._shop
-        gpus: Mapping[str, tuple[str, ...]] = self.lease.gpus if self.lease else {}
-        plan = plan_job(self._spec, self.instances, shop.runtime.traits, gpus, shop.credentials)
+        lease = self.lease or Lease(self._spec.arn, self._spec.name)
+        self._links = arrange_links(self._spec, lease, shop.nccl_preset)
+        plan = plan_job(
+            self._spec,
+            self.instances,
+            shop.runtime.traits,
+            lease.gpus,
+            shop.credentials,
+            conveniences=self._links.environments,
+            sharing=self._links.sharing,
+        )
         if cache is None:
             return plan
         mounts = {host: Mount(cache / host, WARM_CACHE) for host in plan.hosts}
@@ -183,7 +195,8 @@ class Attempt:
     def _trouble(self, trained: float) -> Ending | None:
         fault = self._faults.during_training(trained)
         if fault is None:
-            return None
+            why = self._collectives.trouble(self._fleet) if self._collectives else None
+            return Ending(Cause.HUNG, why=why) if why else None
         _log.info("training job %s: seeded fault %s", self._spec.name, fault.id)
         if fault.kind is Kind.SPOT_INTERRUPTION:
             return Ending(Cause.INTERRUPTED, away=fault.seconds)
@@ -203,7 +216,7 @@ class Attempt:
     def _grace(self, ending: Ending) -> float:
         if ending.cause is Cause.INTERRUPTED:
             return self._shop.spot_notice
-        failed = ending.cause in (Cause.FAILED, Cause.LOST)
+        failed = ending.cause in (Cause.FAILED, Cause.HUNG, Cause.LOST)
         return self._shop.failure_grace if failed else self._shop.stop_grace
 
     def _unless_stopped_meanwhile(self, ending: Ending) -> Ending:
@@ -243,6 +256,15 @@ class Attempt:
         )
         lines.observe(metrics)
         return metrics
+
+    def _watch_collectives(self, lines: LineCollector) -> CollectiveWatch:
+        shop = self._shop
+        preset = self._links.preset if self._links else shop.nccl_preset
+        watch = CollectiveWatch(
+            self._spec, preset, shop.idle_seconds, shop.clock.monotonic, lines.say_all
+        )
+        lines.observe(watch)
+        return watch
 
     def _reused(self) -> tuple[str, ...]:
         return (self._kept.note,) if self._kept else ()

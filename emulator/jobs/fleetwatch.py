@@ -22,6 +22,7 @@ class Cause(Enum):
     DONE = "every instance ended with 0"
     FAILED = "an instance failed"
     LOST = "an instance was lost, or the platform failed"
+    HUNG = "the instances wait for each other in vain"
     WISH = "somebody or something asked for the job's end"
     TIME = "MaxRuntimeInSeconds passed"
     INTERRUPTED = "the spot instances are taken away"
@@ -36,6 +37,8 @@ class Ending:
     """The first instance that did not end with 0."""
     away: float = 0
     """Seconds until there is spot capacity again."""
+    why: str = ""
+    """What shows that the job hangs."""
 
 
 class FleetWatch:

@@ -18,6 +18,9 @@ OUT_OF_MEMORY = (
 )
 """FailureReason when the kernel ended a training container for its memory (seen)."""
 
+KILLED = 137
+"""Exit code of an instance that was ended from outside: 128 + SIGKILL."""
+
 
 def failure_of(end: Exit, failure_file: str) -> JobError | None:
     """Why the job fails because of this end; None when it does not.

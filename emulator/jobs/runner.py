@@ -11,7 +11,7 @@ from emulator.jobs.alarms import Alarms
 from emulator.jobs.attempt import SHUTDOWN_NOTICE, Attempt
 from emulator.jobs.directories import failure_file, has_files
 from emulator.jobs.fleetwatch import Cause, Ending
-from emulator.jobs.outcome import INTERNAL_ERROR, failure_of
+from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, failure_of
 from emulator.jobs.progress import Progress
 from emulator.jobs.warm_pools import Kept, Pool, WarmPools
 from emulator.jobs.wish import Reason, Wish
@@ -214,6 +214,8 @@ class JobRun:
 def _failure(ending: Ending, attempt: Attempt) -> JobError | None:
     if ending.cause is Cause.LOST:
         return InternalServerError(INTERNAL_ERROR)
+    if ending.cause is Cause.HUNG:
+        return AlgorithmError(ending.why, KILLED)
     if ending.failed is None:
         return None
     text = failure_file(attempt.instances[ending.failed.host])

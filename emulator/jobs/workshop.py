@@ -9,6 +9,7 @@ from threading import Event
 from typing import Protocol
 
 from emulator.cluster.leases import Lease
+from emulator.cluster.nccl import Preset
 from emulator.container.layout import InstanceDirs
 from emulator.container.plan import Credentials
 from emulator.jobs.clock import Clock
@@ -127,6 +128,10 @@ class Workshop:
     """The time between two looks at what the instances use."""
     spot_notice: float = 120
     """Seconds between SIGTERM and SIGKILL when spot instances are taken away."""
+    nccl_preset: Preset = "network"
+    """How NCCL talks between instances where a job does not say."""
+    idle_seconds: float = 0
+    """A job of several instances that all wait for so long has hung; 0: it may."""
     keep_directories: bool = False
     """Leave the directories of ended jobs where they are."""
     clock: Clock = field(default_factory=Clock)

@@ -66,7 +66,7 @@ class LineCollector:
         clients wait until there is one for every instance. `clock` gives epoch seconds.
         """
         self._clock = clock
-        self._observer: Observer | None = None
+        self._observers: list[Observer] = []
         started = int(clock())
         self._instances = {
             host: _Instance(store.writer(scope, GROUP, f"{job}/{host}-{started}")) for host in hosts
@@ -74,12 +74,12 @@ class LineCollector:
 
     def observe(self, observer: Observer) -> None:
         """Show the output to somebody else, too; to be called before the first of it."""
-        self._observer = observer
+        self._observers.append(observer)
 
     def feed(self, host: str, data: bytes) -> None:
         """The next bytes of an instance; whole lines are readable when this returns."""
-        if self._observer:
-            self._observer.feed(host, data)
+        for observer in self._observers:
+            observer.feed(host, data)
         instance = self._instances[host]
         with instance.lock:
             lines, newline, rest = (instance.rest + data).rpartition(b"\n")
@@ -118,16 +118,16 @@ class LineCollector:
         instance = self._instances[host]
         with instance.lock:
             self._flush(instance, len(instance.rest))
-        if self._observer:
-            self._observer.finish(host)
+        for observer in self._observers:
+            observer.finish(host)
 
     def close(self) -> None:
         """Finish every stream; everything said and fed is readable afterwards."""
         for host in self._instances:
             self.finish(host)
-        if self._observer:
+        for observer in self._observers:
             # Before the streams, as it may have something to say in them.
-            self._observer.close()
+            observer.close()
         for instance in self._instances.values():
             instance.writer.close()
 

@@ -17,6 +17,13 @@ from emulator.model.errors import ClientError
 
 RECORDED = Path(__file__).parent / "recorded"
 
+ALWAYS = {
+    "NCCL_DEBUG": "INFO",
+    "TORCH_NCCL_TRACE_BUFFER_SIZE": "2000",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "1",
+    "TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "/opt/ml/output/data/nccl_trace_rank_",
+}
+
 
 def read(name):
     transports = Transports()
@@ -27,7 +34,7 @@ def read(name):
 
 def test_network_makes_instances_strangers():
     assert environment("network", "job-1", "algo-2", ["GPU-1"]) == {
-        "NCCL_DEBUG": "INFO",
+        **ALWAYS,
         "NCCL_HOSTID": "job-1-algo-2",
         "NCCL_NET": "Socket",
         "NCCL_IB_DISABLE": "1",
@@ -37,7 +44,7 @@ def test_network_makes_instances_strangers():
 
 def test_shm_makes_them_neighbours_without_peer_to_peer():
     assert environment("shm", "job-1", "algo-2", ["GPU-1"]) == {
-        "NCCL_DEBUG": "INFO",
+        **ALWAYS,
         "NCCL_HOSTID": "job-1",
         "NCCL_P2P_DISABLE": "1",
         "NCCL_CUMEM_HOST_ENABLE": "0",
@@ -47,7 +54,7 @@ def test_shm_makes_them_neighbours_without_peer_to_peer():
 def test_fast_names_the_gpus_that_are_an_instances_own():
     variables = environment("fast", "job-1", "algo-2", ["GPU-1", "GPU-2"])
     assert variables == {
-        "NCCL_DEBUG": "INFO",
+        **ALWAYS,
         "NCCL_HOSTID": "job-1",
         "NCCL_CUMEM_ENABLE": "1",
         "NCCL_IPC_USE_ABSTRACT_SOCKET": "0",

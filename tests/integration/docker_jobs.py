@@ -69,7 +69,7 @@ def make_plan(
     script: str,
     hyperparameters: Mapping[str, str],
     *,
-    files: Mapping[str, str] | None = None,
+    files: Mapping[str, str | bytes] | None = None,
     algorithm: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
     **request: Any,
@@ -105,5 +105,6 @@ def make_plan(
     dirs = create_instances(job_dir, spec, runtime.traits)
     for instance in dirs.values():
         for name, content in {"train.py": script, **(files or {})}.items():
-            (instance.channel("code") / name).write_text(content)
+            data = content.encode() if isinstance(content, str) else content
+            (instance.channel("code") / name).write_bytes(data)
     return plan_job(spec, dirs, runtime.traits, {}, Credentials("key", "secret")), dirs

@@ -122,11 +122,19 @@ class LogStore:
 
     def writer(self, scope: Scope, group: str, stream: str) -> LogWriter:
         """Open a stream for appending, made with its group when it is new."""
-        folder = self._folder(scope, group)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (marker := folder / _MARKER).exists():
+        self.path(scope, group).mkdir(parents=True, exist_ok=True)
+        self.mark(scope, group)
+        return LogWriter(self.path(scope, group, stream))
+
+    def mark(self, scope: Scope, group: str) -> None:
+        """Keep the moment a group was made, which its folder's own time does not."""
+        if not (marker := self.path(scope, group) / _MARKER).exists():
             marker.touch()
-        return LogWriter(folder / f"{_file_name(stream)}{_SUFFIX}")
+
+    def path(self, scope: Scope, group: str, stream: str | None = None) -> Path:
+        """Where a group or a stream lies, whether or not it exists."""
+        folder = self._root / scope.account / scope.region / _file_name(group)
+        return folder if stream is None else folder / f"{_file_name(stream)}{_SUFFIX}"
 
     def groups(self, scope: Scope, prefix: str = "") -> list[GroupInfo]:
         """The scope's groups in the order of their names."""
@@ -135,7 +143,7 @@ class LogStore:
 
     def stream_names(self, scope: Scope, group: str, prefix: str = "") -> list[str]:
         """The group's streams in the order of their names; raises ResourceNotFound."""
-        folder = self._folder(scope, group)
+        folder = self.path(scope, group)
         if not os.path.isdir(folder):  # noqa: PTH112 - is False for impossible names, too
             raise ResourceNotFound(NO_GROUP)
         return sorted(name for name in _listed(folder, _SUFFIX) if name.startswith(prefix))
@@ -196,20 +204,17 @@ class LogStore:
         return LogPage(events, events[0].start if events else end, end)
 
     def _group(self, scope: Scope, name: str) -> GroupInfo:
-        folder = self._folder(scope, name)
+        folder = self.path(scope, name)
         created = int((folder / _MARKER).stat().st_mtime * 1000)
         with os.scandir(folder) as entries:
             stored = sum(entry.stat().st_size for entry in entries)
         return GroupInfo(name, created, stored)
 
-    def _folder(self, scope: Scope, group: str) -> Path:
-        return self._root / scope.account / scope.region / _file_name(group)
-
     @contextmanager
     def _open(self, scope: Scope, group: str, stream: str) -> Iterator[BinaryIO]:
-        folder = self._folder(scope, group)
+        folder = self.path(scope, group)
         try:
-            file = (folder / f"{_file_name(stream)}{_SUFFIX}").open("rb")
+            file = self.path(scope, group, stream).open("rb")
         except OSError as error:
             known = os.path.isdir(folder)  # noqa: PTH112
             raise ResourceNotFound(NO_STREAM if known else NO_GROUP) from error

@@ -1,4 +1,7 @@
-"""CloudWatch Logs: the reads that the SDKs, the CLI and dashboards do."""
+"""CloudWatch Logs: the reads that the SDKs, the CLI and dashboards do.
+
+What writes is in log_writes.py.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from emulator.aws.operation import Call, Operations
+from emulator.logs.groups import retention_of
 from emulator.logs.patterns import UnusablePattern, compile_pattern
 from emulator.logs.search import Found, Position, search
 from emulator.logs.streams import PAGE_EVENTS, LogEvent, LogStore, StreamInfo
@@ -64,6 +68,7 @@ def _describe_log_groups(logs: LogStore, call: Call) -> Mapping[str, Any]:
             "metricFilterCount": 0,
             "arn": f"{_group_arn(call.scope, group.name)}:*",
             "storedBytes": group.stored_bytes,
+            "retentionInDays": retention_of(logs, call.scope, group.name),
             "logGroupClass": "STANDARD",
             "logGroupArn": _group_arn(call.scope, group.name),
         }

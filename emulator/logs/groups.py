@@ -1,0 +1,83 @@
+"""Log groups and streams made and removed on request, and how long a group is to be kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from emulator.logs.streams import NO_GROUP, NO_STREAM, LogStore
+from emulator.model.errors import ApiError, ResourceNotFound
+from emulator.model.scope import Scope
+
+_EXISTS = "ResourceAlreadyExistsException"
+_RETENTION = "retention"
+"""A file in a group's folder that holds a number of days."""
+
+
+def create_group(store: LogStore, scope: Scope, group: str) -> None:
+    """A new, empty group; raises ApiError where there is one already."""
+    folder = store.path(scope, group)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise ApiError("The specified log group already exists", code=_EXISTS) from None
+    except OSError as error:  # a name longer than the file system takes
+        raise _unusable(error) from error
+    store.mark(scope, group)
+
+
+def create_stream(store: LogStore, scope: Scope, group: str, stream: str) -> None:
+    """A new, empty stream; raises ResourceNotFound without its group."""
+    _existing(store, scope, group)
+    try:
+        store.path(scope, group, stream).touch(exist_ok=False)
+    except FileExistsError:
+        raise ApiError("The specified log stream already exists", code=_EXISTS) from None
+    except OSError as error:
+        raise _unusable(error) from error
+
+
+def delete_group(store: LogStore, scope: Scope, group: str) -> None:
+    """Remove a group with all its streams; raises ResourceNotFound."""
+    shutil.rmtree(_existing(store, scope, group))
+
+
+def delete_stream(store: LogStore, scope: Scope, group: str, stream: str) -> None:
+    """Remove a stream; raises ResourceNotFound."""
+    _existing(store, scope, group)
+    try:
+        store.path(scope, group, stream).unlink()
+    except OSError as error:
+        raise ResourceNotFound(NO_STREAM) from error
+
+
+def set_retention(store: LogStore, scope: Scope, group: str, days: int | None) -> None:
+    """Say how long a group is to be kept (None: for ever); raises ResourceNotFound.
+
+    It is only kept and shown: the emulator removes no logs by itself.
+    """
+    file = _existing(store, scope, group) / _RETENTION
+    if days is None:
+        file.unlink(missing_ok=True)
+    else:
+        file.write_text(str(days))
+
+
+def retention_of(store: LogStore, scope: Scope, group: str) -> int | None:
+    """The days of `set_retention`; None if a group is kept for ever."""
+    try:
+        return int((store.path(scope, group) / _RETENTION).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _existing(store: LogStore, scope: Scope, group: str) -> Path:
+    folder = store.path(scope, group)
+    if not os.path.isdir(folder):  # noqa: PTH112 - is False for impossible names, too
+        raise ResourceNotFound(NO_GROUP)
+    return folder
+
+
+def _unusable(error: OSError) -> ApiError:
+    return ApiError(f"The name cannot be used: {error.strerror}", code="InvalidParameterException")

@@ -1,0 +1,46 @@
+"""What SDKs ask a registry."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from emulator.aws.operation import Call
+from emulator.aws.services.ecr import operations
+from emulator.model.scope import Scope
+
+
+def ask(operation: str, region: str = "us-east-1", **params: Any) -> Any:
+    scope = Scope("123456789012", region)
+    return operations(clock=lambda: 10.0)[operation](Call(scope, params))
+
+
+def test_a_token_is_for_the_registry_that_is_asked_for() -> None:
+    [data] = ask("GetAuthorizationToken", registryIds=["763104351884"])["authorizationData"]
+    assert base64.b64decode(data["authorizationToken"]).startswith(b"AWS:")
+    assert data["proxyEndpoint"] == "https://763104351884.dkr.ecr.us-east-1.amazonaws.com"
+    assert data["expiresAt"] == 10 + 12 * 3600
+    [own] = ask("GetAuthorizationToken", "cn-north-1")["authorizationData"]
+    assert own["proxyEndpoint"] == "https://123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"
+
+
+def test_a_repository() -> None:
+    [found] = ask("DescribeRepositories", repositoryNames=["team/train"])["repositories"]
+    assert found["repositoryArn"] == "arn:aws:ecr:us-east-1:123456789012:repository/team/train"
+    host = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    assert found["repositoryUri"] == f"{host}/team/train"
+    assert ask("DescribeRepositories") == {"repositories": []}
+
+
+def test_an_image_has_one_digest() -> None:
+    image = {"repositoryName": "train", "imageIds": [{"imageTag": "1"}]}
+    [detail] = ask("DescribeImages", **image)["imageDetails"]
+    [got] = ask("BatchGetImage", **image)["images"]
+    assert got["imageId"] == {"imageTag": "1", "imageDigest": detail["imageDigest"]}
+    assert json.loads(got["imageManifest"])["schemaVersion"] == 2
+    other = {"repositoryName": "train", "imageIds": [{"imageTag": "2"}]}
+    assert ask("DescribeImages", **other)["imageDetails"][0]["imageDigest"] != detail["imageDigest"]
+    known = {"repositoryName": "train", "imageIds": [{"imageDigest": "sha256:abc"}]}
+    [by_digest] = ask("DescribeImages", **known)["imageDetails"]
+    assert (by_digest["imageDigest"], by_digest["imageTags"]) == ("sha256:abc", None)

@@ -1,238 +1,20 @@
-# ruff: noqa: ARG002 - the parts here do not need all they are told
 """A job's whole life with real processes, files and a database; only S3 is a folder."""
 
 from __future__ import annotations
 
-import os
-import queue
 import shutil
-import signal
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
-from emulator.cluster import leases
-from emulator.cluster.gpu_capacity import GpuCapacity
-from emulator.cluster.gpus import Inventory
-from emulator.cluster.instance_types import load_catalog
-from emulator.cluster.machine import Machine
-from emulator.container.plan import Credentials
-from emulator.database import Database
 from emulator.jobs.runner import SHUTDOWN_NOTICE
-from emulator.jobs.store import MIGRATIONS, JobStore
-from emulator.jobs.supervisor import RESTART_NOTICE, Supervisor
-from emulator.jobs.workshop import Instances, Workshop
+from emulator.jobs.supervisor import RESTART_NOTICE
 from emulator.logs.collector import GROUP
-from emulator.logs.streams import LogStore
-from emulator.model.errors import ClientError, ResourceInUse, ResourceNotFound, ValidationError
-from emulator.model.job import JobSpec
+from emulator.model.errors import ResourceInUse, ValidationError
 from emulator.model.lifecycle import Secondary, Status
-from emulator.model.plan import Exit, InstancePlan, JobPlan, RuntimeTraits
-from emulator.model.record import Job
-from emulator.model.scope import Scope
-from emulator.runtimes.base import OutputSink
-from emulator.storage.objects import Cancelled
-
-SCOPE = Scope("123456789012", "us-east-1")
-SECONDS = 20.0
-INTERNAL_ERROR = "InternalServerError: We encountered an internal error. Please try again."
-
-
-class Processes:
-    """Instances as plain child processes that find their directories in variables."""
-
-    def __init__(self, plan: JobPlan, sink: OutputSink):
-        self._ends: queue.Queue[Exit] = queue.Queue()
-        self._children = {plan_.host: self._start(plan_) for plan_ in plan.instances}
-        for host, child in self._children.items():
-            threading.Thread(target=self._follow, args=(host, child, sink), daemon=True).start()
-
-    def next_exit(self, timeout: float) -> Exit | None:
-        try:
-            return self._ends.get(timeout=timeout)
-        except queue.Empty:
-            return None
-
-    def terminate(self) -> None:
-        self._signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-
-    def close(self) -> None:
-        self.kill()
-
-    def _start(self, plan: InstancePlan) -> subprocess.Popen[bytes]:
-        places = {mount.target: str(mount.source) for mount in plan.mounts}
-        names = {"MODEL": "/opt/ml/model", "OUTPUT": "/opt/ml/output", "INPUT": "/opt/ml/input"}
-        return subprocess.Popen(
-            [*(plan.entrypoint or ()), *plan.arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={
-                **os.environ,
-                **plan.environment,
-                **{name: places[target] for name, target in names.items()},
-                "HOST": plan.host,
-            },
-        )
-
-    def _follow(self, host: str, child: subprocess.Popen[bytes], sink: OutputSink) -> None:
-        assert child.stdout
-        while data := os.read(child.stdout.fileno(), 65_536):
-            sink(host, data)
-        code = child.wait()
-        child.stdout.close()
-        self._ends.put(Exit(host, 128 - code if code < 0 else code, time.time()))
-
-    def _signal(self, number: int) -> None:
-        for child in self._children.values():
-            if child.poll() is None:
-                os.killpg(child.pid, number)
-
-
-class LocalRuntime:
-    """Runs the entrypoint on this machine; an image called `missing` cannot be had."""
-
-    traits = RuntimeTraits("local", "lo", "http://127.0.0.1:4570")
-
-    def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:
-        if instance_count > 4:
-            raise ClientError("no more than 4 instances")
-
-    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
-        if image == "missing":
-            raise ClientError("Cannot pull algorithm container.")
-
-    def launch(self, plan: JobPlan, sink: OutputSink) -> Processes:
-        return Processes(plan, sink)
-
-
-class Folder:
-    """Inputs and outputs as a folder; `hold` keeps downloads or uploads waiting."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        self.holding: set[str] = set()
-        self.reached = threading.Event()
-        self.broken: set[str] = set()
-
-    def check(self, spec: JobSpec) -> None:
-        if "check" in self.broken:
-            raise ValidationError("No S3 objects found")
-
-    def stage(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
-        self._pass("stage")
-        while "stage" in self.holding:
-            if cancelled():
-                raise Cancelled
-            time.sleep(0.01)
-
-    def upload(self, spec: JobSpec, instances: Instances) -> None:
-        self._pass("upload")
-        while "upload" in self.holding:
-            time.sleep(0.01)
-        for host, dirs in instances.items():
-            shutil.copytree(dirs.model, self.root / spec.name / host)
-
-    def _pass(self, gate: str) -> None:
-        if gate in self.broken:
-            raise ClientError(f"{gate} failed:Access Denied")
-        if f"{gate} crash" in self.broken:
-            raise RuntimeError("a bug")
-        if gate in self.holding:
-            self.reached.set()
-
-
-class Bench:
-    """A supervisor with all it needs, and short ways to use it."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        self.folder = Folder(root / "s3")
-        self.logs = LogStore(root / "logs")
-        database = Database(root / "emulator.db", (*MIGRATIONS, leases.MIGRATION))
-        self.store = JobStore(database)
-        self.workshop = Workshop(
-            store=self.store,
-            logs=self.logs,
-            runtime=LocalRuntime(),
-            capacity=GpuCapacity(
-                leases.LeaseBook(database),
-                Inventory,
-                Machine(cores=64, memory_mib=1 << 20),
-                load_catalog(),
-                exclusive=lambda spec: spec.hyperparameters.values(),
-            ),
-            inputs=self.folder,
-            outputs=self.folder,
-            credentials=Credentials("key", "secret"),
-            directory=root / "jobs",
-            stop_grace=SECONDS,
-            failure_grace=0.5,
-        )
-        self.supervisor = Supervisor(self.workshop)
-
-    def submit(self, script: str, name: str = "job", instances: int = 1, **more: Any) -> JobSpec:
-        image = more.pop("image", "local")
-        request = {
-            "TrainingJobName": name,
-            "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
-            "AlgorithmSpecification": {
-                "TrainingImage": image,
-                "TrainingInputMode": "File",
-                "ContainerEntrypoint": ["/bin/sh", "-c"],
-                "ContainerArguments": [script],
-            },
-            "OutputDataConfig": {"S3OutputPath": "s3://bucket/out"},
-            "ResourceConfig": {
-                "InstanceType": "ml.m5.large",
-                "InstanceCount": instances,
-                "VolumeSizeInGB": 1,
-            },
-            **more,
-        }
-        spec = JobSpec.from_request(request, SCOPE)
-        self.supervisor.submit(spec)
-        return spec
-
-    def job(self, name: str = "job") -> Job:
-        return self.supervisor.job(SCOPE, name)
-
-    def ended(self, name: str = "job") -> Job:
-        assert self.supervisor.wait(SCOPE, name, SECONDS), "the job goes on and on"
-        job = self.job(name)
-        assert job.life.status.terminal
-        return job
-
-    def until(self, status: Secondary, name: str = "job") -> None:
-        self.eventually(lambda: self.job(name).life.secondary is status)
-
-    def until_logged(self, text: str, host: str = "algo-1") -> None:
-        self.eventually(lambda: text in self.lines(host))
-
-    def eventually(self, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not true():
-            assert time.monotonic() < deadline, "it did not come to that"
-            time.sleep(0.01)
-
-    def lines(self, host: str = "algo-1", name: str = "job") -> list[str]:
-        try:
-            streams = self.logs.stream_names(SCOPE, GROUP, f"{name}/{host}-")
-        except ResourceNotFound:
-            return []
-        return [
-            event.message
-            for stream in streams
-            for event in self.logs.forward(SCOPE, GROUP, stream).events
-        ]
 
 
 @pytest.fixture
@@ -241,10 +23,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     yield bench
     bench.folder.holding.clear()
     bench.supervisor.shutdown()
-
-
-def statuses(job: Job) -> list[str]:
-    return [transition.status.value for transition in job.life.transitions]
 
 
 def test_success(bench: Bench) -> None:

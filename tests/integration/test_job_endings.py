@@ -1,0 +1,242 @@
+"""How jobs end that are interrupted, retried, waited for too long, or met by seeded faults."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, FolderSyncs, statuses
+
+from emulator.jobs.faults import FaultBook, read_fault
+from emulator.model.errors import ValidationError
+from emulator.model.lifecycle import Secondary, Status
+
+LONG = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+SPOT: dict[str, Any] = {
+    "EnableManagedSpotTraining": True,
+    "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60},
+}
+ONCE = ["Starting", "Downloading", "Training"]
+
+
+@pytest.fixture
+def new_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    benches: list[Bench] = []
+
+    def make(*faults: dict[str, Any], **more: Any) -> Bench:
+        book = FaultBook(read_fault(fault) for fault in faults)
+        benches.append(Bench(tmp_path, faults=book, **more))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.folder.holding.clear()
+        bench.supervisor.shutdown()
+
+
+def spot(limit: int) -> dict[str, Any]:
+    return {
+        **SPOT,
+        "StoppingCondition": {"MaxRuntimeInSeconds": limit, "MaxWaitTimeInSeconds": limit},
+    }
+
+
+def test_an_interrupted_spot_job_goes_on_from_its_checkpoint(
+    new_bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    bench = new_bench(
+        {"kind": "SpotInterruption", "after_seconds": 0.3},
+        syncs=FolderSyncs(tmp_path / "checkpoints"),
+    )
+    bench.submit(
+        'if [ -e "$CHECKPOINTS/step" ]; then cat "$CHECKPOINTS/step"; exit 0; fi;'
+        "trap 'echo step 7 > \"$CHECKPOINTS/step\"; exit 0' TERM; while :; do sleep 0.05; done",
+        **SPOT,
+    )
+    job = bench.ended()
+    assert statuses(job) == [*ONCE, "Interrupted", *ONCE, "Uploading", "Completed"]
+    assert bench.lines()[-1] == "step 7"
+    assert job.life.training_started == job.life.transitions[1].started
+    assert job.life.held_seconds < (job.life.training_ended or 0) - job.life.training_started
+
+
+def test_instances_that_do_not_heed_the_notice_are_killed(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"kind": "SpotInterruption", "after_seconds": 0.2}, spot_notice=0.3)
+    bench.submit("trap '' TERM; echo ready; sleep 300", **SPOT)
+    bench.until(Secondary.INTERRUPTED)
+    bench.supervisor.stop(SCOPE, "job")
+    assert statuses(bench.ended())[-1] == "Stopped"
+
+
+@pytest.mark.parametrize("phase", ["stage", "train"])
+def test_interrupting_by_hand(new_bench: Callable[..., Bench], phase: str) -> None:
+    bench = new_bench()
+    bench.folder.holding.add(phase)
+    bench.submit(LONG, **SPOT)
+    if phase == "train":
+        bench.until_logged("ready")
+    else:
+        assert bench.folder.reached.wait(SECONDS)
+    bench.supervisor.interrupt(SCOPE, "job", 0.05)
+    bench.eventually(lambda: bench.job().life.attempts == 2)
+    bench.folder.holding.clear()
+    bench.eventually(lambda: statuses(bench.job())[-3:] == ONCE)
+    bench.supervisor.stop(SCOPE, "job")
+    job = bench.ended()
+    assert "Interrupted" in statuses(job)
+    assert job.life.status is Status.STOPPED
+
+
+def test_what_cannot_be_interrupted(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench()
+    with pytest.raises(ValidationError, match="not found"):
+        bench.supervisor.interrupt(SCOPE, "job")
+    bench.submit("true")
+    bench.submit("true", "spot", **SPOT)
+    bench.ended()
+    bench.ended("spot")
+    with pytest.raises(ValidationError, match="not a managed spot"):
+        bench.supervisor.interrupt(SCOPE, "job")
+    with pytest.raises(ValidationError, match="no instances"):
+        bench.supervisor.interrupt(SCOPE, "spot")
+
+
+def test_no_spot_capacity_until_the_wait_is_over(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"kind": "SpotInterruption", "after_seconds": 0.1, "seconds": 300})
+    bench.submit(LONG, **spot(1))
+    job = bench.ended()
+    assert statuses(job) == [*ONCE, "Interrupted", "Stopping", "MaxWaitTimeExceeded"]
+    assert job.life.status is Status.STOPPED
+    assert 1 <= job.life.modified - job.life.created < 5
+
+
+@pytest.mark.parametrize("phase", ["wait", "stage", "train"])
+def test_max_wait_counts_from_the_creation(new_bench: Callable[..., Bench], phase: str) -> None:
+    bench = new_bench()
+    if phase == "wait":
+        bench.submit(LONG, "first", HyperParameters={"needs": "port"})
+        bench.until(Secondary.TRAINING, "first")
+    bench.folder.holding.add(phase)
+    bench.submit(LONG, HyperParameters={"needs": "port"}, **spot(1))
+    job = bench.ended()
+    assert statuses(job)[-1] == "MaxWaitTimeExceeded"
+    assert (job.artifacts is not None) == (phase == "train"), "what was trained is kept"
+    assert 1 <= job.life.modified - job.life.created < 5
+
+
+def test_max_pending(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench()
+    bench.submit(LONG, "first", HyperParameters={"needs": "port"})
+    bench.until(Secondary.TRAINING, "first")
+    resources = {"InstanceType": "ml.trn1.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    for name, more in (("trn", {"ResourceConfig": resources}), ("cpu", {})):
+        bench.submit(
+            "true",
+            name,
+            HyperParameters={"needs": "port"},
+            StoppingCondition={"MaxPendingTimeInSeconds": 1},
+            **more,
+        )
+    assert statuses(bench.ended("trn")) == ["Starting", "Pending", "Stopping", "Stopped"]
+    assert bench.job("cpu").life.secondary is Secondary.PENDING
+    bench.supervisor.stop(SCOPE, "first")
+    assert bench.ended("cpu").life.status is Status.COMPLETED
+
+
+def test_an_instance_that_fails_is_retried(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"kind": "InstanceFailure", "host": "algo-2", "after_seconds": 0.2})
+    bench.submit(
+        "trap 'exit 0' TERM; n=0; while [ $n -lt 20 ]; do n=$((n+1)); sleep 0.05; done",
+        instances=2,
+        RetryStrategy={"MaximumRetryAttempts": 2},
+    )
+    job = bench.ended()
+    assert statuses(job) == [*ONCE, *ONCE, "Uploading", "Completed"]
+    assert job.life.attempts == 2
+
+
+def test_an_instance_that_fails_too_often_fails_the_job(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"kind": "InstanceFailure", "after_seconds": 0.1, "times": 9})
+    bench.submit("trap '' TERM; sleep 300", RetryStrategy={"MaximumRetryAttempts": 2})
+    job = bench.ended()
+    assert statuses(job) == [*ONCE, *ONCE, *ONCE, "Failed"]
+    assert job.life.failure_reason == INTERNAL_ERROR
+
+
+def test_an_error_of_the_script_is_not_retried(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench()
+    bench.submit("exit 3", RetryStrategy={"MaximumRetryAttempts": 5})
+    job = bench.ended()
+    assert statuses(job) == [*ONCE, "Failed"]
+    assert job.life.failure_reason == "AlgorithmError: , exit code: 3"
+
+
+def test_max_runtime_covers_all_attempts(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"kind": "SpotInterruption", "after_seconds": 0.6, "times": 9})
+    bench.submit(
+        LONG,
+        EnableManagedSpotTraining=True,
+        StoppingCondition={"MaxRuntimeInSeconds": 1, "MaxWaitTimeInSeconds": 60},
+    )
+    job = bench.ended()
+    assert statuses(job)[-1] == "MaxRuntimeExceeded"
+    assert job.life.attempts == 2
+
+
+@pytest.mark.parametrize("stage", ["Starting", "Downloading", "Training", "Uploading"])
+def test_internal_errors_at_each_stage(new_bench: Callable[..., Bench], stage: str) -> None:
+    bench = new_bench({"kind": "InternalServerError", "stage": stage, "job": "seed*"})
+    bench.submit("sleep 0.5", "seeded")
+    bench.submit("sleep 0.5", "other")
+    job = bench.ended("seeded")
+    assert job.life.failure_reason == INTERNAL_ERROR
+    assert statuses(job)[-2:] == [stage, "Failed"]
+    assert bench.ended("other").life.status is Status.COMPLETED
+
+
+def test_no_capacity(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"kind": "CapacityError"})
+    bench.submit("true")
+    job = bench.ended()
+    assert statuses(job) == ["Starting", "Failed"]
+    assert job.life.failure_reason == (
+        "CapacityError: Unable to provision requested ML compute capacity. "
+        "Please retry using a different ML instance type."
+    )
+    assert job.training_seconds is None
+
+
+def test_a_slow_image_pull(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"kind": "SlowImagePull", "seconds": 300})
+    bench.submit("true")
+    bench.eventually(
+        lambda: bench.job().life.transitions[-1].message == "Downloading the training image"
+    )
+    bench.supervisor.stop(SCOPE, "job")
+    assert statuses(bench.ended()) == ["Starting", "Downloading", "Stopping", "Stopped"]
+
+
+def test_a_shutdown_within_the_grace_of_a_stop(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench()
+    bench.submit("trap '' TERM; echo w > \"$MODEL/m\"; echo ready; sleep 300")
+    bench.until_logged("ready")
+    bench.supervisor.stop(SCOPE, "job")
+    bench.until(Secondary.STOPPING)
+    began = time.monotonic()
+    bench.supervisor.shutdown()
+    assert time.monotonic() - began < 10
+    job = bench.job()
+    assert statuses(job)[-3:] == ["Stopping", "Uploading", "Stopped"]
+    assert job.life.failure_reason is None
+    assert job.artifacts
+
+
+def test_a_stop_while_interrupted(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench({"kind": "SpotInterruption", "seconds": 300})
+    bench.submit(LONG, **SPOT)
+    bench.until(Secondary.INTERRUPTED)
+    bench.supervisor.stop(SCOPE, "job")
+    assert statuses(bench.ended())[-3:] == ["Interrupted", "Stopping", "Stopped"]

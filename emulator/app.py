@@ -17,10 +17,14 @@ from fastapi import FastAPI
 from emulator import __version__
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.gateway import Gateway
+from emulator.aws.roles import Roles
 from emulator.aws.s3_proxy import S3Proxy
 from emulator.aws.services import (
     cloudwatch,
+    ecr,
     iam,
+    job_updates,
+    log_writes,
     logs,
     sagemaker_metrics,
     search,
@@ -40,8 +44,10 @@ from emulator.database import Database
 from emulator.jobs.disturbed import DisturbedInputs, DisturbedOutputs
 from emulator.jobs.exchange import S3Inputs, S3Outputs
 from emulator.jobs.faults import FaultBook
+from emulator.jobs.reports import JobReports
 from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.jobs.supervisor import Supervisor
+from emulator.jobs.syncing import S3Syncs
 from emulator.jobs.workshop import Workshop
 from emulator.logs.streams import LogStore
 from emulator.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
@@ -202,6 +208,7 @@ class Emulator:
         catalog = load_catalog(settings.instance_types)
         capacity = self._capacity(database, catalog, runtime.traits)
         faults = FaultBook(settings.faults)
+        reports, kept = JobReports(records, streams), settings.state_dir / "kept"
         supervisor = Supervisor(
             Workshop(
                 store=records,
@@ -210,6 +217,7 @@ class Emulator:
                 capacity=capacity,
                 inputs=DisturbedInputs(S3Inputs(objects), faults),
                 outputs=DisturbedOutputs(S3Outputs(objects), faults),
+                syncs=S3Syncs(objects, reports, kept, settings.sync_seconds),
                 credentials=Credentials(*keys),
                 directory=settings.state_dir / "jobs",
                 stop_grace=settings.stop_grace_seconds,
@@ -277,20 +285,30 @@ class Emulator:
             return parts.capacity.holdings()
 
         application.include_router(routes(parts.faults, parts.supervisor, self.settings))
+        roles = Roles(self.settings)
         services = {
             "sagemaker": {
-                **training_jobs.operations(parts.supervisor, parts.records, parts.metrics),
+                **training_jobs.operations(parts.supervisor, parts.records, parts.metrics, roles),
+                **job_updates.operations(parts.supervisor, parts.records),
                 **tags.operations(parts.records),
                 **search.operations(parts.records),
             },
-            "logs": logs.operations(parts.logs),
+            "logs": {**logs.operations(parts.logs), **log_writes.operations(parts.logs)},
             "cloudwatch": cloudwatch.operations(parts.metrics),
             "sagemaker-metrics": sagemaker_metrics.operations(parts.metrics),
             "sts": sts.operations(self.settings),
-            "iam": iam.operations(self.settings),
+            "iam": iam.operations(self.settings, roles),
+            "ecr": ecr.operations(),
         }
         application.mount(
-            "/", Gateway(services, parts.s3, self.settings, disturb_operations(parts.faults))
+            "/",
+            Gateway(
+                services,
+                parts.s3,
+                self.settings,
+                disturb_operations(parts.faults),
+                lambda name: parts.catalog.find(name) is not None,
+            ),
         )
         return application
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -46,14 +46,17 @@ class Gateway:
         s3: ASGIApp,
         settings: Settings,
         disturb: Disturb = lambda _: None,
+        has_instance_type: Callable[[str], bool] = lambda _: False,
     ):
         """`services` holds the operations by the service's botocore name.
 
-        `disturb` may raise an error instead of an operation.
+        `disturb` may raise an error instead of an operation; `has_instance_type` knows types
+        that only exist here.
         """
         self._services = services
         self._s3 = s3
         self._disturb = disturb
+        self._has_instance_type = has_instance_type
         self._account = settings.account
         self._region = settings.region
         for name in services:  # reading a model takes a moment: not at the first request
@@ -92,7 +95,7 @@ class Gateway:
             self._disturb(operation.name)
             params = protocol.parse(request, operation)
             code = _VALIDATION_CODES.get(name, protocol.validation_code)
-            validate(operation.input_shape, params, code)
+            validate(operation.input_shape, params, code, self._has_instance_type)
             result = handler(self._call(params, signer)) or {}
             body = protocol.serialize(operation, result, request_id)
             return _reply(200, body, protocol, request_id)

@@ -9,7 +9,7 @@ validator); members that are structures have a path of their own, counted from 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,23 @@ class Failure:
         return f"Value {value} at '{self.path}' failed to satisfy constraint: {self.constraint}"
 
 
-def validate(shape: Shape | None, params: Mapping[str, Any], code: str | None = None) -> None:
-    """Raise one ValidationError that names every constraint the parameters break."""
+def validate(
+    shape: Shape | None,
+    params: Mapping[str, Any],
+    code: str | None = None,
+    has_instance_type: Callable[[str], bool] = lambda _: False,
+) -> None:
+    """Raise one ValidationError that names every constraint the parameters break.
+
+    `has_instance_type` knows instance types that the model does not list.
+    """
     if shape is None or (test := test_of(shape)) is None or test(params):
         return
-    failures = list(failures_of(shape, params))
+    failures = [
+        failure
+        for failure in failures_of(shape, params)
+        if not (_is_instance_type(failure) and has_instance_type(failure.value or ""))
+    ]
     if failures:
         plural = "" if len(failures) == 1 else "s"
         listed = "; ".join(map(str, failures))
@@ -50,6 +62,10 @@ def validate(shape: Shape | None, params: Mapping[str, Any], code: str | None = 
 def failures_of(shape: Shape, params: Mapping[str, Any]) -> Iterator[Failure]:
     """Every constraint that the parameters break, in the model's order."""
     return _structure(shape, params, "")
+
+
+def _is_instance_type(failure: Failure) -> bool:
+    return failure.path.rpartition(".")[2] == "instanceType"
 
 
 def _structure(shape: Shape, value: Mapping[str, Any], path: str) -> Iterator[Failure]:

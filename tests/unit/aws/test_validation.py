@@ -39,6 +39,25 @@ def complaint(name: str, params: dict[str, Any]) -> str:
     return error.value.message
 
 
+def test_an_instance_type_of_this_machines_own_is_accepted_wherever_it_stands() -> None:
+    shape = input_shape("CreateTrainingJob")
+    groups = [
+        {"InstanceGroupName": "g", "InstanceType": name, "InstanceCount": 1}
+        for name in ("ml.local.2gpu", "ml.none.such")
+    ]
+    params = {
+        "TrainingJobName": "j",
+        "RoleArn": "arn:aws:iam::123456789012:role/r",
+        "OutputDataConfig": {"S3OutputPath": "s3://b/o"},
+        "ResourceConfig": {"InstanceGroups": groups, "VolumeSizeInGB": 1},
+        "StoppingCondition": {},
+    }
+    validate(shape, params, has_instance_type=lambda name: name.startswith("ml."))
+    with pytest.raises(ValidationError) as error:
+        validate(shape, params, has_instance_type=lambda name: name == "ml.local.2gpu")
+    assert error.value.message.startswith("1 validation error detected: Value 'ml.none.such' at ")
+
+
 # --- every documented constraint -----------------------------------------------------------
 
 

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """An S3 server to use instead of the embedded one, e.g. http://127.0.0.1:9000."""
     stop_grace_seconds: float = Field(default=120, ge=0)
     """Between SIGTERM and SIGKILL (120 on the service)."""
+    sync_seconds: float = Field(default=3, gt=0)
+    """Between two looks at what a running job has saved in its checkpoint directory."""
     spot_notice_seconds: float = Field(default=120, ge=0)
     """The same when spot instances are taken away (two minutes on the service)."""
     keep_directories: bool = False

@@ -114,13 +114,16 @@ class InstanceDirs:
             (self.config / name).write_text(content, encoding="utf-8")
 
 
+def instances_below(job_dir: Path, spec: JobSpec) -> Mapping[str, InstanceDirs]:
+    """Host name → where its directories are, or would be."""
+    return {host.name: InstanceDirs(job_dir / host.name) for host in spec.hosts}
+
+
 def create_instances(
     job_dir: Path, spec: JobSpec, traits: RuntimeTraits
 ) -> Mapping[str, InstanceDirs]:
     """Host name → its directories below `job_dir`, all made and filled. Raises OSError."""
-    instances = {}
+    instances = instances_below(job_dir, spec)
     for host in spec.hosts:
-        dirs = InstanceDirs(job_dir / host.name)
-        dirs.create(spec, host, traits)
-        instances[host.name] = dirs
+        instances[host.name].create(spec, host, traits)
     return instances

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from threading import Lock, Thread
 
+from emulator.container.layout import instances_below
 from emulator.jobs.alarms import Alarms
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.outcome import INTERNAL_ERROR
@@ -186,6 +187,8 @@ class Supervisor:
             RESTART_NOTICE,
             shop.clock.now,
         )
+        # Before the end can be seen: whoever starts anew then finds its checkpoints.
+        shop.syncs.rescue(spec, instances_below(shop.job_directory(spec), spec))
         now, reason = shop.clock.now(), str(InternalServerError(INTERNAL_ERROR))
         ended = shop.store.update(
             spec.scope,

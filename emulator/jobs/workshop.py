@@ -87,6 +87,13 @@ class Syncs(Protocol):
         """
         ...
 
+    def rescue(self, spec: JobSpec, instances: Instances) -> None:
+        """Save what an emulator that was killed left behind, before it is removed.
+
+        Never raises because of the store: what it does not take is kept elsewhere.
+        """
+        ...
+
 
 class NoSyncs:
     """Syncs of an emulator that keeps nothing while a job runs."""
@@ -100,6 +107,9 @@ class NoSyncs:
         return self
 
     def finish(self) -> None:
+        pass
+
+    def rescue(self, spec: JobSpec, instances: Instances) -> None:
         pass
 
 

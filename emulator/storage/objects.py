@@ -195,6 +195,11 @@ class ObjectStore:
                     partial.unlink(missing_ok=True)
         raise AssertionError("the last attempt returns or raises")
 
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object; one that is not there is no error (S3's own rule)."""
+        with self._aws_words():
+            self._client.remove_object(bucket, key)
+
     def upload_file(
         self, bucket: str, key: str, path: Path, on_bytes: Callable[[int], None] = ignore_bytes
     ) -> None:

@@ -27,6 +27,9 @@ class Found:
     size: int
     mtime: int
     """Epoch seconds."""
+    modified: int = 0
+    """The same in nanoseconds."""
+    inode: int = 0
 
     @property
     def is_directory(self) -> bool:
@@ -107,7 +110,36 @@ def _look(child: os.DirEntry[str], name: Name, warn: Warn) -> Found | None:
     if kind := kinds.get(stat.S_IFMT(status.st_mode)):
         warn(f"{printable(name)} is left out: it is {kind}")
         return None
-    return Found(name, Path(child.path), status.st_mode, status.st_size, int(status.st_mtime))
+    return Found(
+        name,
+        Path(child.path),
+        status.st_mode,
+        status.st_size,
+        int(status.st_mtime),
+        status.st_mtime_ns,
+        status.st_ino,
+    )
+
+
+def content(found: Found, seen_as: str = "") -> Path:
+    """The file whose bytes stand for this one: a link's target if that lies in the same tree.
+
+    S3 has no links. `seen_as` is the root's path on the instance, where a script's absolute
+    links lead. Raises FileNotFoundError for a link that leads elsewhere.
+    """
+    if not found.is_link:
+        return found.path
+    root = found.path.parents[len(found.name) - 1].resolve()
+    target = _within(found.path.parent, found.path.readlink(), root, seen_as)
+    if not target.is_relative_to(root):
+        raise FileNotFoundError(2, "the link leads elsewhere", str(found.path))
+    return target
+
+
+def _within(parent: Path, link: Path, root: Path, seen_as: str) -> Path:
+    if seen_as and link.is_absolute() and link.is_relative_to(seen_as):
+        return (root / link.relative_to(seen_as)).resolve()
+    return (parent / link).resolve()
 
 
 def open_file(path: Path) -> int:

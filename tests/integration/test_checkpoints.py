@@ -1,0 +1,204 @@
+"""Checkpoints against a real object store: restored, kept up to date, never torn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emulator.model.errors import ClientError
+from emulator.model.job import S3Uri
+from emulator.storage.checkpoints import restore
+from emulator.storage.mirror import Mirror, Rules, is_open_for_writing
+from emulator.storage.objects import ObjectStore, StoreError, never
+
+Make = Callable[..., Mirror]
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> dict[str, Path]:
+    made = {host: tmp_path / host / "checkpoints" for host in ("algo-1", "algo-2")}
+    for root in made.values():
+        root.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def mirror(object_store: ObjectStore, bucket: str, roots: dict[str, Path]) -> Mirror:
+    target = S3Uri(bucket, "ckpt")
+    return Mirror(roots, target, object_store, "/opt/ml/checkpoints", Rules())
+
+
+def keys(store: ObjectStore, bucket: str) -> list[str]:
+    return sorted(info.key for info in store.list(bucket, ""))
+
+
+def rounds(mirror: Mirror, count: int = 2) -> None:
+    for _ in range(count):
+        mirror.round()
+
+
+def test_instances_share_one_prefix_and_deletes_propagate(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror
+) -> None:
+    (roots["algo-1"] / "step 1").mkdir()
+    (roots["algo-1"] / "step 1" / "ü+%.pt").write_text("1")
+    (roots["algo-2"] / "rank-1.pt").write_text("2")
+    mirror.round()
+    assert keys(object_store, bucket) == [], "they may still be written"
+    mirror.round()
+    assert keys(object_store, bucket) == ["ckpt/rank-1.pt", "ckpt/step 1/ü+%.pt"]
+    (roots["algo-1"] / "step 1" / "ü+%.pt").unlink()
+    rounds(mirror)
+    assert keys(object_store, bucket) == ["ckpt/rank-1.pt"]
+    assert not mirror.round(), "there is nothing to do"
+    assert mirror.pending() == []
+
+
+def test_what_others_put_into_s3_stays_there_and_is_not_pulled(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_text("x")
+    object_store.upload_file(bucket, "ckpt/other", tmp_path / "other")
+    (roots["algo-1"] / "mine").write_text("x")
+    mirror.round(last=True)
+    assert keys(object_store, bucket) == ["ckpt/mine", "ckpt/other"]
+    assert list(roots["algo-2"].iterdir()) == []
+
+
+def test_a_file_that_changes_while_it_is_read_never_becomes_an_object(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror
+) -> None:
+    path = roots["algo-1"] / "big.pt"
+    path.write_bytes(b"a" * (20 << 20))
+
+    class Meddled(ObjectStore):
+        """Something happens to the file between the first part and the last."""
+
+        def upload(self, bucket: str, key: str, stream: object, *rest: object) -> None:
+            read = stream.read  # type: ignore[attr-defined]
+
+            def meddle(size: int = -1) -> bytes:
+                data: bytes = read(size)
+                with path.open("r+b") as file:
+                    file.write(b"b")
+                return data
+
+            stream.read = meddle  # type: ignore[attr-defined]
+            super().upload(bucket, key, stream, *rest)  # type: ignore[arg-type]
+
+    mirror._store = Meddled(object_store.endpoint, "emulator", "emulator-secret")
+    rounds(mirror, 3)
+    assert keys(object_store, bucket) == []
+    mirror._store = object_store
+    rounds(mirror)
+    assert keys(object_store, bucket) == ["ckpt/big.pt"]
+
+
+def test_a_file_that_is_open_for_writing_waits_but_not_for_ever(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror
+) -> None:
+    path = roots["algo-1"] / "slow.pt"
+    with path.open("wb") as file:
+        file.write(b"half")
+        file.flush()
+        assert is_open_for_writing(path)
+        rounds(mirror, 5)
+        assert keys(object_store, bucket) == []
+        rounds(mirror, 6)
+        assert keys(object_store, bucket) == ["ckpt/slow.pt"]
+    assert not is_open_for_writing(path)
+
+
+def test_growing_event_files_go_up_as_they_are(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], tmp_path: Path
+) -> None:
+    mirror = Mirror(
+        roots,
+        S3Uri(bucket, "tb"),
+        object_store,
+        "/opt/ml/output/tensorboard",
+        Rules(whole_files=False, deletes=False),
+    )
+    path = roots["algo-1"] / "events.out.tfevents"
+    with path.open("wb") as file:
+        for text in (b"one", b"two"):
+            file.write(text)
+            file.flush()
+            mirror.round()
+    assert object_store.text(bucket, "tb/events.out.tfevents") == "onetwo"
+    path.unlink()
+    mirror.round(last=True)
+    assert keys(object_store, bucket) == ["tb/events.out.tfevents"]
+
+
+def test_links_stand_for_the_files_they_lead_to(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror
+) -> None:
+    root = roots["algo-1"]
+    (root / "step-2").mkdir()
+    (root / "step-2" / "w.pt").write_text("2")
+    (root / "last.pt").symlink_to("step-2/w.pt")
+    (root / "absolute.pt").symlink_to("/opt/ml/checkpoints/step-2/w.pt")
+    (root / "latest").symlink_to("step-2")
+    (root / "outside").symlink_to("/etc/passwd")
+    (root / "dangling").symlink_to("nothing")
+    mirror.round(last=True)
+    assert keys(object_store, bucket) == ["ckpt/absolute.pt", "ckpt/last.pt", "ckpt/step-2/w.pt"]
+    assert object_store.text(bucket, "ckpt/absolute.pt") == "2"
+
+
+def test_restored_on_every_instance_with_a_manifest(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_text("saved")
+    for key in ("ckpt/a/b.pt", "ckpt/c.pt", "ckpt-2/not-mine", "ckptX"):
+        object_store.upload_file(bucket, key, source)
+    manifests = [tmp_path / f"{host}-manifest" for host in roots]
+    uri = S3Uri(bucket, "ckpt")
+    assert restore(uri, list(roots.values()), manifests, object_store, never) == 2
+    for root, text in zip(roots.values(), manifests, strict=True):
+        files = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+        assert files == {"a/b.pt", "c.pt"}
+        assert text.read_text() == f"ckpt\ns3://{bucket}/ckpt/a/b.pt\ns3://{bucket}/ckpt/c.pt\n"
+    mirror.remember_all()
+    assert not mirror.round(last=True), "what came from S3 need not go back"
+    (roots["algo-2"] / "c.pt").unlink()
+    mirror.round(last=True)
+    assert "ckpt/c.pt" not in keys(object_store, bucket)
+    assert "ckpt-2/not-mine" in keys(object_store, bucket)
+
+
+def test_an_empty_prefix_is_a_manifest_of_one_line(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], tmp_path: Path
+) -> None:
+    manifest = tmp_path / "manifest"
+    directories = list(roots.values())
+    assert restore(S3Uri(bucket, "none/"), directories, [manifest], object_store, never) == 0
+    assert manifest.read_text() == "none/\n"
+
+
+def test_a_bucket_that_is_not_there(
+    object_store: ObjectStore, roots: dict[str, Path], tmp_path: Path
+) -> None:
+    uri = S3Uri("not-there-at-all", "ckpt")
+    with pytest.raises(ClientError, match=r"Data download failed:.* NoSuchBucket \(404\)"):
+        restore(uri, list(roots.values()), [], object_store, never)
+    (roots["algo-1"] / "f").write_text("x")
+    with pytest.raises(StoreError):
+        Mirror(roots, uri, object_store, "/c", Rules()).round(last=True)
+
+
+def test_only_what_was_complete_is_rescued(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror
+) -> None:
+    old, torn = roots["algo-1"] / "old.pt", roots["algo-1"] / "torn.pt"
+    for path, at in ((old, 100), (torn, 200)):
+        path.write_text("x")
+        os.utime(path, (at, at))
+    mirror.round(last=True, complete_before=150 * 10**9)
+    assert keys(object_store, bucket) == ["ckpt/old.pt"]
+    assert mirror.pending() == [("algo-1", "torn.pt")]

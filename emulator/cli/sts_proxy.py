@@ -13,28 +13,31 @@ does not have it reaches AWS as ever.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import re
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from enum import Enum
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+
+from emulator.runtimes import tunnel
+from emulator.runtimes.tunnel import (
+    CONNECT_SECONDS,
+    HEAD_LIMIT,
+    LOOPBACK,
+    Streams,
+    Upstream,
+    connect,
+    connect_through,
+    splice,
+)
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
-HEAD_LIMIT = 16 * 1024
-CHUNK = 64 * 1024
-CONNECT_SECONDS = 30
-_CONNECT = re.compile(r"CONNECT \[?([^\s\]]+?)\]?:(\d{1,5}) HTTP/1\.[01]")
 _STS = re.compile(r"sts(\.[a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
 _TELEMETRY = re.compile(r"sm-pysdk-t-[a-z0-9-]+\.s3\.[a-z0-9-]+\.amazonaws\.com")
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Route(Enum):
@@ -45,48 +48,14 @@ class Route(Enum):
     TUNNEL = "tunnel"
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where a client wants to be connected to."""
-
-    host: str
-    port: int
+class Target(tunnel.Target):
+    """A target, and what becomes of a connection to it."""
 
     @property
     def route(self) -> Route:
         if _STS.fullmatch(self.host):
             return Route.EMULATOR
         return Route.REFUSE if _TELEMETRY.fullmatch(self.host) else Route.TUNNEL
-
-    @classmethod
-    def parse(cls, request_line: str) -> Target | None:
-        """Read `CONNECT host:port HTTP/1.1`; None for any other request."""
-        match = _CONNECT.fullmatch(request_line)
-        return cls(match[1].lower(), int(match[2])) if match else None
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """The proxy that this machine itself has to use."""
-
-    host: str
-    port: int
-    authorization: str = ""
-
-    @classmethod
-    def for_host(cls, host: str, own_port: int, ambient: Mapping[str, str]) -> Upstream | None:
-        """The proxy `ambient` names for `host`; None for a direct connection."""
-        value = ambient.get("https_proxy") or ambient.get("HTTPS_PROXY")
-        exceptions = ambient.get("no_proxy") or ambient.get("NO_PROXY", "")
-        if not value or _excepted(host, exceptions):
-            return None
-        parts = urlsplit(value if "//" in value else f"http://{value}")
-        # `up` may run in a shell that was pointed at this very proxy.
-        if parts.hostname is None or (parts.hostname, parts.port) == (LOOPBACK, own_port):
-            return None
-        credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-        token = base64.b64encode(credentials.encode()).decode() if parts.username else ""
-        return cls(parts.hostname, parts.port or 80, token and f"Basic {token}")
 
 
 class StsProxy:
@@ -140,12 +109,12 @@ class StsProxy:
     async def _answer_sts(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Decrypted STS requests go to the emulator's own port as they are."""
         try:
-            peer = await _connect(self._emulator)
+            peer = await connect(self._emulator.host, self._emulator.port)
         except OSError as error:
             log.warning("The emulator does not answer at %s: %s", self._emulator, error)
             writer.close()
             return
-        await _splice((reader, writer), peer)
+        await splice((reader, writer), peer)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -162,58 +131,17 @@ class StsProxy:
         try:
             peer = await asyncio.wait_for(self._open(target), CONNECT_SECONDS)
         except (OSError, EOFError, asyncio.TimeoutError) as error:
-            log.info("No connection to %s:%d: %r", target.host, target.port, error)
+            log.info("No connection to %s: %r", target, error)
             writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
             writer.close()
             return
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await _splice((reader, writer), peer)
+        await splice((reader, writer), peer)
 
     async def _open(self, target: Target) -> Streams:
         if target.route is Route.EMULATOR:
-            return await _connect(Target(LOOPBACK, self._tls_port))
+            return await connect(LOOPBACK, self._tls_port)
         upstream = Upstream.for_host(target.host, self._port, self._ambient)
         if upstream is None:
-            return await _connect(target)
-        reader, writer = await _connect(Target(upstream.host, upstream.port))
-        name = f"{target.host}:{target.port}"
-        lines = [f"CONNECT {name} HTTP/1.1", f"Host: {name}"]
-        if upstream.authorization:
-            lines.append(f"Proxy-Authorization: {upstream.authorization}")
-        writer.write("\r\n".join([*lines, "", ""]).encode())
-        answer = await reader.readuntil(b"\r\n\r\n")
-        if answer.split(b" ", 2)[1:2] != [b"200"]:
-            writer.close()
-            raise ConnectionError(answer.split(b"\r\n", 1)[0].decode("latin-1"))
-        return reader, writer
-
-
-def _excepted(host: str, exceptions: str) -> bool:
-    names = [name.strip().lstrip(".").lower() for name in exceptions.split(",") if name.strip()]
-    return any(name == "*" or host == name or host.endswith(f".{name}") for name in names)
-
-
-async def _connect(target: Target) -> Streams:
-    return await asyncio.open_connection(target.host, target.port)
-
-
-async def _splice(one: Streams, other: Streams) -> None:
-    """Carry bytes both ways until both ends are done."""
-    try:
-        await asyncio.gather(_copy(one[0], other[1]), _copy(other[0], one[1]))
-    finally:
-        one[1].close()
-        other[1].close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    # A peer that resets its connection ends the copy like one that closes it.
-    with suppress(OSError, ssl.SSLError):
-        while data := await reader.read(CHUNK):
-            writer.write(data)
-            await writer.drain()
-    if writer.can_write_eof():
-        with suppress(OSError):
-            writer.write_eof()
-    else:
-        writer.close()
+            return await connect(target.host, target.port)
+        return await connect_through(upstream, target)

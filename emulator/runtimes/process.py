@@ -5,8 +5,10 @@ The training image is not used; the user's own Python environment stands in for 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from emulator.runtimes.nvidia_devices import nvidia_devices
 from emulator.runtimes.process_environment import Places, instance_environment
 from emulator.runtimes.process_fleet import ProcessFleet
 from emulator.runtimes.process_instances import Bare, Instance, Sandboxed
+from emulator.runtimes.process_network import Answer, Joined, ProcessNetworks, answer_nobody
 from emulator.runtimes.removal import remove_tree
 from emulator.runtimes.sandbox import (
     COMMANDS,
@@ -28,18 +31,21 @@ from emulator.runtimes.sandbox import (
     Entry,
     Scratch,
     installs_above,
+    overlay_directories,
     sandbox_arguments,
 )
 from emulator.runtimes.sandbox_probe import Verdict, probe
 
+_log = logging.getLogger(__name__)
 _TOOLKIT = "sagemaker-training sagemaker-pytorch-training"
 
 
 class ProcessRuntime:
     """A Runtime (see base.py) that needs Linux and, for sandboxes, user namespaces.
 
-    All instances share the machine's network, so that jobs share its ports. A first
-    process without a handler for SIGTERM ignores it, as in a container.
+    Every job has a network of its own, where the machine allows it and the user does not
+    want otherwise. A first process without a handler for SIGTERM ignores it, as in a
+    container.
     """
 
     def __init__(
@@ -49,11 +55,14 @@ class ProcessRuntime:
         state_dir: Path,
         user_environment: Mapping[str, str] | None = None,
         verdict: Verdict | None = None,
+        answer: Answer = answer_nobody,
+        share_network: bool = False,
     ):
         """Look at the interpreter and try a sandbox. Raises SetupError.
 
         `state_dir` is on the file system where jobs have their scratch directories;
-        `verdict` replaces what trying a sandbox would say.
+        `verdict` replaces what trying a sandbox would say; `answer` serves the emulator on
+        a socket of a job's own network; with `share_network` jobs have this machine's.
         """
         state_dir.mkdir(parents=True, exist_ok=True)
         self._emulator_url = emulator_url
@@ -62,6 +71,7 @@ class ProcessRuntime:
         self._bwrap = Path(bwrap_path())
         self.verdict = verdict or probe(self._bwrap, state_dir)
         """Whether there are sandboxes, and if not, why and what to do."""
+        self._networks = None if share_network else self._own_networks(answer)
 
     @property
     def interpreter(self) -> Interpreter:
@@ -72,16 +82,16 @@ class ProcessRuntime:
         return RuntimeTraits(
             name="process",
             network_interface="lo",
-            emulator_url=self._emulator_url,
-            shares_ports=True,
+            emulator_url=self._networks.emulator_url if self._networks else self._emulator_url,
+            shares_ports=self._networks is None,
         )
 
     def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:  # noqa: ARG002
         """Refuse what cannot run here; any image is accepted, since none is used."""
-        if network_isolation and instance_count > 1:
+        if network_isolation and instance_count > 1 and self._networks is None:
             raise ClientError(
-                "EnableNetworkIsolation with several instances needs the Docker runtime: "
-                "the instances of the process runtime talk over this machine's own network."
+                "EnableNetworkIsolation with several instances: not where the instances talk "
+                f"over this machine's own network. {self.verdict.shared_network}".strip()
             )
         if self.verdict.features is None and (instance_count > 1 or network_isolation):
             what = "Several instances" if instance_count > 1 else "EnableNetworkIsolation"
@@ -101,14 +111,35 @@ class ProcessRuntime:
         for instance in plan.instances:
             self._refuse(instance, plan)
         scratches = [Scratch(instance.scratch) for instance in plan.instances]
-        try:
-            for scratch in scratches:
-                self._fill(scratch, plan.hosts)
-            starts = {i.host: partial(self._start, i, plan) for i in plan.instances}
-        except OSError as error:
-            _clean(scratches)
-            raise InternalServerError(f"An instance could not be prepared: {error}") from error
-        return ProcessFleet(starts, sink, partial(_clean, scratches))
+        with ExitStack() as held:
+            held.callback(_clean, scratches)
+            try:
+                network = self._join(plan)
+                if network:
+                    held.callback(network.close)
+                for scratch in scratches:
+                    self._fill(scratch, plan.hosts)
+                for instance in plan.instances:
+                    _make_layers(instance)
+            except OSError as error:
+                raise InternalServerError(f"An instance could not be prepared: {error}") from error
+            starts = {i.host: partial(self._start, i, plan, network) for i in plan.instances}
+            return ProcessFleet(starts, sink, held.pop_all().close)
+
+    def _own_networks(self, answer: Answer) -> ProcessNetworks | None:
+        features = self.verdict.features
+        if features is None:
+            return None
+        if not features.network:
+            _log.warning("Jobs share this machine's network: %s", self.verdict.shared_network)
+            return None
+        return ProcessNetworks(
+            self._bwrap, features.user_namespace, self._emulator_url, self._user, answer
+        )
+
+    def _join(self, plan: JobPlan) -> Joined | None:
+        networks = self._networks
+        return networks.make(plan.hosts, plan.network_isolation) if networks else None
 
     def _why_none(self) -> str:
         return f"{self.verdict.reason}. {self.verdict.remedy}"
@@ -124,7 +155,7 @@ class ProcessRuntime:
                 "EMULATOR_PYTHON to an interpreter that has it."
             )
 
-    def _start(self, instance: InstancePlan, plan: JobPlan) -> Instance:
+    def _start(self, instance: InstancePlan, plan: JobPlan, network: Joined | None) -> Instance:
         command = (*(instance.entrypoint or ()), *instance.arguments)
         features = self.verdict.features
         if features is None:
@@ -136,14 +167,21 @@ class ProcessRuntime:
             features,
             _Host(),
             nvidia_devices(instance.gpus),
-            self._environment(instance, Places(HOME, COMMANDS, layer)),
-            network=not plan.network_isolation,
+            self._environment(instance, Places(HOME, COMMANDS, layer), network),
+            network=network is not None or not plan.network_isolation,
         )
-        return Sandboxed(self._bwrap, arguments, command)
+        return Sandboxed(self._bwrap, arguments, command, network.entry if network else ())
 
-    def _environment(self, instance: InstancePlan, places: Places) -> Mapping[str, str]:
+    def _environment(
+        self, instance: InstancePlan, places: Places, network: Joined | None = None
+    ) -> Mapping[str, str]:
         return instance_environment(
-            instance, self._interpreter, places, self._emulator_url, self._user
+            instance,
+            self._interpreter,
+            places,
+            self._emulator_url,
+            self._user,
+            network.inside if network else None,
         )
 
     def _bare_environment(self, instance: InstancePlan) -> Mapping[str, str]:
@@ -153,6 +191,8 @@ class ProcessRuntime:
             if mount.target.startswith("/opt/ml/"):
                 link = scratch.ml / mount.target.removeprefix("/opt/ml/")
                 link.parent.mkdir(parents=True, exist_ok=True)
+                if link.is_dir():
+                    link.rmdir()  # the place of a mount below another one
                 link.symlink_to(mount.source)
         tmp = next((m.source for m in instance.mounts if m.target == "/tmp"), scratch.home)  # noqa: S108
         places = Places(str(scratch.home), str(scratch.commands), str(scratch.layer))
@@ -206,6 +246,12 @@ class _Host:
 
     def exists(self, path: str) -> bool:
         return Path(path).exists() and not Path(path).is_symlink()
+
+
+def _make_layers(instance: InstancePlan) -> None:
+    for mount in instance.mounts:
+        for directory in overlay_directories(mount.layer) if mount.layer else ():
+            directory.mkdir(parents=True, exist_ok=True)
 
 
 def _hosts_file(hosts: Sequence[str]) -> str:

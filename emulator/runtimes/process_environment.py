@@ -43,19 +43,32 @@ class Places:
     """The environment above the user's, where pip must not touch that one itself."""
 
 
+@dataclass(frozen=True)
+class OwnNetwork:
+    """The job's own network, as its instances see it."""
+
+    hosts: tuple[str, ...]
+    proxy: str | None
+    """The only way out; None when there is none."""
+
+
 def instance_environment(
     plan: InstancePlan,
     interpreter: Interpreter,
     places: Places,
     emulator_url: str,
     user: Mapping[str, str],
+    network: OwnNetwork | None = None,
 ) -> Mapping[str, str]:
-    """Everything that is set; `user` is the environment the emulator was started in."""
+    """Everything that is set; `user` is the environment the emulator was started in.
+
+    Without a `network` the instance has this machine's.
+    """
     return {
         **_IMAGE,
         "HOME": places.home,
         "PATH": ":".join(_search_path(interpreter, places)),
-        **_reachability(user, emulator_url),
+        **(_reachability(user, emulator_url) if network is None else _inside(user, network)),
         # What the toolkit's `pip install -r requirements.txt` writes is thrown away.
         "PIP_BREAK_SYSTEM_PACKAGES": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -69,13 +82,32 @@ def _search_path(interpreter: Interpreter, places: Places) -> list[str]:
     return [*layer, places.commands, interpreter.scripts, _SYSTEM_PATH]
 
 
-def _reachability(user: Mapping[str, str], emulator_url: str) -> dict[str, str]:
-    passed = {
+def _passed_on(user: Mapping[str, str]) -> dict[str, str]:
+    return {
         name: value
         for name, value in user.items()
         if any(fnmatchcase(name, pattern) for pattern in _PASSED_ON)
     }
-    if not any(name.lower().endswith("_proxy") for name in passed):
+
+
+def _inside(user: Mapping[str, str], network: OwnNetwork) -> dict[str, str]:
+    """The user's own proxies cannot be reached; the job's goes through them."""
+    passed = _passed_on(user)
+    kept = {name: value for name, value in passed.items() if not _names_proxy(name)}
+    if network.proxy is None:
+        return kept
+    around = ",".join(("localhost", "127.0.0.1", "127.0.0.0/8", "::1", *network.hosts))
+    proxies = {"HTTP_PROXY": network.proxy, "HTTPS_PROXY": network.proxy, "NO_PROXY": around}
+    return {**kept, **proxies, **{name.lower(): value for name, value in proxies.items()}}
+
+
+def _names_proxy(name: str) -> bool:
+    return name.lower().endswith("_proxy")
+
+
+def _reachability(user: Mapping[str, str], emulator_url: str) -> dict[str, str]:
+    passed = _passed_on(user)
+    if not any(map(_names_proxy, passed)):
         return passed
     # A proxy could not reach what listens on this machine.
     known = passed.get("NO_PROXY", passed.get("no_proxy", ""))

@@ -47,8 +47,17 @@ class Instance(Protocol):
 class Sandboxed:
     """A sandbox and the bubblewrap that waits for it."""
 
-    def __init__(self, bwrap: Path, arguments: Sequence[str], command: Sequence[str]):
-        """Raises OSError when bubblewrap itself cannot be started."""
+    def __init__(
+        self,
+        bwrap: Path,
+        arguments: Sequence[str],
+        command: Sequence[str],
+        entry: Sequence[str] = (),
+    ):
+        """`entry` comes before bubblewrap and becomes it.
+
+        Raises OSError when bubblewrap itself cannot be started.
+        """
         # Through a file in memory: no limit on their length, and no credentials in `ps`.
         told = os.memfd_create("bwrap-arguments", os.MFD_CLOEXEC)
         status, status_end = os.pipe()
@@ -57,7 +66,8 @@ class Sandboxed:
             os.lseek(told, 0, os.SEEK_SET)
             self._status = os.fdopen(status, "rb")
             options = ("--args", str(told), "--json-status-fd", str(status_end), "--")
-            self.process = _spawn([str(bwrap), *options, *_EXEC, *command], {}, (told, status_end))
+            words = [*entry, str(bwrap), *options, *_EXEC, *command]
+            self.process = _spawn(words, {}, (told, status_end))
         finally:
             os.close(told)
             os.close(status_end)

@@ -244,6 +244,34 @@ def test_two_jobs_at_once_do_not_see_each_other(launch: Launch) -> None:
     assert first.output.text() == ""
 
 
+def test_two_jobs_at_once_may_listen_on_the_same_port(runtime: Runtime, launch: Launch) -> None:
+    if runtime.traits.shares_ports:
+        pytest.skip("jobs have no network of their own here")
+    listen = "import socket, time; s = socket.create_server(('algo-1', 7777)); print('listens')"
+    first = launch(f"{listen}; time.sleep(300)", entrypoint=("python", "-uc"))
+    first.await_text("listens")
+    second = launch(listen, entrypoint=("python", "-uc"))
+    assert second.exits()[0].code == 0, second.output.text()
+
+
+def test_isolated_instances_have_each_other(runtime: Runtime, launch: Launch) -> None:
+    if runtime.traits.shares_ports:
+        pytest.skip("jobs have no network of their own here")
+    serve = "import socket; print(socket.create_server(('algo-1', 7777)).accept()[0].recv(9))"
+    call = """
+import socket, time
+for _ in range(1000):
+    try:
+        socket.create_connection(("algo-1", 7777)).sendall(b"hello")
+        break
+    except OSError:
+        time.sleep(0.02)
+"""
+    run = launch(serve, call, entrypoint=("python", "-c"), network_isolation=True)
+    assert [end.code for end in run.exits()] == [0, 0], run.output.data
+    assert run.output.text() == "b'hello'\n"
+
+
 def test_close_kills_what_runs_and_leaves_nothing(launch: Launch) -> None:
     run = launch(f"(sleep 4242 &) ; touch $HOME/x /opt/ml/y; echo ready; {SHELL_LOOP}")
     run.await_text("ready")

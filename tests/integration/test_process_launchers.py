@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +25,16 @@ import pytest
 from emulator.container.layout import InstanceDirs, create_instances
 from emulator.container.plan import Credentials, plan_job
 from emulator.model.job import JobSpec
-from emulator.model.plan import Exit
+from emulator.model.plan import Exit, Mount
 from emulator.model.scope import Scope
 from emulator.runtimes.process import ProcessRuntime
-from emulator.runtimes.sandbox import Features
 from emulator.runtimes.sandbox_probe import Verdict
 
 pytest.importorskip("sagemaker_training")
 pytest.importorskip("torch")
 
 CODE = "/opt/ml/input/data/code"
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 # One argument a print: the toolkit passes on each write as a line of its own.
 DDP_TRAINING = """
@@ -102,11 +106,13 @@ def run_job(
     count: int = 1,
     algorithm: Mapping[str, Any] | None = None,
     awaited: int | None = None,
+    name: str = "launch",
+    shared: Sequence[Mount] = (),
 ) -> Finished:
     """Run a request as the emulator would, its script waiting in the channel `code`."""
     spec = JobSpec.from_request(
         {
-            "TrainingJobName": "launch",
+            "TrainingJobName": name,
             "RoleArn": "arn:aws:iam::123456789012:role/r",
             "AlgorithmSpecification": {"TrainingInputMode": "File", **(algorithm or {})},
             "HyperParameters": hyperparameters,
@@ -126,6 +132,9 @@ def run_job(
         text = {name: value.replace(CODE, code) for name, value in hyperparameters.items()}
         (dirs["algo-1"].config / "hyperparameters.json").write_text(json.dumps(text))
     plan = plan_job(spec, dirs, runtime.traits, {}, Credentials("key", "secret"))
+    plan = replace(
+        plan, instances=tuple(replace(i, mounts=(*i.mounts, *shared)) for i in plan.instances)
+    )
     output: dict[str, bytearray] = {host: bytearray() for host in plan.hosts}
     fleet = runtime.launch(plan, lambda host, chunk: output[host].extend(chunk))
     wanted = count if awaited is None else awaited
@@ -192,10 +201,10 @@ def runtime(tmp_path: Path) -> ProcessRuntime:
 
 
 @pytest.fixture
-def launcher_port() -> None:
-    """Wait until no other job of this machine has the port that the launchers always take."""
+def launcher_port(runtime: ProcessRuntime) -> None:
+    """Where jobs share the machine's ports, wait until nobody has the launchers' own."""
     deadline = time.monotonic() + DEADLINE
-    while True:
+    while runtime.traits.shares_ports:
         try:
             socket.create_server(("", 7777)).close()
         except OSError:
@@ -205,7 +214,7 @@ def launcher_port() -> None:
             return
 
 
-@pytest.fixture(params=["sandbox", "no overlay", "no sandbox"])
+@pytest.fixture(params=["sandbox", "no overlay", "no network", "no sandbox"])
 def any_footing(
     request: pytest.FixtureRequest, runtime: ProcessRuntime, tmp_path: Path
 ) -> ProcessRuntime:
@@ -213,7 +222,8 @@ def any_footing(
     assert runtime.verdict.features is not None
     less = {
         "sandbox": runtime.verdict,
-        "no overlay": Verdict(Features(runtime.verdict.features.user_namespace, overlay="")),
+        "no overlay": Verdict(replace(runtime.verdict.features, overlay="")),
+        "no network": Verdict(replace(runtime.verdict.features, network=False)),
         "no sandbox": Verdict(None, "user namespaces are off", "Switch them on."),
     }
     return ProcessRuntime(
@@ -229,6 +239,44 @@ def test_torchrun_trains_across_two_instances(runtime: ProcessRuntime, tmp_path:
     assert "rank 0 of 2 on algo-1" in done.output["algo-1"]
     assert "rank 1 of 2 on algo-2" in done.output["algo-2"]
     assert (done.dirs["algo-1"].model / "model.pth").stat().st_size > 0
+
+
+@pytest.mark.parametrize(("count", "port"), [(1, 29500), (2, 7777)])
+def test_two_torchrun_jobs_run_side_by_side(
+    runtime: ProcessRuntime, tmp_path: Path, count: int, port: int
+) -> None:
+    if runtime.traits.shares_ports:
+        pytest.skip("jobs share this machine's ports")
+    # Each one waits until both are inside their process groups: the port is then taken twice.
+    script = DDP_TRAINING.replace(
+        "rank = dist.get_rank()",
+        """rank = dist.get_rank()
+import pathlib, socket, time
+here = pathlib.Path("/meeting")
+(here / os.environ["TRAINING_JOB_NAME"]).touch()
+while len(list(here.iterdir())) < 2: time.sleep(0.05)
+socket.create_connection(("algo-1", PORT)).close()
+""".replace("PORT", str(port)),
+    )
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    settings = _script("train.py", sagemaker_torch_distributed_enabled="true")
+
+    def one(name: str) -> Finished:
+        return run_job(
+            runtime,
+            tmp_path / name,
+            {"train.py": script},
+            settings,
+            count,
+            name=name,
+            shared=(Mount(meeting, "/meeting"),),
+        )
+
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(one, ("one", "two")))
+    for job in done:
+        assert set(job.codes.values()) == {0}, job.output
 
 
 @pytest.mark.usefixtures("launcher_port")
@@ -272,6 +320,39 @@ def test_requirements_are_installed_for_the_job_alone(
     left = subprocess.run([sys.executable, "-c", "import emulator_probe"], capture_output=True)
     assert left.returncode != 0
     assert list(done.dirs["algo-1"].scratch.iterdir()) == []
+
+
+def test_requirements_come_from_an_index_outside(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    if runtime.traits.shares_ports:
+        pytest.skip("jobs have this machine's own way out")
+    wheel, data = _wheel()
+    folder = tmp_path / "site" / "simple" / "emulator-probe"
+    folder.mkdir(parents=True)
+    (folder / wheel).write_bytes(data)
+    (folder / "index.html").write_text(f'<a href="{wheel}">{wheel}</a>')
+
+    class Index(SimpleHTTPRequestHandler):
+        """Asked as a proxy: by the whole address."""
+
+        def translate_path(self, path: str) -> str:
+            return super().translate_path(path.removeprefix("http://index.example"))
+
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Index, directory=str(tmp_path / "site"))
+    ) as index:
+        threading.Thread(target=index.serve_forever, daemon=True).start()
+        user = {
+            "http_proxy": f"http://127.0.0.1:{index.server_port}",
+            "PIP_CONFIG_FILE": os.devnull,
+        }
+        user["PIP_INDEX_URL"] = "http://index.example/simple/"
+        user["PIP_TRUSTED_HOST"] = "index.example"
+        outside = ProcessRuntime(Path(sys.executable), "http://127.0.0.1:4570", tmp_path, user)
+        files = {"train.py": USES_REQUIREMENT, "requirements.txt": "emulator-probe\n"}
+        done = run_job(outside, tmp_path, files, _script("train.py"))
+        index.shutdown()
+    assert done.codes == {"algo-1": 0}, done.output
+    assert "answer 42" in done.output["algo-1"]
 
 
 def test_a_failing_script_leaves_its_reason(any_footing: ProcessRuntime, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""A network of a job's own: its instances, the emulator, a way out for HTTP, and nothing else.
+
+It is a network namespace (network_namespaces(7)) with nothing but a loopback interface.
+Whatever comes in from outside is a socket that was made inside and is served here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_MAKER = Path(__file__).with_name("network_maker.py")
+_SECONDS = 20.0
+_MOST = 8
+"""Descriptors that one message may carry."""
+
+
+@dataclass(frozen=True)
+class JobNetwork:
+    """Descriptors of this process alone: the network is gone when it ends."""
+
+    user: int | None
+    """The user namespace the network belongs to; None for root, who needs none."""
+    net: int
+    listeners: tuple[socket.socket, ...]
+    """Sockets on the network's 127.0.0.1 that listen on the ports asked for, in this order."""
+    nsenter: str
+    """The program that enters it."""
+
+    @property
+    def entry(self) -> tuple[str, ...]:
+        """What comes before a command that this process starts to have it run inside."""
+        # By their place in this process: an instance must not inherit the descriptors.
+        place = f"/proc/{os.getpid()}/fd"
+        user = () if self.user is None else (f"--user={place}/{self.user}",)
+        return (self.nsenter, *user, "--preserve-credentials", f"--net={place}/{self.net}", "--")
+
+    def close(self) -> None:
+        """Let go of it; it lasts until its last process and connection are gone."""
+        for listening in self.listeners:
+            listening.close()
+        os.close(self.net)
+        if self.user is not None:
+            os.close(self.user)
+
+
+def make_network(bwrap: Path, user_namespace: bool, ports: Sequence[int]) -> JobNetwork:
+    """A new network; raises OSError where there can be none. Takes about 20 ms.
+
+    bubblewrap makes it and brings its loopback interface up, in a user namespace of its
+    own where this user needs one: an ordinary user keeps his number inside.
+    """
+    nsenter = shutil.which("nsenter")
+    if nsenter is None:
+        raise OSError("nsenter (of util-linux) is not installed")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sandbox = [str(bwrap), "--unshare-net", "--dev-bind", "/", "/", "--die-with-parent"]
+        maker = [sys.executable, "-I", "-S", str(_MAKER), str(theirs.fileno()), *map(str, ports)]
+        child = subprocess.Popen(
+            [*sandbox, *(["--unshare-user"] if user_namespace else []), "--", *maker],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+        theirs.close()
+        user, net, *sockets = _receive(ours, child)
+        listeners = tuple(socket.socket(fileno=number) for number in sockets)
+        if not user_namespace:
+            os.close(user)
+        return JobNetwork(user if user_namespace else None, net, listeners, nsenter)
+
+
+def _receive(ours: socket.socket, child: subprocess.Popen[bytes]) -> list[int]:
+    """The descriptors that the child sends. Raises OSError."""
+    ours.settimeout(_SECONDS)
+    try:
+        # Closed on exec from the first moment on: other threads start programs, too.
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, _MOST, socket.MSG_CMSG_CLOEXEC)
+    finally:
+        child.kill()  # it has nothing left to do
+        complaint = child.communicate()[1].decode(errors="replace").strip()
+    if not descriptors:
+        raise OSError(complaint or f"exit code {child.returncode}")
+    return descriptors

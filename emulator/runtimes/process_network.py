@@ -1,0 +1,85 @@
+"""What a job of the process runtime has on its own network: the emulator, and a way out."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from emulator.runtimes.forward_proxy import ForwardProxy
+from emulator.runtimes.job_network import make_network
+from emulator.runtimes.process_environment import OwnNetwork
+
+Answer = Callable[[socket.socket], Callable[[], None]]
+"""Serves the emulator on a listening socket, which it takes over, and returns what ends that."""
+
+_PROXY_PORTS = (3128, 3129)
+"""Where the way out is found: the usual port of such proxies, or the next one if the
+emulator has that itself. Low ones are none that the kernel would give to a script."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A job's network with everything on it."""
+
+    entry: tuple[str, ...]
+    """What comes before a command to have it run inside."""
+    inside: OwnNetwork
+    close: Callable[[], None]
+
+
+class ProcessNetworks:
+    """Makes the networks of jobs."""
+
+    def __init__(
+        self,
+        bwrap: Path,
+        user_namespace: bool,
+        emulator_url: str,
+        ambient: Mapping[str, str],
+        answer: Answer,
+    ):
+        """`ambient` names this machine's own proxies, as in the environment."""
+        self._bwrap = bwrap
+        self._user_namespace = user_namespace
+        self._port = _port_of(emulator_url)
+        self._proxy_port = next(port for port in _PROXY_PORTS if port != self._port)
+        self._ambient = ambient
+        self._answer = answer
+
+    @property
+    def emulator_url(self) -> str:
+        """Where an instance finds the emulator, whatever address that listens on outside."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def make(self, hosts: Sequence[str], isolated: bool) -> Joined:
+        """A network for one job, with neither emulator nor proxy if it is to be isolated.
+
+        Raises OSError.
+        """
+        ports = () if isolated else (self._port, self._proxy_port)
+        with ExitStack() as held:
+            network = make_network(self._bwrap, self._user_namespace, ports)
+            held.callback(network.close)
+            proxy = None
+            if not isolated:
+                emulator, way_out = (listening.dup() for listening in network.listeners)
+                held.callback(self._answer(emulator))
+                held.callback(ForwardProxy(way_out, self._ambient).close)
+                proxy = f"http://127.0.0.1:{self._proxy_port}"
+            inside = OwnNetwork(tuple(hosts), proxy)
+            return Joined(network.entry, inside, held.pop_all().close)
+
+
+def _port_of(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def answer_nobody(listening: socket.socket) -> Callable[[], None]:
+    """An Answer for a runtime without an emulator behind it: connections are refused."""
+    listening.close()
+    return lambda: None

@@ -1,0 +1,268 @@
+"""A network for each job of the process runtime."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from emulator.model.errors import ClientError
+from emulator.model.plan import InstancePlan, JobPlan, Mount
+from emulator.runtimes.process import ProcessRuntime
+
+URL = "http://127.0.0.1:4570"
+PATIENCE = 60.0
+
+
+class Site(BaseHTTPRequestHandler):
+    """Both the emulator and, asked as a proxy, a host far away."""
+
+    def do_GET(self) -> None:
+        text = f"you asked for {self.path}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Stay silent."""
+
+
+def answer(listening: socket.socket) -> Callable[[], None]:
+    """Serve the site on a socket of a job's network, as the emulator does."""
+    server = HTTPServer(("", 0), Site, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listening
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+
+    def end() -> None:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    return end
+
+
+@pytest.fixture
+def far_away() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, far_away: str) -> ProcessRuntime:
+    user = {**os.environ, "http_proxy": far_away, "no_proxy": ""}
+    runtime = ProcessRuntime(Path(sys.executable), URL, tmp_path, user, answer=answer)
+    if runtime.traits.shares_ports:
+        pytest.skip(f"no network of its own: {runtime.verdict}")
+    return runtime
+
+
+def run(
+    runtime: ProcessRuntime,
+    root: Path,
+    *scripts: str,
+    isolated: bool = False,
+    command: tuple[str, ...] = ("python", "-c"),
+    mounts: tuple[Mount, ...] = (),
+) -> tuple[list[int], str]:
+    """Run a script an instance; their exit codes and what they all wrote."""
+    instances = tuple(
+        InstancePlan(f"algo-{n}", None, command, (script,), {}, mounts, root / f"scratch-{n}")
+        for n, script in enumerate(scripts, start=1)
+    )
+    output = bytearray()
+    fleet = runtime.launch(
+        JobPlan("j", "arn", instances, isolated), lambda _, chunk: output.extend(chunk)
+    )
+    try:
+        ends = [fleet.next_exit(PATIENCE) for _ in scripts]
+    finally:
+        fleet.close()
+    assert all(ends), output
+    return [end.code for end in ends if end], output.decode()
+
+
+def asks_for(url: str) -> str:
+    return f"import urllib.request as r; print(r.urlopen({url!r}, timeout=20).read().decode())"
+
+
+def test_the_emulator_is_where_it_says(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    assert runtime.traits.emulator_url == URL
+    assert run(runtime, tmp_path, asks_for(f"{URL}/x")) == ([0], "you asked for /x\n")
+
+
+def test_the_emulators_own_address_does_not_matter(tmp_path: Path) -> None:
+    elsewhere = ProcessRuntime(Path(sys.executable), "http://10.1.2.3:3128", tmp_path, {})
+    assert elsewhere.traits.emulator_url == "http://127.0.0.1:3128" or not (
+        elsewhere.verdict.features and elsewhere.verdict.features.network
+    )
+
+
+def test_the_outside_is_reached_by_http(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    asked = asks_for("http://far.example/y")
+    assert run(runtime, tmp_path, asked) == ([0], "you asked for http://far.example/y\n")
+
+
+def test_the_machines_own_services_are_not_reached(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    script = """
+import http.client, socket
+for host in ("127.0.0.1", "localhost"):
+    try:
+        socket.create_connection((host, PORT), timeout=5)
+        print("reached directly")
+    except OSError:
+        pass
+    way_out = http.client.HTTPConnection("127.0.0.1", 3128, timeout=5)
+    way_out.request("GET", f"http://{host}:PORT/")
+    print(way_out.getresponse().status)
+"""
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        script = script.replace("PORT", str(service.getsockname()[1]))
+        assert run(runtime, tmp_path, script) == ([0], "403\n403\n")
+
+
+def test_isolated_instances_have_each_other_and_nothing_else(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    runtime.check(None, 2, True)
+    tries = """
+import os, socket
+for port in (4570, 3128):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+        print("reached", port)
+    except ConnectionRefusedError:
+        pass
+assert not [name for name in os.environ if name.lower().endswith("_proxy")]
+"""
+    serve = f"{tries}\ns = socket.create_server(('algo-1', 7777)); s.accept()[0].sendall(b'hello')"
+    call = f"""{tries}
+import time
+for _ in range(1000):
+    try:
+        print(socket.create_connection(("algo-1", 7777)).recv(9))
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.02)
+"""
+    assert run(runtime, tmp_path, serve, call, isolated=True) == ([0, 0], "b'hello'\n")
+
+
+@pytest.mark.parametrize("script", ["exit 0", "exit 3"])
+def test_a_network_ends_with_its_job(runtime: ProcessRuntime, tmp_path: Path, script: str) -> None:
+    _, output = run(
+        runtime, tmp_path, f"readlink /proc/self/ns/net; {script}", command=("/bin/sh", "-c")
+    )
+    assert output.startswith("net:[")
+    assert output.strip() not in networks()
+
+
+def test_a_job_that_cannot_start_leaves_no_network(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    before = networks()
+    missing = Mount(tmp_path / "missing", "/data")
+    instance = InstancePlan("algo-1", None, ("true",), (), {}, (missing,), tmp_path / "scratch")
+    fleet = runtime.launch(JobPlan("j", "arn", (instance,)), lambda *_: None)
+    end = fleet.next_exit(PATIENCE)
+    fleet.close()
+    assert end is not None
+    assert end.lost == "its sandbox could not be made"
+    assert networks() == before
+
+
+def test_a_network_ends_with_an_emulator_that_is_killed(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_process_network import *
+root = Path({str(tmp_path)!r})
+script = "readlink /proc/self/ns/net > /shared/network; while :; do sleep 0.05; done"
+runtime = ProcessRuntime(Path(sys.executable), URL, root, answer=answer)
+run(runtime, root, script, command=("/bin/sh", "-c"), mounts=(Mount(root, "/shared"),))
+"""
+    emulator = subprocess.Popen([sys.executable, "-c", program])
+    told = tmp_path / "network"
+    try:
+        await_true(lambda: told.exists() and told.read_text().endswith("\n"))
+        network = told.read_text().strip()
+        assert network in networks()
+    finally:
+        emulator.send_signal(signal.SIGKILL)
+        emulator.wait()
+    await_true(lambda: network not in networks())
+
+
+def test_fifty_jobs_leave_neither_descriptors_nor_threads(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    def held() -> tuple[int, int]:
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    run(runtime, tmp_path, "exit 0", command=("/bin/sh", "-c"))
+    before = held()
+    for _ in range(50):
+        run(runtime, tmp_path, "exit 0", command=("/bin/sh", "-c"))
+    assert held() == before
+
+
+def test_who_wants_the_machines_network_gets_it(tmp_path: Path) -> None:
+    shared = ProcessRuntime(
+        Path(sys.executable), "http://10.1.2.3:4570", tmp_path, share_network=True
+    )
+    if shared.verdict.features is None:
+        pytest.skip(f"no sandboxes: {shared.verdict}")
+    assert shared.traits.shares_ports
+    assert shared.traits.emulator_url == "http://10.1.2.3:4570"
+    with pytest.raises(ClientError, match="EnableNetworkIsolation with several instances"):
+        shared.check(None, 2, True)
+    seen = run(shared, tmp_path, "readlink /proc/self/ns/net", command=("/bin/sh", "-c"))
+    assert seen == ([0], f"{Path('/proc/self/ns/net').readlink()}\n")
+
+
+def test_the_answer_is_served_until_it_is_ended() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    end = answer(listening)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    client.request("GET", "/")
+    assert client.getresponse().status == 200
+    client.close()
+    end()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def networks() -> set[str]:
+    """The network namespaces that some process is in or holds."""
+    found = set()
+    for pattern in ("[0-9]*/ns/net", "[0-9]*/fd/*"):
+        for link in Path("/proc").glob(pattern):
+            try:
+                target = str(link.readlink())
+            except OSError:
+                continue  # the process ended, or is somebody else's
+            if target.startswith("net:["):
+                found.add(target)
+    return found
+
+
+def await_true(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from emulator.model.errors import SetupError
 from emulator.model.faults import Chance, Fault, Kind, Stage, Tally, meets, take
 from emulator.model.job import JobSpec
 
@@ -20,12 +21,16 @@ class FaultBook:
     """Seeded faults, in the order they were added, and how often each one happened."""
 
     def __init__(self, faults: Iterable[Fault] = ()):
+        """Raises SetupError where two of them have one id."""
         self._lock = Lock()
         self._faults: dict[str, Fault] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
         """By the fault's id, and by job for faults of jobs."""
         for fault in faults:
-            self.add(fault)
+            try:
+                self.add(fault)
+            except ValueError as error:
+                raise SetupError(f"The settings seed faults wrongly: {error}.") from error
 
     def add(self, fault: Fault) -> Fault:
         """Seed a fault; raises ValueError if there is one with that id."""

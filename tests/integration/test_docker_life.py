@@ -259,9 +259,7 @@ def test_an_image_without_a_shell_runs(
 def test_instances_share_memory_only_where_the_plan_says_so(
     runtime: DockerRuntime, tmp_path: Path
 ) -> None:
-    script = (
-        "cd /dev/shm; touch $(hostname); sleep 1; ls; df -P . | awk 'END{print $6}'"
-    )
+    script = "cd /dev/shm; touch $(hostname); sleep 1; ls; df -P . | awk 'END{print $6}'"
     plan = plan_of(tmp_path, script, script)
     for sharing, seen in ((Sharing(), ["algo-1"]), (Sharing(dev_shm=True), ["algo-1", "algo-2"])):
         output = Output()

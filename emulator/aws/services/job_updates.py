@@ -26,8 +26,8 @@ class Jobs(Protocol):
         """Forget a job that has ended; raises ApiError for others and for unknown ones."""
         ...
 
-    def update_keep_alive(self, scope: Scope, name: str, seconds: int) -> object:
-        """Keep a job's instances for so long after its end; raises ApiError."""
+    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> object:
+        """Keep a job's instances for so many seconds after its end; raises ApiError."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
@@ -13,6 +13,7 @@ from emulator.aws.operation import Call, Operations
 from emulator.aws.service_models import Shape, service_model
 from emulator.aws.services.describe import describe
 from emulator.aws.services.search_expressions import Property, Record, property_of, test_of
+from emulator.metrics.statistics import Sample
 from emulator.model.errors import NotBuilt, ValidationError
 from emulator.model.record import Job
 from emulator.model.scope import Scope
@@ -23,6 +24,7 @@ SUGGESTIONS = 20
 """Property names that one answer suggests, as many as the console shows."""
 
 _SortKey: TypeAlias = "tuple[int, float | str, str]"
+FinalMetrics: TypeAlias = Callable[[Job], Mapping[str, Sample]]
 
 
 class Jobs(Protocol):
@@ -31,8 +33,8 @@ class Jobs(Protocol):
     def every(self, scope: Scope) -> Sequence[Job]: ...
 
 
-def operations(jobs: Jobs) -> Operations:
-    """The operations of searching, by name."""
+def operations(jobs: Jobs, final_metrics: FinalMetrics = lambda _: {}) -> Operations:
+    """The operations of searching, by name; `final_metrics` gives a job's last values."""
     shape = _record_shape()
 
     def search(call: Call) -> dict[str, Any]:
@@ -44,7 +46,8 @@ def operations(jobs: Jobs) -> Operations:
         descending = params.get("SortOrder", "Descending") == "Descending"
         # Nothing of another account can be discovered here.
         abroad = params.get("CrossAccountFilterOption") == "CrossAccount"
-        every = map(_record, () if abroad else jobs.every(call.scope))
+        searched = () if abroad else jobs.every(call.scope)
+        every = (_record(job, final_metrics(job)) for job in searched)
         found = [
             (_sort_key(record, by, descending), record)
             for record in every
@@ -83,9 +86,9 @@ def _only_training_jobs(resource: str) -> None:
         raise NotBuilt(f"Search for {resource} is not built into sagemaker-emulator yet.")
 
 
-def _record(job: Job) -> dict[str, Any]:
+def _record(job: Job, metrics: Mapping[str, Sample]) -> dict[str, Any]:
     tags = [{"Key": key, "Value": value} for key, value in job.tags.items()]
-    return {**describe(job), "Tags": tags}
+    return {**describe(job, metrics), "Tags": tags}
 
 
 _FIRST, _NUMBER, _TEXT, _LAST = range(4)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from emulator.aws.operation import Call, Operations
+from emulator.aws.roles import Roles
 from emulator.aws.services.describe import describe, summarize
+from emulator.aws.services.tags import check_tags
 from emulator.aws.services.training_rules import check
 from emulator.jobs.measuring import NAMESPACE, job_dimensions
 from emulator.jobs.store import NOT_FOUND, Cursor, JobPage, JobQuery
@@ -22,6 +25,9 @@ from emulator.model.scope import Scope
 
 DEFAULT_PAGE = 10
 """Jobs in a page when MaxResults is not given."""
+
+_DELETING = "Deleting"
+"""A status of the API that no job has here: a deletion is over when it is answered."""
 
 
 class Jobs(Protocol):
@@ -54,11 +60,17 @@ class Metrics(Protocol):
         ...
 
 
-def operations(jobs: Jobs, records: Records, metrics: Metrics | None = None) -> Operations:
-    """The operations on training jobs, by name."""
+def operations(
+    jobs: Jobs, records: Records, metrics: Metrics | None = None, roles: Roles | None = None
+) -> Operations:
+    """The operations on training jobs, by name; without `roles` every role exists."""
+    final_metrics = metrics_of(metrics)
 
     def create(call: Call) -> dict[str, Any]:
         check(call.params)
+        check_tags(call.params.get("Tags", ()))
+        if roles:
+            roles.check(call.params["RoleArn"])
         try:
             spec = JobSpec.from_request(call.params, call.scope)
         except ValueError as error:  # an address that is well formed but names no bucket
@@ -70,7 +82,7 @@ def operations(jobs: Jobs, records: Records, metrics: Metrics | None = None) -> 
         job = records.get(call.scope, call.params["TrainingJobName"])
         if job is None:
             raise ValidationError(NOT_FOUND)
-        return describe(job, _final_metrics(metrics, job))
+        return describe(job, final_metrics(job))
 
     def list_jobs(call: Call) -> dict[str, Any]:
         page = records.find(call.scope, _query(call.params))
@@ -92,14 +104,20 @@ def operations(jobs: Jobs, records: Records, metrics: Metrics | None = None) -> 
     }
 
 
-def _final_metrics(metrics: Metrics | None, job: Job) -> dict[str, Sample]:
-    definitions = job.spec.request.get("AlgorithmSpecification", {}).get("MetricDefinitions", ())
-    if metrics is None or not definitions:
-        return {}
-    spec, since = job.spec, job.life.created
-    last = metrics.last(spec.scope, NAMESPACE, job_dimensions(spec.name), since)
-    names = dict.fromkeys(definition["Name"] for definition in definitions)
-    return {name: last[name] for name in names if name in last}
+def metrics_of(metrics: Metrics | None) -> Callable[[Job], dict[str, Sample]]:
+    """What looks up the last value of each metric that a job defines."""
+
+    def last_values(job: Job) -> dict[str, Sample]:
+        algorithm = job.spec.request.get("AlgorithmSpecification", {})
+        definitions = algorithm.get("MetricDefinitions", ())
+        if metrics is None or not definitions:
+            return {}
+        spec, since = job.spec, job.life.created
+        last = metrics.last(spec.scope, NAMESPACE, job_dimensions(spec.name), since)
+        names = dict.fromkeys(definition["Name"] for definition in definitions)
+        return {name: last[name] for name in names if name in last}
+
+    return last_values
 
 
 def _query(params: Any) -> JobQuery:
@@ -111,7 +129,7 @@ def _query(params: Any) -> JobQuery:
         created_before=params.get("CreationTimeBefore"),
         modified_after=params.get("LastModifiedTimeAfter"),
         modified_before=params.get("LastModifiedTimeBefore"),
-        status=None if status is None else Status(status),
+        status=None if status in (None, _DELETING) else Status(status),
         sort_by=params.get("SortBy", "CreationTime"),
         descending=params.get("SortOrder", "Descending") == "Descending",
         limit=params.get("MaxResults", DEFAULT_PAGE),
@@ -121,6 +139,8 @@ def _query(params: Any) -> JobQuery:
 
 def _is_listed(job: Job, params: Any) -> bool:
     """The filters that, like StatusEquals, apply after a page was taken."""
+    if params.get("StatusEquals") == _DELETING:
+        return False
     wanted = params.get("WarmPoolStatusEquals")
     if wanted and (job.warm_pool is None or job.warm_pool.status.value != wanted):
         return False

@@ -30,8 +30,8 @@ class Desk:
     def delete(self, scope: Scope, name: str) -> None:
         self.asked.append(("delete", scope, name))
 
-    def update_keep_alive(self, scope: Scope, name: str, seconds: int) -> None:
-        self.asked.append(("keep", scope, name, seconds))
+    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> None:
+        self.asked.append(("keep", scope, name, keep_alive))
 
 
 @pytest.fixture

@@ -392,8 +392,8 @@ def test_another_services_target_is_an_unknown_operation() -> None:
 
 
 def test_a_protocol_that_is_not_spoken_names_the_service() -> None:
-    model = service_model("sagemaker-metrics")
+    model = service_model("route53")
     assert model is not None
-    request = HttpRequest("PUT", "/BatchPutMetrics", "", {"content-type": "application/json"})
-    with pytest.raises(NotBuilt, match="sagemaker-metrics"):
+    request = HttpRequest("POST", "/2013-04-01/hostedzone", "", {"content-type": "text/xml"})
+    with pytest.raises(NotBuilt, match="route53"):
         protocol_of(request, model)

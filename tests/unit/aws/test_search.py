@@ -10,6 +10,7 @@ import pytest
 
 from emulator.aws.operation import Call
 from emulator.aws.services.search import operations
+from emulator.metrics.statistics import Sample
 from emulator.model.errors import NotBuilt, ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
@@ -228,8 +229,22 @@ def test_a_result_is_the_job_as_described_with_its_tags() -> None:
 
 
 def test_metrics_are_found_by_name() -> None:
-    filters = [{"Name": "Metrics.accuracy", "Operator": "GreaterThan", "Value": "0.5"}]
-    assert names(search(SearchExpression={"Filters": filters})) == []
+    def last(job: Job) -> dict[str, Sample]:
+        value = {"alpha": 0.9, "beta": 0.4}.get(job.spec.name)
+        return {} if value is None else {"accuracy": Sample.of(value, 1_700_000_050)}
+
+    handler = operations(Shelf(), last)["Search"]
+
+    def found_by(operator: str, value: str) -> list[str]:
+        filters = [{"Name": "Metrics.accuracy", "Operator": operator, "Value": value}]
+        params = {"Resource": "TrainingJob", "SearchExpression": {"Filters": filters}}
+        answer = handler(Call(SCOPE, {**params, "SortBy": "Metrics.accuracy"}))
+        assert answer is not None
+        return names(dict(answer))
+
+    assert found_by("GreaterThan", "0.5") == ["alpha"]
+    assert found_by("LessThan", "1") == ["alpha", "beta"]
+    assert found_by("NotExists", "") == ["gamma"]
 
 
 def test_an_end_can_be_searched_for() -> None:

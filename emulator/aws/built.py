@@ -1,0 +1,51 @@
+"""Every operation that the endpoint carries out, by service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from emulator.aws.operation import Operations
+from emulator.aws.roles import Roles
+from emulator.aws.services import (
+    cloudwatch,
+    ecr,
+    iam,
+    job_updates,
+    log_writes,
+    logs,
+    sagemaker_metrics,
+    search,
+    sts,
+    tags,
+    training_jobs,
+)
+from emulator.jobs.store import JobStore
+from emulator.jobs.supervisor import Supervisor
+from emulator.logs.streams import LogStore
+from emulator.metrics.store import MetricStore
+from emulator.settings import Settings
+
+
+def operations_by_service(
+    settings: Settings,
+    supervisor: Supervisor,
+    records: JobStore,
+    log_store: LogStore,
+    metrics: MetricStore,
+) -> Mapping[str, Operations]:
+    """The operations of each service, by its botocore name."""
+    roles = Roles(settings)
+    return {
+        "sagemaker": {
+            **training_jobs.operations(supervisor, records, metrics, roles),
+            **job_updates.operations(supervisor, records),
+            **tags.operations(records),
+            **search.operations(records, training_jobs.metrics_of(metrics)),
+        },
+        "sagemaker-metrics": sagemaker_metrics.operations(metrics),
+        "logs": {**logs.operations(log_store), **log_writes.operations(log_store)},
+        "cloudwatch": cloudwatch.operations(metrics),
+        "sts": sts.operations(settings),
+        "iam": iam.operations(settings, roles),
+        "ecr": ecr.operations(),
+    }

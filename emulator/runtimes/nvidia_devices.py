@@ -26,6 +26,21 @@ def nvidia_devices(
     return tuple(str(path) for path in (*(dev / name for name in _COMMON), *own))
 
 
+def list_only(uuids: Sequence[str], program: str) -> str:
+    """A shell script in place of nvidia-smi for an instance that sees GPUs of its peers.
+
+    The toolkit starts a process for each GPU that `nvidia-smi --list-gpus` names.
+    """
+    wanted = " ".join(f"-e {uuid}" for uuid in uuids)
+    return (
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        f"-L | --list-gpus) {program} -L | grep -F {wanted} ;;\n"
+        f'*) exec {program} "$@" ;;\n'
+        "esac\n"
+    )
+
+
 def _minors(driver: Path) -> dict[str, str]:
     """UUID → N of /dev/nvidiaN, as the driver tells it."""
     minors = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -18,7 +19,7 @@ from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.plan import InstancePlan, JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
 from emulator.runtimes.interpreter import Interpreter, inspect_interpreter, write_command
-from emulator.runtimes.nvidia_devices import nvidia_devices
+from emulator.runtimes.nvidia_devices import list_only, nvidia_devices
 from emulator.runtimes.process_environment import Places, instance_environment
 from emulator.runtimes.process_fleet import ProcessFleet
 from emulator.runtimes.process_instances import Bare, Instance, Sandboxed
@@ -35,6 +36,7 @@ from emulator.runtimes.sandbox import (
     sandbox_arguments,
 )
 from emulator.runtimes.sandbox_probe import Verdict, probe
+from emulator.runtimes.shared_memory import SharedMemory
 
 _log = logging.getLogger(__name__)
 _TOOLKIT = "sagemaker-training sagemaker-pytorch-training"
@@ -69,6 +71,7 @@ class ProcessRuntime:
         self._interpreter = inspect_interpreter(python)
         self._user = os.environ if user_environment is None else user_environment
         self._bwrap = Path(bwrap_path())
+        self._memory = SharedMemory(state_dir)
         self.verdict = verdict or probe(self._bwrap, state_dir)
         """Whether there are sandboxes, and if not, why and what to do."""
         self._networks = None if share_network else self._own_networks(answer)
@@ -84,6 +87,7 @@ class ProcessRuntime:
             network_interface="lo",
             emulator_url=self._networks.emulator_url if self._networks else self._emulator_url,
             shares_ports=self._networks is None,
+            overlays=self.verdict.features is not None and self.verdict.features.overlay == "disk",
         )
 
     def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:  # noqa: ARG002
@@ -114,6 +118,7 @@ class ProcessRuntime:
         with ExitStack() as held:
             held.callback(_clean, scratches)
             try:
+                plan = self._memory.share(plan, held)
                 network = self._join(plan)
                 if network:
                     held.callback(network.close)
@@ -121,6 +126,7 @@ class ProcessRuntime:
                     self._fill(scratch, plan.hosts)
                 for instance in plan.instances:
                     _make_layers(instance)
+                    _list_own_gpus(instance, plan)
             except OSError as error:
                 raise InternalServerError(f"An instance could not be prepared: {error}") from error
             starts = {i.host: partial(self._start, i, plan, network) for i in plan.instances}
@@ -166,7 +172,7 @@ class ProcessRuntime:
             self._interpreter,
             features,
             _Host(),
-            nvidia_devices(instance.gpus),
+            nvidia_devices(plan.visible_gpus(instance)),
             self._environment(instance, Places(HOME, COMMANDS, layer), network),
             network=network is not None or not plan.network_isolation,
         )
@@ -246,6 +252,14 @@ class _Host:
 
     def exists(self, path: str) -> bool:
         return Path(path).exists() and not Path(path).is_symlink()
+
+
+def _list_own_gpus(instance: InstancePlan, plan: JobPlan) -> None:
+    program = shutil.which("nvidia-smi")
+    if program and plan.visible_gpus(instance) != instance.gpus:
+        write_command(
+            Scratch(instance.scratch).commands / "nvidia-smi", list_only(instance.gpus, program)
+        )
 
 
 def _make_layers(instance: InstancePlan) -> None:

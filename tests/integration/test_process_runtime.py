@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from runtime_harness import Output, Run
 
+from emulator.model.plan import InstancePlan, JobPlan, Sharing
 from emulator.runtimes.process import ProcessRuntime
 
 EMULATOR = """
@@ -87,3 +89,27 @@ def _running(mark: str) -> bool:
         except OSError:
             continue
     return False
+
+
+def test_instances_share_memory_where_their_plan_says_so(tmp_path: Path) -> None:
+    runtime = ProcessRuntime(Path(sys.executable), "http://x", tmp_path)
+    if runtime.verdict.features is None:
+        pytest.skip(f"{runtime.verdict.reason} {runtime.verdict.remedy}")
+    script = (
+        "touch /dev/shm/$(hostname); until [ -e /dev/shm/algo-1 ] && [ -e /dev/shm/algo-2 ]; "
+        "do sleep 0.02; done; stat --file-system --format %T /dev/shm"
+    )
+    instances = tuple(
+        InstancePlan(host, None, ("sh", "-c"), (script,), {}, (), tmp_path / host)
+        for host in ("algo-1", "algo-2")
+    )
+    output = Output()
+    before = set(Path("/dev/shm").iterdir())
+    plan = JobPlan("j", "arn", instances, sharing=Sharing(dev_shm=True))
+    fleet = runtime.launch(plan, output)
+    try:
+        assert {end.code for end in Run(fleet, output, plan).exits()} == {0}
+    finally:
+        fleet.close()
+    assert output.text("algo-1") == output.text("algo-2") == "tmpfs\n"
+    assert not [p for p in set(Path("/dev/shm").iterdir()) - before if "sagemaker" in p.name]

@@ -1,0 +1,41 @@
+"""One /dev/shm for all sandboxes of a job: NCCL tells by it who is a neighbour."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from emulator.model.plan import JobPlan, Mount
+from emulator.runtimes.removal import remove_tree
+
+DEV_SHM = Path("/dev/shm")  # noqa: S108 - a tmpfs, which is what is wanted
+
+
+class SharedMemory:
+    """Directories of the machine's own tmpfs, as directories of a disk could not stand for it."""
+
+    def __init__(self, state_dir: Path, root: Path = DEV_SHM):
+        """Remove what an emulator of this state directory left there when it was killed."""
+        self._root = root
+        token = hashlib.sha256(str(state_dir.absolute()).encode()).hexdigest()[:12]
+        self._prefix = f"sagemaker-emulator-{token}-"
+        for left in root.glob(f"{self._prefix}*"):
+            remove_tree(left)
+
+    def share(self, plan: JobPlan, held: ExitStack) -> JobPlan:
+        """The plan with the shared memory that it asks for; `held` gives it back.
+
+        Raises OSError where the machine has none.
+        """
+        if not plan.sharing.dev_shm:
+            return plan
+        directory = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._root))
+        held.callback(remove_tree, directory)
+        mount = Mount(directory, str(DEV_SHM))
+        return replace(
+            plan,
+            instances=tuple(replace(one, mounts=(*one.mounts, mount)) for one in plan.instances),
+        )

@@ -48,8 +48,12 @@ class JobMetrics:
         self._every = every
         self._say = say
         algorithm = spec.request.get("AlgorithmSpecification", {})
-        self._definitions = tuple(algorithm.get("MetricDefinitions", ()))
-        self._scan = self._start_scan()
+        definitions = algorithm.get("MetricDefinitions", ())
+        self._series = [
+            Series(NAMESPACE, definition["Name"], job_dimensions(spec.name))
+            for definition in definitions
+        ]
+        self._scan = self._start_scan([definition["Regex"] for definition in definitions])
         self._ended = Event()
         self._sampler: Thread | None = None
 
@@ -84,10 +88,9 @@ class JobMetrics:
         if self._sampler:
             self._sampler.join()
 
-    def _start_scan(self) -> MetricScan | None:
-        if not self._definitions:
+    def _start_scan(self, patterns: list[str]) -> MetricScan | None:
+        if not patterns:
             return None
-        patterns = [definition["Regex"] for definition in self._definitions]
         try:
             return MetricScan(patterns, self._keep, self._dropped, self._clock.now)
         except OSError:
@@ -95,20 +98,13 @@ class JobMetrics:
             return None
 
     def _keep(self, found: list[Found]) -> None:
-        dimensions = job_dimensions(self._spec.name)
         self._store.put(
             self._spec.scope,
-            [
-                (
-                    Series(NAMESPACE, self._definitions[item.definition]["Name"], dimensions),
-                    Sample.of(item.value, item.at),
-                )
-                for item in found
-            ],
+            [(self._series[item.definition], Sample.of(item.value, item.at)) for item in found],
         )
 
     def _dropped(self, definition: int) -> None:
-        name = self._definitions[definition]["Name"]
+        name = self._series[definition].name
         self._say(
             f"The regular expression of metric {name} takes too long; it is not applied any more."
         )

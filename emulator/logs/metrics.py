@@ -18,7 +18,7 @@ from typing import BinaryIO, TextIO
 
 LINE_BYTES = 16 * 1024
 """How much of a line is searched: the time of some patterns grows with the square of it."""
-SLOW_SECONDS = 0.1
+SLOW_SECONDS = 0.05
 """Processor time after which a search is given up; twice as long in the worst case."""
 PATIENCE = 10
 """After so many searches that were given up, a definition is not applied any more."""

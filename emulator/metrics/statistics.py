@@ -6,17 +6,17 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{0,10})?|100)")
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One or more measured values: how many, and what they come to together."""
 
     at: float
     """Epoch seconds."""
-    count: float
+    number: float
     total: float
     minimum: float
     maximum: float
@@ -65,7 +65,7 @@ def percentile(samples: Sequence[Sample], share: float) -> float | None:
     """
     if any(sample.minimum != sample.maximum for sample in samples):
         return None
-    ordered = sorted((sample.minimum, sample.count) for sample in samples)
+    ordered = sorted((sample.minimum, sample.number) for sample in samples)
     wanted = share * math.fsum(count for _, count in ordered)
     seen = 0.0
     for value, count in ordered:
@@ -76,7 +76,7 @@ def percentile(samples: Sequence[Sample], share: float) -> float | None:
 
 
 def _count(samples: Sequence[Sample]) -> float:
-    return math.fsum(sample.count for sample in samples)
+    return math.fsum(sample.number for sample in samples)
 
 
 def _sum(samples: Sequence[Sample]) -> float:

@@ -60,20 +60,14 @@ class MetricStore:
     def put(self, scope: Scope, samples: Iterable[tuple[Series, Sample]]) -> None:
         """Keep samples, all or none."""
         with self._database.writing() as connection:
-            numbers: dict[Series, int] = {}
+            groups: dict[Series, list[Sample]] = {}
             for series, sample in samples:
-                if series not in numbers:
-                    numbers[series] = _number(connection, scope, series)
-                connection.execute(
+                groups.setdefault(series, []).append(sample)
+            for series, group in groups.items():
+                number = _number(connection, scope, series)
+                connection.executemany(
                     "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        numbers[series],
-                        sample.at,
-                        sample.count,
-                        sample.total,
-                        sample.minimum,
-                        sample.maximum,
-                    ),
+                    [(number, *sample) for sample in group],
                 )
 
     def samples(

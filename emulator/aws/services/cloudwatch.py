@@ -76,7 +76,7 @@ def _samples(datum: Mapping[str, Any], at: float, where: str) -> list[Sample]:
             at,
             *(_number(summary[key], where) for key in ("SampleCount", "Sum", "Minimum", "Maximum")),
         )
-        if sample.count <= 0 or sample.minimum > sample.maximum:
+        if sample.number <= 0 or sample.minimum > sample.maximum:
             raise InvalidValue(f"The value for the parameter {where}.StatisticValues is invalid.")
         return [sample]
     values = datum.get("Values", [])

@@ -12,8 +12,8 @@ from typing import Any
 import botocore.config
 import botocore.exceptions
 import pytest
-from conftest import RunningEmulator, start_emulator
 from e2e_jobs import channel, files_in_tar, log_lines, run, shell_request, wait, wait_for
+from emulators import RunningEmulator, start_emulator
 
 LONG = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
 INTERNAL_ERROR = "InternalServerError: We encountered an internal error. Please try again."

@@ -1,84 +1,27 @@
-"""The composition root: the only place that wires the parts together."""
+"""The composition root: the only place that wires the parts together and answers for them."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
 
 from emulator import __version__
+from emulator.aws.built import operations_by_service
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.gateway import Gateway
-from emulator.aws.roles import Roles
-from emulator.aws.s3_proxy import S3Proxy
-from emulator.aws.services import (
-    cloudwatch,
-    ecr,
-    iam,
-    job_updates,
-    log_writes,
-    logs,
-    sagemaker_metrics,
-    search,
-    sts,
-    tags,
-    training_jobs,
-)
-from emulator.cluster import leases
-from emulator.cluster.fixed_ports import fixed_ports
-from emulator.cluster.gpu_capacity import GpuCapacity
-from emulator.cluster.gpus import surveyor
-from emulator.cluster.instance_types import Catalog, load_catalog
-from emulator.cluster.ledger import Rules
-from emulator.cluster.machine import this_machine
-from emulator.container.plan import Credentials
-from emulator.database import Database
-from emulator.jobs.disturbed import DisturbedInputs, DisturbedOutputs
-from emulator.jobs.exchange import S3Inputs, S3Outputs
-from emulator.jobs.faults import FaultBook
-from emulator.jobs.reports import JobReports
-from emulator.jobs.store import MIGRATIONS, JobStore
-from emulator.jobs.supervisor import Supervisor
-from emulator.jobs.syncing import S3Syncs
-from emulator.jobs.workshop import Workshop
-from emulator.logs.streams import LogStore
-from emulator.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
-from emulator.metrics.store import MetricStore
 from emulator.model.errors import SetupError
-from emulator.model.plan import RuntimeTraits
-from emulator.runtimes.process import ProcessRuntime
+from emulator.parts import Parts, build
 from emulator.settings import Settings
-from emulator.storage.embedded import EmbeddedStore
-from emulator.storage.objects import ObjectStore
 
 _BACKLOG = 2048
-_SCHEMA = (*MIGRATIONS, leases.MIGRATION)
-"""Scripts are applied by their place: once released, a new one goes to the end."""
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What answers requests, once everything is started."""
-
-    supervisor: Supervisor
-    records: JobStore
-    logs: LogStore
-    metrics: MetricStore
-    runtime: ProcessRuntime
-    capacity: GpuCapacity
-    catalog: Catalog
-    s3: S3Proxy
-    s3_endpoint: str
-    faults: FaultBook
 
 
 class _Doors:
@@ -99,7 +42,8 @@ class _Doors:
 
     def open(self, listening: socket.socket) -> Callable[[], None]:
         """Answer on that socket, too; the function it returns ends that soon."""
-        assert self._application and self._loop  # noqa: S101 - jobs come through the endpoint
+        if self._application is None or self._loop is None:
+            raise SetupError("The endpoint does not answer yet.")
         config = uvicorn.Config(
             self._application, log_config=None, access_log=False, lifespan="off"
         )
@@ -148,15 +92,16 @@ class Emulator:
     def start(self) -> None:
         """Take the port, start all parts, settle what an earlier run left, then answer."""
         # The port first: somebody else's emulator must not cost us half a start.
-        self._socket = self._listen()
-        parts = self._build(self.url)
+        self._socket = _listen(self.settings.host, self.settings.port)
+        parts = build(self.settings, self.url, self._doors.open, self._resources)
+        sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.supervisor.recover()
         config = uvicorn.Config(
             self._application(parts), log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
         self._server = uvicorn.Server(config)
         thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="endpoint"
+            target=self._server.run, kwargs={"sockets": sockets}, name="endpoint"
         )
         thread.start()
         self._resources.callback(thread.join)
@@ -168,104 +113,17 @@ class Emulator:
         if self._socket:
             self._socket.close()
 
-    def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self.settings.host else socket.AF_INET
-        listening = socket.socket(family)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((self.settings.host, self.settings.port))
-            listening.listen(_BACKLOG)
-        except OSError:
-            listening.close()
-            raise
-        return listening
+    def _for_containers(self, addresses: tuple[str, ...]) -> list[socket.socket]:
+        """The same port on the addresses by which containers reach this machine."""
+        host, port = self.settings.host, urlsplit(self.url).port or 0
+        if host in ("0.0.0.0", "::"):  # noqa: S104
+            return []
+        opened = [_listen(address, port) for address in addresses if address != host]
+        for listening in opened:
+            self._resources.callback(listening.close)
+        return opened
 
-    def _build(self, url: str) -> _Parts:
-        settings = self.settings
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-        keys = (settings.access_key, settings.secret_key.get_secret_value())
-        if settings.s3_endpoint is None:
-            embedded = self._resources.enter_context(EmbeddedStore(settings.state_dir, *keys))
-            objects = ObjectStore(embedded.endpoint, *keys, settings.region, embedded.trouble)
-        else:
-            objects = ObjectStore(settings.s3_endpoint, *keys, settings.region)
-        database = Database(settings.state_dir / "emulator.sqlite3", _SCHEMA)
-        self._resources.callback(database.close)
-        measured = Database(settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS)
-        self._resources.callback(measured.close)
-        metrics = MetricStore(measured)
-        runtime = ProcessRuntime(
-            settings.python,
-            url,
-            settings.state_dir,
-            answer=self._doors.open,
-            share_network=settings.process_network == "host",
-        )
-        if runtime.verdict.features is None:
-            _log.warning("%s. %s", runtime.verdict.reason, runtime.verdict.remedy)
-        records = JobStore(database)
-        streams = LogStore(settings.state_dir / "logs")
-        catalog = load_catalog(settings.instance_types)
-        capacity = self._capacity(database, catalog, runtime.traits)
-        faults = FaultBook(settings.faults)
-        reports, kept = JobReports(records, streams), settings.state_dir / "kept"
-        supervisor = Supervisor(
-            Workshop(
-                store=records,
-                logs=streams,
-                runtime=runtime,
-                capacity=capacity,
-                inputs=DisturbedInputs(S3Inputs(objects), faults),
-                outputs=DisturbedOutputs(S3Outputs(objects), faults),
-                syncs=S3Syncs(objects, reports, kept, settings.sync_seconds),
-                credentials=Credentials(*keys),
-                directory=settings.state_dir / "jobs",
-                stop_grace=settings.stop_grace_seconds,
-                nccl_preset=settings.nccl_preset,
-                idle_seconds=settings.idle_seconds,
-                spot_notice=settings.spot_notice_seconds,
-                keep_directories=settings.keep_directories,
-                faults=faults,
-                metrics=metrics,
-                system_metrics_seconds=settings.system_metrics_seconds,
-            )
-        )
-        self._resources.callback(supervisor.shutdown)
-        return _Parts(
-            supervisor,
-            records,
-            streams,
-            metrics,
-            runtime,
-            capacity,
-            catalog,
-            S3Proxy(objects.endpoint, *keys, faults),
-            objects.endpoint,
-            faults,
-        )
-
-    def _capacity(self, database: Database, catalog: Catalog, traits: RuntimeTraits) -> GpuCapacity:
-        """What jobs share, with everything given back that an earlier run had leased."""
-        settings = self.settings
-        capacity = GpuCapacity(
-            leases.LeaseBook(database),
-            surveyor(settings.gpu_inventory),
-            this_machine(),
-            catalog,
-            Rules(
-                gpu_policy=settings.gpu_policy,
-                use_busy_gpus=settings.use_busy_gpus,
-                max_jobs=settings.max_jobs,
-                max_gpus=settings.max_gpus,
-                overcommit=settings.overcommit,
-            ),
-            fixed_ports if traits.shares_ports else lambda _: (),
-        )
-        # No instance outlives the emulator yet: whatever was leased is free.
-        capacity.recover(())
-        return capacity
-
-    def _application(self, parts: _Parts) -> FastAPI:
+    def _application(self, parts: Parts) -> FastAPI:
         @asynccontextmanager
         async def lifespan(itself: FastAPI) -> AsyncIterator[None]:
             self._doors.attach(itself)
@@ -285,21 +143,9 @@ class Emulator:
             return parts.capacity.holdings()
 
         application.include_router(routes(parts.faults, parts.supervisor, self.settings))
-        roles = Roles(self.settings)
-        services = {
-            "sagemaker": {
-                **training_jobs.operations(parts.supervisor, parts.records, parts.metrics, roles),
-                **job_updates.operations(parts.supervisor, parts.records),
-                **tags.operations(parts.records),
-                **search.operations(parts.records),
-            },
-            "logs": {**logs.operations(parts.logs), **log_writes.operations(parts.logs)},
-            "cloudwatch": cloudwatch.operations(parts.metrics),
-            "sagemaker-metrics": sagemaker_metrics.operations(parts.metrics),
-            "sts": sts.operations(self.settings),
-            "iam": iam.operations(self.settings, roles),
-            "ecr": ecr.operations(),
-        }
+        services = operations_by_service(
+            self.settings, parts.supervisor, parts.records, parts.logs, parts.metrics
+        )
         application.mount(
             "/",
             Gateway(
@@ -312,11 +158,12 @@ class Emulator:
         )
         return application
 
-    def _health(self, parts: _Parts) -> dict[str, Any]:
+    def _health(self, parts: Parts) -> dict[str, Any]:
+        chosen = parts.runtimes.summary
         return {
             "status": "ok",
             "version": __version__,
-            "runtime": {"name": parts.runtime.traits.name, "reason": parts.runtime.verdict.reason},
+            "runtime": {"name": chosen.runtime.traits.name, "reason": chosen.reason},
             "object_store": {
                 "kind": "external" if self.settings.s3_endpoint else "embedded",
                 "endpoint": parts.s3_endpoint,
@@ -326,3 +173,15 @@ class Emulator:
             "region": self.settings.region,
             "jobs": {"running": parts.supervisor.running()},
         }
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -19,15 +19,15 @@ from emulator.jobs.outcome import INTERNAL_ERROR, NO_CAPACITY
 from emulator.jobs.progress import Progress
 from emulator.jobs.warm_pools import WARM_CACHE, Kept
 from emulator.jobs.wish import Reason, Wish
-from emulator.jobs.workshop import Instances, RunningSync, Workshop
+from emulator.jobs.workshop import Instances, RunningSync, StagedInputs, Workshop
 from emulator.logs.collector import LineCollector
 from emulator.model import lifecycle
 from emulator.model.errors import CapacityError, InternalServerError, JobError
 from emulator.model.faults import Fault, Kind, Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
-from emulator.model.plan import JobPlan, Mount
-from emulator.runtimes.base import Fleet
+from emulator.model.plan import JobPlan, Mount, RuntimeTraits
+from emulator.runtimes.base import Fleet, Runtime
 from emulator.storage.objects import Cancelled
 
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
@@ -54,7 +54,9 @@ class Attempt:
         self._directory = workshop.job_directory(spec)
         self._waited = False
         self._lines: LineCollector | None = None
+        self._runtime: Runtime | None = None
         self._fleet: Fleet | None = None
+        self._staged = StagedInputs()
         self._sync: RunningSync | None = None
         self._links: Links | None = None
         self._collectives: CollectiveWatch | None = None
@@ -79,14 +81,21 @@ class Attempt:
         self._go_on()
         self._progress.enter(Secondary.DOWNLOADING, lifecycle.DOWNLOADING_DATA)
         remove_directory(self._directory)
-        self.instances = create_instances(self._directory, self._spec, self._shop.runtime.traits)
-        self._shop.inputs.stage(self._spec, self.instances, self._wish.calls)
+        chosen = self._shop.runtimes.of(self._spec.image)
+        runtime = self._runtime = chosen.runtime
+        self.instances = create_instances(self._directory, self._spec, runtime.traits)
+        self._staged = self._shop.inputs.stage(
+            self._spec, self.instances, runtime.traits, self._say_download, self._wish.calls
+        )
         self._go_on()
         self._progress.say(lifecycle.DOWNLOADING_IMAGE)
         if fault := self._faults.at(Kind.SLOW_IMAGE_PULL):
             self._wish.pause(fault.seconds)
         self._go_on()
-        self._shop.runtime.prepare(self._spec.image, _log.info)
+        lines = self._open_lines()
+        if chosen.reason:
+            lines.say_all(f"Runtime {runtime.traits.name}: {chosen.reason}")
+        runtime.prepare(self._spec.image, lines.say_all)
         self._sync = self._shop.syncs.start(self._spec, self.instances, self._wish.calls)
         self.fail_at(Stage.DOWNLOADING)
         self._go_on()
@@ -97,13 +106,15 @@ class Attempt:
         `cache` has a directory an instance that outlives the job in a warm pool.
         """
         clock, shop = self._shop.clock, self._shop
-        plan = self._plan(cache)
+        runtime, lines = self._runtime, self._lines
+        if runtime is None or lines is None:
+            raise InternalServerError(INTERNAL_ERROR)  # prepare() comes first
+        plan = self._plan(cache, runtime.traits)
         self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
         started = clock.monotonic()
-        lines = self._open_lines()
         self._collectives = self._watch_collectives(lines)
         metrics = self._measure(lines)
-        self._fleet = shop.runtime.launch(plan, lines.feed)
+        self._fleet = runtime.launch(plan, lines.feed)
         if metrics:
             metrics.follow(self._fleet, plan)
         watch = FleetWatch(self._fleet, plan.hosts, lines, self._wish, clock.monotonic)
@@ -114,6 +125,8 @@ class Attempt:
         ending = self._unless_stopped_meanwhile(ending)
         self.trained = clock.monotonic() - started
         self._finish_sync(ending)
+        if error := self._staged.trouble():
+            raise error
         if self._wish.reason is Reason.SHUTDOWN and ending.cause is not Cause.DONE:
             lines.say_all(SHUTDOWN_NOTICE)
         # Clients read the logs for the last time when they see the end of the job.
@@ -130,6 +143,7 @@ class Attempt:
         try:
             if self._fleet:
                 self._fleet.close()
+            self._staged.close()
             if self._sync:
                 self._finish_sync(Ending(Cause.LOST))
             if self._lines:
@@ -167,17 +181,18 @@ class Attempt:
         self._wish.stop(Reason.MAX_PENDING)
         self._shop.capacity.wake()
 
-    def _plan(self, cache: Path | None) -> JobPlan:
+    def _plan(self, cache: Path | None, traits: RuntimeTraits) -> JobPlan:
         shop = self._shop
         lease = self.lease or Lease(self._spec.arn, self._spec.name)
         self._links = arrange_links(self._spec, lease, shop.nccl_preset)
         plan = plan_job(
             self._spec,
             self.instances,
-            shop.runtime.traits,
+            traits,
             lease.gpus,
             shop.credentials,
             conveniences=self._links.environments,
+            channels=self._staged.mounts,
             sharing=self._links.sharing,
         )
         if cache is None:
@@ -194,6 +209,8 @@ class Attempt:
 
     def _trouble(self, trained: float) -> Ending | None:
         fault = self._faults.during_training(trained)
+        if self._staged.trouble():
+            return Ending(Cause.LOST)
         if fault is None:
             why = self._collectives.trouble(self._fleet) if self._collectives else None
             return Ending(Cause.HUNG, why=why) if why else None
@@ -239,7 +256,13 @@ class Attempt:
                 raise
             _log.warning("training job %s: after its end: %s", self._spec.name, error)
 
+    def _say_download(self, pace: str) -> None:
+        self._progress.say(f"{lifecycle.DOWNLOADING_DATA}: {pace}")
+        self._open_lines().say_all(f"{lifecycle.DOWNLOADING_DATA}: {pace}")
+
     def _open_lines(self) -> LineCollector:
+        if self._lines:
+            return self._lines
         hosts, shop = [host.name for host in self._spec.hosts], self._shop
         lines = LineCollector(shop.logs, self._spec.scope, self._spec.name, hosts, shop.clock.now)
         self._lines = lines

@@ -57,7 +57,8 @@ class Supervisor:
     def submit(self, spec: JobSpec) -> Job:
         """Take a job in and start it; raises ApiError when it is refused."""
         try:
-            self._shop.runtime.check(spec.image, len(spec.hosts), spec.network_isolation)
+            runtime = self._shop.runtimes.of(spec.image).runtime
+            runtime.check(spec.image, len(spec.hosts), spec.network_isolation)
         except JobError as error:
             raise ValidationError(str(error)) from error
         self._shop.inputs.check(spec)

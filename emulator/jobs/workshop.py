@@ -17,8 +17,10 @@ from emulator.jobs.faults import FaultBook
 from emulator.jobs.store import JobStore
 from emulator.logs.streams import LogStore
 from emulator.metrics.store import MetricStore
+from emulator.model.errors import JobError
 from emulator.model.job import JobSpec
-from emulator.runtimes.base import Runtime
+from emulator.model.plan import Mount, RuntimeTraits
+from emulator.runtimes.choice import Runtimes
 
 Instances = Mapping[str, InstanceDirs]
 """The directories of a job's instances, by host name and in the order of their numbers."""
@@ -40,6 +42,26 @@ class CapacityPool(Protocol):
     def wake(self) -> None: ...
 
 
+def _nothing() -> None:
+    return
+
+
+def _no_trouble() -> JobError | None:
+    return None
+
+
+@dataclass(frozen=True)
+class StagedInputs:
+    """The channels of a job, ready for its instances."""
+
+    mounts: Mapping[str, tuple[Mount, ...]] = field(default_factory=dict)
+    """What each host sees in the place of channels' directories."""
+    close: Callable[[], None] = _nothing
+    """End what serves the channels; called once, when no instance runs any more."""
+    trouble: Callable[[], JobError | None] = _no_trouble
+    """Why what the instances read is not all that was asked for, if so."""
+
+
 class Inputs(Protocol):
     """Brings the data of the channels to the instances."""
 
@@ -47,10 +69,18 @@ class Inputs(Protocol):
         """Raise ApiError if CreateTrainingJob must be refused for its data."""
         ...
 
-    def stage(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
+    def stage(
+        self,
+        spec: JobSpec,
+        instances: Instances,
+        traits: RuntimeTraits,
+        say: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> StagedInputs:
         """Fill the channels of every instance.
 
-        Raises JobError, and Cancelled soon after `cancelled()` turned true.
+        `say` gets now and then how far a long download is. Raises JobError, and Cancelled
+        soon after `cancelled()` turned true.
         """
         ...
 
@@ -119,7 +149,7 @@ class Workshop:
 
     store: JobStore
     logs: LogStore
-    runtime: Runtime
+    runtimes: Runtimes
     capacity: CapacityPool
     inputs: Inputs
     outputs: Outputs

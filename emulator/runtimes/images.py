@@ -104,6 +104,17 @@ class Images:
         entrypoint = tuple(found["Config"].get("Entrypoint") or ())
         return LocalImage(name, entrypoint, self._shells[found["Id"]])
 
+    def available(self, image: str) -> bool:
+        """Whether the engine has the image, or one that stands for it, or could pull it."""
+        choice = self.choice(image)
+        if choice.local or choice.candidates:
+            return choice.local is not None
+        try:
+            self._client.api.inspect_distribution(image)
+        except (DockerException, *ENGINE_GONE):
+            return False
+        return True
+
     def prepare(self, image: str, say: Callable[[str], None]) -> None:
         """Make the image available, by a pull if need be; raises ClientError."""
         choice = self.choice(image)

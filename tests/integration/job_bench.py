@@ -23,7 +23,7 @@ from emulator.container.plan import Credentials
 from emulator.database import Database
 from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.jobs.supervisor import Supervisor
-from emulator.jobs.workshop import Instances, Workshop
+from emulator.jobs.workshop import Instances, StagedInputs, Workshop
 from emulator.logs.collector import GROUP
 from emulator.logs.streams import LogStore
 from emulator.model.errors import ClientError, ResourceNotFound, ValidationError
@@ -33,6 +33,7 @@ from emulator.model.plan import Exit, InstancePlan, JobPlan, RuntimeTraits
 from emulator.model.record import Job
 from emulator.model.scope import Scope
 from emulator.runtimes.base import OutputSink
+from emulator.runtimes.choice import Runtimes
 from emulator.storage.objects import Cancelled
 
 SCOPE = Scope("123456789012", "us-east-1")
@@ -130,12 +131,20 @@ class Folder:
         if "check" in self.broken:
             raise ValidationError("No S3 objects found")
 
-    def stage(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
+    def stage(
+        self,
+        spec: JobSpec,
+        instances: Instances,
+        traits: RuntimeTraits,
+        say: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> StagedInputs:
         self._pass("stage")
         while "stage" in self.holding:
             if cancelled():
                 raise Cancelled
             time.sleep(0.01)
+        return StagedInputs()
 
     def upload(self, spec: JobSpec, instances: Instances) -> None:
         self._pass("upload")
@@ -191,7 +200,7 @@ class Bench:
         self.workshop = Workshop(
             store=self.store,
             logs=self.logs,
-            runtime=LocalRuntime(),
+            runtimes=Runtimes(LocalRuntime(), None),
             capacity=GpuCapacity(
                 leases.LeaseBook(database),
                 Inventory,

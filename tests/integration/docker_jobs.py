@@ -18,7 +18,7 @@ from emulator.runtimes.docker import DockerRuntime
 
 IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 CODE = "/opt/ml/input/data/code"
-DEADLINE = 150.0
+DEADLINE = 300.0
 
 
 @dataclass(frozen=True)

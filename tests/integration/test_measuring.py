@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -41,17 +42,6 @@ def job(*definitions: dict[str, str]) -> JobSpec:
     return JobSpec.from_request(request, SCOPE)
 
 
-class Seconds(Clock):
-    """A second passes with every look at the clock."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-
-    def monotonic(self) -> float:
-        self.passed += 1
-        return self.passed
-
-
 class BusyFleet:
     """Two instances: one works without end, the other has ended after the first look."""
 
@@ -89,8 +79,11 @@ def said() -> list[str]:
 
 @pytest.fixture
 def measure(store: MetricStore, said: list[str]) -> Measure:
+    # A second passes with every look at the clock.
+    clock = Clock(monotonic=map(float, itertools.count()).__next__)
+
     def start(*definitions: dict[str, str], every: float = 60) -> JobMetrics:
-        return JobMetrics(store, job(*definitions), Seconds(), every, said.append)
+        return JobMetrics(store, job(*definitions), clock, every, said.append)
 
     return start
 

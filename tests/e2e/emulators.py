@@ -66,8 +66,13 @@ class RunningEmulator:
         return self.process.wait(timeout)
 
 
-def start_emulator(state_dir: Path, *flags: str, port: int | None = None) -> RunningEmulator:
-    """Start `python -m emulator up` and wait until its health page answers."""
+def start_emulator(
+    state_dir: Path, *flags: str, port: int | None = None, runtime: str = "process"
+) -> RunningEmulator:
+    """Start `python -m emulator up` and wait until its health page answers.
+
+    `runtime` is set, so that a test means the same on machines with and without an engine.
+    """
     port = port or free_port()
     state_dir.mkdir(parents=True, exist_ok=True)
     log = state_dir.with_suffix(".log")
@@ -78,7 +83,10 @@ def start_emulator(state_dir: Path, *flags: str, port: int | None = None) -> Run
             stdout=out,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={k: v for k, v in os.environ.items() if not k.startswith("EMULATOR_")},
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith("EMULATOR_")},
+                "EMULATOR_RUNTIME": runtime,
+            },
         )
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 60

@@ -1,0 +1,88 @@
+"""Training jobs whose instances are containers, from the SDKs' call to the model in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e_jobs import files_in_tar, log_lines, run, shell_request
+from emulators import RunningEmulator, start_emulator
+from test_sdks import SCRIPTS, check_training, run_script, said
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
+    running = start_emulator(tmp_path_factory.mktemp("docker") / "state", runtime="docker")
+    running.client("s3").create_bucket(Bucket="docker-bucket")
+    running.client("s3").put_object(
+        Bucket="docker-bucket", Key="data/train/numbers.csv", Body=b"1,2\n3,4\n"
+    )
+    yield running
+    running.end()
+
+
+def test_a_job_by_boto3_says_what_its_image_is_here(containers: Any) -> None:
+    sagemaker = containers.client("sagemaker")
+    job = run(sagemaker, shell_request("docker-bucket", "hostname; ls /sys/class/net", 2))
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    lines = log_lines(containers.client("logs"), job["TrainingJobName"], "algo-2")
+    assert any("is sagemaker-emulator/pytorch-training:cpu here" in line for line in lines)
+    assert "algo-2" in lines
+    assert "eth0" in lines
+
+
+def test_an_image_that_nobody_has(containers: Any) -> None:
+    body = shell_request("docker-bucket", "true")
+    body["AlgorithmSpecification"]["TrainingImage"] = "no-such-image:ever"
+    job = run(containers.client("sagemaker"), body)
+    assert job["FailureReason"] == (
+        "ClientError: Cannot pull algorithm container. Either the image does not exist or its "
+        "permissions are incorrect."
+    )
+
+
+def test_the_emulator_is_reached_from_inside(containers: Any) -> None:
+    command = (
+        "python3 -c \"import boto3; print('buckets', boto3.client('s3').list_buckets()"
+        "['Buckets'][0]['Name']); boto3.client('s3').put_object(Bucket='docker-bucket',"
+        "Key='from-inside', Body=b'x')\""
+    )
+    job = run(containers.client("sagemaker"), shell_request("docker-bucket", command))
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    found = containers.client("s3").get_object(Bucket="docker-bucket", Key="from-inside")
+    assert found["Body"].read() == b"x"
+
+
+def test_outputs_and_failures_come_out(containers: Any) -> None:
+    sagemaker, s3 = containers.client("sagemaker"), containers.client("s3")
+    job = run(sagemaker, shell_request("docker-bucket", "echo m > /opt/ml/model/m"))
+    assert files_in_tar(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"m": b"m\n"}
+    body = shell_request("docker-bucket", "echo -n why > /opt/ml/output/failure; exit 4")
+    assert run(sagemaker, body)["FailureReason"] == "AlgorithmError: why, exit code: 4"
+
+
+@pytest.fixture
+def material(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "numbers.csv").write_text("1,2\n3,4\n")
+    (tmp_path / "source").symlink_to(SCRIPTS / "source")
+    return tmp_path
+
+
+@pytest.mark.sdk
+def test_v2_fit(sdk_v2: Path, containers: Any, material: Path) -> None:
+    output = run_script(sdk_v2, containers, "fit_v2.py", str(material), "docker-bucket")
+    check_training(output, containers.client("s3"))
+    assert said(output, "ATTACHED").strip('"') == "2"
+
+
+@pytest.mark.sdk
+def test_v3_train(sdk_v3: Path, containers: Any, material: Path) -> None:
+    data = "s3://docker-bucket/data/train"
+    output = run_script(sdk_v3, containers, "train_v3.py", str(material), data)
+    check_training(output, containers.client("s3"))
+    assert said(output, "STATUS") == "Completed"

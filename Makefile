@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := emulator tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint types arch test test-all check demo clean
+.PHONY: coverage-table help setup fmt lint types arch test test-all check demo clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ test: $(STAMP) ## Every test that needs no container engine
 
 test-all: $(STAMP) ## Every test
 	$(BIN)/pytest
+
+coverage-table: $(STAMP) ## Write docs/coverage.md from the code
+	$(BIN)/python -m emulator.aws.coverage > docs/coverage.md
 
 demo: $(STAMP) ## Train a model on two instances, end to end
 	$(BIN)/sagemaker-emulator demo

@@ -1,0 +1,117 @@
+"""docs/coverage.md, written from the code: `python -m emulator.aws.coverage` prints it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+from emulator.aws.built import operations_by_service
+from emulator.aws.service_models import Shape, operation_model, service_model
+from emulator.model.members import Member, Treatment, member_at
+from emulator.settings import Settings
+
+_NOTES = {
+    "sagemaker": {
+        "AddTags": "on training jobs",
+        "DeleteTags": "on training jobs",
+        "GetSearchSuggestions": "for training jobs",
+        "ListTags": "on training jobs",
+        "Search": "for training jobs",
+        "UpdateTrainingJob": "warm pools and switches; no profiler runs",
+    },
+    "logs": {
+        "PutRetentionPolicy": "kept and shown; nothing is removed",
+    },
+    "iam": {
+        "CreateRole": "until the emulator ends",
+        "GetRole": "every role exists, unless the setting `roles` names some",
+        "ListRoles": "those of the settings and those created",
+        "SimulatePrincipalPolicy": "everything is allowed",
+    },
+    "ecr": {
+        "BatchGetImage": "a manifest without layers",
+        "DescribeImages": "every image that is named exists",
+        "DescribeRepositories": "every repository that is named exists",
+    },
+}
+
+_INTRODUCTION = """\
+# What is covered
+
+Made by `make coverage-table` from the code and from botocore's model; a test compares them.
+"""
+
+
+def document() -> str:
+    """The whole page."""
+    return "\n".join([_INTRODUCTION, *_operations(), "", *_members(), ""])
+
+
+def member_paths(shape: Shape, prefix: str = "", inside: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every member of a structure and of what is in it; `[]` marks a list."""
+    for name, member in shape.members.items():
+        path, below = f"{prefix}{name}", member
+        while below.type_name == "list":
+            path, below = f"{path}[]", below.member
+        yield path
+        if below.type_name == "structure" and below.name not in inside:
+            yield from member_paths(below, f"{path}.", (*inside, below.name))
+
+
+def create_training_job() -> Shape:
+    """The shape of CreateTrainingJob's input."""
+    model = service_model("sagemaker")
+    operation = operation_model(model, "CreateTrainingJob") if model else None
+    assert operation is not None  # noqa: S101 - botocore has it
+    return operation.input_shape
+
+
+def _operations() -> Iterator[str]:
+    nothing = cast(Any, None)  # only their names are asked for
+    yield "## Operations"
+    yield ""
+    yield "Any other operation is answered with an error (501) that names it. S3 is passed through"
+    yield "to the object store as a whole."
+    for service, operations in operations_by_service(Settings(), *[nothing] * 4).items():
+        yield ""
+        yield f"### {service}"
+        yield ""
+        yield "| operation | remark |"
+        yield "|---|---|"
+        notes = _NOTES.get(service, {})
+        yield from (f"| {name} | {notes.get(name, '')} |" for name in sorted(operations))
+
+
+def _members() -> Iterator[str]:
+    yield "## Members of CreateTrainingJob"
+    yield ""
+    yield "- **acts**: it has the effect that it has at AWS"
+    yield "- **echoes**: it is kept and DescribeTrainingJob shows it, but it has no effect; where"
+    yield "  something is missed by that, the job's log says so"
+    yield "- **refuses**: the request is answered with an error that names it"
+    yield ""
+    yield "Every constraint of the API reference is checked, whatever becomes of a member."
+    yield ""
+    yield "| member | what becomes of it | remark |"
+    yield "|---|---|---|"
+    for path in member_paths(create_training_job()):
+        member = member_at(path)
+        if member is None:
+            raise LookupError(f"emulator/model/members.py says nothing of {path}")
+        yield f"| {_indented(path)} | {member.treatment.value} | {_remark(member, path)} |"
+
+
+def _indented(path: str) -> str:
+    depth = path.count(".")
+    return f"{'&nbsp;' * 4 * depth}`{path.rpartition('.')[2]}`"
+
+
+def _remark(member: Member, path: str) -> str:
+    if member.path == path:
+        return member.note
+    return "" if member.treatment is Treatment.ACTS else "as above"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

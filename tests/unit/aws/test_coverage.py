@@ -1,0 +1,69 @@
+"""The table of what is covered, against botocore's model and the page made from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.aws.coverage import create_training_job, document, member_paths
+from emulator.aws.services.training_rules import check
+from emulator.model.errors import NotBuilt
+from emulator.model.members import TABLE, Treatment, member_at, unacted
+
+ROOT = Path(__file__).parents[3]
+PLAIN = json.loads((ROOT / "tests/data/requests/v3/none.json").read_text())
+
+
+def test_the_page_is_the_one_that_the_code_makes() -> None:
+    page = (ROOT / "docs" / "coverage.md").read_text()
+    assert page == document(), "run: make coverage-table"
+
+
+def test_every_member_of_the_model_has_a_row_and_every_row_a_member() -> None:
+    paths = list(member_paths(create_training_job()))
+    assert [path for path in paths if member_at(path) is None] == []
+    assert [member.path for member in TABLE if member.path not in paths] == []
+    assert len({member.path for member in TABLE}) == len(TABLE)
+
+
+def test_whoever_has_no_effect_says_why() -> None:
+    assert [m.path for m in TABLE if m.treatment is not Treatment.ACTS and not m.note] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ServerlessJobConfig": {"BaseModelArn": "arn", "JobType": "FineTuning"}},
+        {"ResourceConfig": {"InstancePreferences": [{"InstanceType": "ml.m5.large"}]}},
+    ],
+)
+def test_what_the_table_calls_refused_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(NotBuilt):
+        check({**PLAIN, **changes})
+
+
+def test_a_plain_request_has_nothing_in_vain() -> None:
+    assert unacted(PLAIN) == ()
+    off = {
+        "ProfilerConfig": {"DisableProfiler": True, "S3OutputPath": "s3://b/p"},
+        "EnableInterContainerTrafficEncryption": True,
+        "RemoteDebugConfig": {"EnableRemoteDebug": False},
+        "DebugRuleConfigurations": [],
+        "OutputDataConfig": {"S3OutputPath": "s3://b/o", "KmsKeyId": ""},
+    }
+    assert unacted({**PLAIN, **off}) == ()
+
+
+def test_what_is_in_vain_is_said_in_one_line() -> None:
+    source = {"S3DataSource": {"S3Uri": "s3://b/k", "HubAccessConfig": {"HubContentArn": "arn"}}}
+    channels = [{"ChannelName": "a", "DataSource": {}}, {"ChannelName": "b", "DataSource": source}]
+    vpc = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    [line] = unacted({**PLAIN, "InputDataConfig": channels, "VpcConfig": vpc})
+    assert line == (
+        "Kept, but without effect in sagemaker-emulator: "
+        "InputDataConfig.DataSource.S3DataSource.HubAccessConfig (there is no model hub), "
+        "VpcConfig (jobs have a network of their own on this machine)."
+    )

@@ -26,6 +26,7 @@ from emulator.model.errors import CapacityError, InternalServerError, JobError
 from emulator.model.faults import Fault, Kind, Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
+from emulator.model.members import unacted
 from emulator.model.plan import JobPlan, Mount, RuntimeTraits
 from emulator.runtimes.base import Fleet, Runtime
 from emulator.storage.objects import Cancelled
@@ -266,7 +267,8 @@ class Attempt:
         hosts, shop = [host.name for host in self._spec.hosts], self._shop
         lines = LineCollector(shop.logs, self._spec.scope, self._spec.name, hosts, shop.clock.now)
         self._lines = lines
-        for note in (*(self.lease.notes if self.lease else ()), *self._reused()):
+        notes = self.lease.notes if self.lease else ()
+        for note in (*notes, *self._reused(), *unacted(self._spec.request)):
             lines.say_all(note)
         return lines
 

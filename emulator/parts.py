@@ -110,7 +110,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
             runtimes=runtimes,
             capacity=capacity,
             inputs=DisturbedInputs(S3Inputs(_sources(settings, objects, resources)), faults),
-            outputs=DisturbedOutputs(S3Outputs(objects), faults),
+            outputs=DisturbedOutputs(S3Outputs(objects, reports, kept), faults),
             syncs=S3Syncs(objects, reports, kept, settings.sync_seconds),
             credentials=Credentials(*keys),
             directory=settings.state_dir / "jobs",

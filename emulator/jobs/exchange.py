@@ -3,38 +3,128 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from threading import Lock
 
-from emulator.jobs.workshop import Instances
-from emulator.model.job import JobSpec
+from emulator.jobs.keeping import keep
+from emulator.jobs.reports import Meter, Reports
+from emulator.jobs.workshop import Instances, StagedInputs
+from emulator.model.errors import (
+    FAILURE_REASON_LIMIT,
+    ClientError,
+    InternalServerError,
+    JobError,
+)
+from emulator.model.job import ChannelSpec, JobSpec
+from emulator.model.lifecycle import UPLOADING
+from emulator.model.plan import RuntimeTraits
 from emulator.storage.artifacts import upload_artifacts
-from emulator.storage.channels import check_input, refuse_unsupported, stage
+from emulator.storage.channels import (
+    Sources,
+    StagedChannel,
+    Staging,
+    check_input,
+    refuse_unsupported,
+    stage,
+)
 from emulator.storage.objects import ObjectStore
+from emulator.storage.persistence import PATIENCE
+from emulator.storage.transfer import in_parallel
 
+_CHANNELS_AT_ONCE = 4
 _log = logging.getLogger(__name__)
-
-
-def _unseen(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
 class S3Inputs:
-    """Inputs (see workshop.py) from S3."""
+    """Inputs (see workshop.py) from S3, and from directories that stand for file systems."""
 
-    store: ObjectStore
+    sources: Sources
+    monotonic: Callable[[], float] = time.monotonic
 
     def check(self, spec: JobSpec) -> None:
         for channel in spec.channels:
             refuse_unsupported(channel)
-        check_input(self.store, spec.channels, spec.role_arn, spec.scope.region)
+        check_input(
+            self.sources.store,
+            spec.channels,
+            spec.role_arn,
+            spec.scope.region,
+            self.sources.file_systems,
+        )
 
-    def stage(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
-        directories = {host: dirs.data for host, dirs in instances.items()}
-        for channel in spec.channels:
-            staged = stage(channel, spec.hosts, directories, self.store, _unseen, cancelled)
-            _log.debug("%s: %s", spec.name, staged)
+    def stage(
+        self,
+        spec: JobSpec,
+        instances: Instances,
+        traits: RuntimeTraits,
+        say: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> StagedInputs:
+        sources = replace(self.sources, overlays=traits.overlays, engine=traits.engine)
+        total = _Total(Meter(self.monotonic, say))
+        ready: list[StagedChannel] = []
+
+        def stage_one(channel: ChannelSpec, stopping: Callable[[], bool]) -> None:
+            ready.append(
+                stage(
+                    Staging(
+                        channel,
+                        spec.hosts,
+                        {host: dirs.data for host, dirs in instances.items()},
+                        {host: dirs.layers for host, dirs in instances.items()},
+                        sources,
+                        total.of(channel.name),
+                        stopping,
+                    )
+                )
+            )
+
+        try:
+            in_parallel(stage_one, spec.channels, cancelled, threads=_CHANNELS_AT_ONCE)
+        except BaseException:
+            _close(ready)
+            raise
+        _log.debug("%s: %s", spec.name, ready)
+        return _staged(spec, ready)
+
+
+def _staged(spec: JobSpec, ready: Sequence[StagedChannel]) -> StagedInputs:
+    return StagedInputs(
+        mounts={
+            host.name: tuple(each.mounts[host.name] for each in ready if host.name in each.mounts)
+            for host in spec.hosts
+        },
+        close=partial(_close, ready),
+        trouble=lambda: next((error for each in ready if (error := each.trouble())), None),
+    )
+
+
+def _close(ready: Sequence[StagedChannel]) -> None:
+    for each in ready:
+        each.close()
+
+
+class _Total:
+    """Adds up the progress of channels that come at the same time."""
+
+    def __init__(self, tell: Callable[[int, int], None]):
+        self._tell = tell
+        self._parts: dict[str, tuple[int, int]] = {}
+        self._lock = Lock()
+
+    def of(self, name: str) -> Callable[[int, int], None]:
+        def progress(done: int, total: int) -> None:
+            with self._lock:
+                self._parts[name] = (done, total)
+                sums = [sum(each) for each in zip(*self._parts.values(), strict=True)]
+            self._tell(sums[0], sums[1])
+
+        return progress
 
 
 @dataclass(frozen=True)
@@ -42,7 +132,38 @@ class S3Outputs:
     """Outputs (see workshop.py) to S3."""
 
     store: ObjectStore
+    reports: Reports
+    kept: Path
+    """What S3 does not take in the end is moved below it."""
+    patience: float = PATIENCE
 
     def upload(self, spec: JobSpec, instances: Instances) -> None:
         roots = [(dirs.model, dirs.output_data) for dirs in instances.values()]
-        upload_artifacts(spec, roots, self.store, _unseen)
+        meter = Meter(self.reports.monotonic, lambda pace: self._tell(spec, pace))
+        try:
+            uploaded = upload_artifacts(spec, roots, self.store, meter, self.patience)
+        except JobError as error:
+            raise self._keep(spec, instances, error) from error
+        finally:
+            if meter.said:
+                self.reports.status(spec, UPLOADING)
+        for warning in uploaded.warnings:
+            self.reports.line(spec, f"Uploading: {warning}")
+
+    def _tell(self, spec: JobSpec, pace: str) -> None:
+        self.reports.status(spec, f"{UPLOADING}: {pace}")
+        self.reports.line(spec, f"{UPLOADING}: {pace}")
+
+    def _keep(self, spec: JobSpec, instances: Instances, error: JobError) -> JobError:
+        """Move the outputs to where they outlive the job, and say where that is."""
+        keep(
+            self.kept, spec, "output", {host: dirs.output_data for host, dirs in instances.items()}
+        )
+        place = keep(
+            self.kept, spec, "model", {host: dirs.model for host, dirs in instances.items()}
+        )
+        self.reports.line(spec, f"{error}. Model and output are kept in {place}.")
+        kind = ClientError if isinstance(error, ClientError) else InternalServerError
+        reason = str(error).removeprefix(f"{kind.prefix}: ")
+        told = f"{reason}. Model and output are kept in {place}."
+        return kind(told if len(told) < FAILURE_REASON_LIMIT - len(kind.prefix) else reason)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.job import JobSpec, S3Uri
 from emulator.storage.archive import TarGz
 from emulator.storage.objects import ObjectStore, StoreError
-from emulator.storage.tree import Found, Warn, merge, open_file, printable, scan
+from emulator.storage.persistence import PATIENCE, persist
+from emulator.storage.tree import Found, Warn, content, merge, open_file, printable, scan
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read and the bytes there are."""
 _HEADERS = 4096
 """Upper bound of what a tar adds to a member (headers with long names, padding)."""
+_THREADS = 8
+"""Files side by side; each may hold a part in memory."""
+_SEEN_AS = {"model": "/opt/ml/model", "output": "/opt/ml/output/data"}
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +51,7 @@ def upload_artifacts(
     roots: Sequence[tuple[Path, Path]],
     store: ObjectStore,
     progress: Progress,
+    patience: float = PATIENCE,
 ) -> Uploaded:
     """Upload the model and the output data of all instances, merged.
 
@@ -52,8 +59,8 @@ def upload_artifacts(
     numbers. An archive of nothing is not made: seen from the service, a job that saved no
     model has no model.tar.gz, though Describe names it (sagemaker-python-sdk #3455).
 
-    Raises ClientError ("Artifact upload failed:…") when the store refuses, and
-    InternalServerError when it or the disk fails.
+    A store in trouble is waited for, `patience` seconds at most. Raises ClientError ("Artifact
+    upload failed:…") when it refuses, and InternalServerError when it or the disk fails.
     """
     warnings: list[str] = []
     try:
@@ -61,7 +68,7 @@ def upload_artifacts(
             "model": merge(scan(model, warnings.append) for model, _ in roots),
             "output": merge(scan(output, warnings.append) for _, output in roots),
         }
-        upload = _Upload(spec, store, progress, warnings.append, trees)
+        upload = _Upload(spec, store, progress, warnings.append, trees, patience)
         for name, tree in trees.items():
             if spec.output_compression == "NONE":
                 upload.files(name, tree)
@@ -88,6 +95,7 @@ class _Upload:
         progress: Progress,
         warn: Warn,
         trees: Mapping[str, Sequence[Found]],
+        patience: float,
     ):
         self.keys: list[str] = []
         self.done = 0
@@ -95,49 +103,79 @@ class _Upload:
         self._store = store
         self._progress = progress
         self._warn = warn
+        self._patience = patience
+        self._lock = Lock()
         self._total = sum(found.size for tree in trees.values() for found in tree if found.is_file)
 
     def archive(self, name: str, tree: Sequence[Found]) -> None:
-        """Upload one tree as `<name>.tar.gz`."""
+        """Upload one tree as `<name>.tar.gz`; what the store lost is made again."""
         target = self._output.join(f"{name}.tar.gz")
         bound = sum(found.size + _HEADERS for found in tree)
-        with TarGz(tree, self._warn, self._count) as stream:
-            self._store.upload(target.bucket, target.key, stream, bound + bound // 100)
+
+        def attempt(count: Callable[[int], None]) -> list[str]:
+            warnings: list[str] = []
+            with TarGz(tree, warnings.append, count) as stream:
+                self._store.upload(target.bucket, target.key, stream, bound + bound // 100)
+            return warnings
+
+        for warning in self._persist(attempt):
+            self._warn(warning)
         self.keys.append(target.key)
 
     def files(self, name: str, tree: Sequence[Found]) -> None:
         """Upload one tree's files below `<name>/`; S3 has no links and no empty directories."""
-        for found in tree:
-            if found.is_directory:
-                continue
-            if printable(found.name) != "/".join(found.name):
-                self._warn(f"{printable(found.name)} is left out: the name is not UTF-8")
-                continue
-            try:
-                descriptor = open_file(_content(found))
-            except OSError as error:
-                self._warn(f"{printable(found.name)} is left out: {error.strerror}")
-                continue
-            self._file(self._output.join(name, *found.name), descriptor)
+        files = [found for found in tree if not found.is_directory]
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="upload") as pool:
+            jobs = [pool.submit(self._file, name, found) for found in files]
+            wait(jobs, return_when=FIRST_EXCEPTION)
+            pool.shutdown(cancel_futures=True)
+        for job in jobs:
+            if not job.cancelled() and (error := job.exception()):
+                raise error
+        self.keys.extend(key for job in jobs if (key := job.result()))
 
-    def _file(self, target: S3Uri, descriptor: int) -> None:
-        with os.fdopen(descriptor, "rb") as file:
-            size = os.fstat(descriptor).st_size
-            self._store.upload(target.bucket, target.key, file, size, self._count)
-        self.keys.append(target.key)
+    def _file(self, name: str, found: Found) -> str:
+        """Upload one file and return its key; "" if there is nothing to upload."""
+        if printable(found.name) != "/".join(found.name):
+            self._warn(f"{printable(found.name)} is left out: the name is not UTF-8")
+            return ""
+        target = self._output.join(name, *found.name)
+        try:
+            path = content(found, _SEEN_AS[name])
+            self._persist(lambda count: self._send(target, path, count))
+        except FileNotFoundError as error:
+            self._warn(f"{printable(found.name)} is left out: {error.strerror}")
+            return ""
+        return target.key
+
+    def _send(self, target: S3Uri, path: Path, count: Callable[[int], None]) -> list[str]:
+        with os.fdopen(open_file(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            self._store.upload(target.bucket, target.key, file, size, count)
+        return []
+
+    def _persist(self, attempt: Callable[[Callable[[int], None]], list[str]]) -> list[str]:
+        """Try until it works; what a try that failed had counted is taken back."""
+
+        def counted() -> list[str]:
+            sent = 0
+
+            def count(added: int) -> None:
+                nonlocal sent
+                sent += added
+                self._count(added)
+
+            try:
+                return attempt(count)
+            except BaseException:
+                self._count(-sent)
+                raise
+
+        return persist(counted, self._patience)
 
     def _count(self, count: int) -> None:
-        self.done += count
-        # Files may have grown since they were counted.
-        self._progress(min(self.done, self._total), self._total)
-
-
-def _content(found: Found) -> Path:
-    """The file whose bytes are uploaded: a link's target if it lies in the same tree."""
-    if not found.is_link:
-        return found.path
-    root = found.path.parents[len(found.name) - 1].resolve()
-    target = found.path.resolve()
-    if not target.is_relative_to(root):
-        raise FileNotFoundError(2, "the link leads elsewhere", str(found.path))
-    return target
+        with self._lock:
+            self.done += count
+            # Files may have grown since they were counted.
+            done = min(self.done, self._total)
+        self._progress(done, self._total)

@@ -15,7 +15,7 @@ from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
 from emulator.storage.artifacts import Uploaded, upload_artifacts
-from emulator.storage.objects import PART, ObjectStore
+from emulator.storage.objects import PART, ObjectStore, StoreError
 
 Roots = list[tuple[Path, Path]]
 
@@ -40,7 +40,7 @@ def roots(tmp_path: Path) -> Roots:
 
 
 def upload(spec: JobSpec, roots: Roots, store: ObjectStore) -> Uploaded:
-    return upload_artifacts(spec, roots, store, lambda *_: None)
+    return upload_artifacts(spec, roots, store, lambda *_: None, patience=0)
 
 
 def keys(store: ObjectStore, bucket: str) -> list[str]:
@@ -136,6 +136,33 @@ def test_a_store_that_is_gone(roots: Roots) -> None:
     (roots[0][0] / "model.pth").write_text("x")
     with pytest.raises(InternalServerError, match="Artifact upload failed:ServiceUnavailable"):
         upload(job("bucket"), roots, ObjectStore("http://127.0.0.1:1", "k", "s"))
+
+
+def test_a_store_that_is_back_after_a_while(
+    object_store: ObjectStore, bucket: str, roots: Roots, tmp_path: Path
+) -> None:
+    (roots[0][0] / "model.pth").write_bytes(os.urandom(1 << 20))
+
+    class Restarted(ObjectStore):
+        """Gone when it had read everything, the first two times."""
+
+        failures = 2
+
+        def upload(self, bucket: str, key: str, stream: Any, *rest: Any) -> None:
+            if self.failures:
+                self.failures -= 1
+                while stream.read(1 << 20):
+                    pass
+                raise StoreError("ServiceUnavailable", 503, "it is restarted")
+            super().upload(bucket, key, stream, *rest)
+
+    store = Restarted(object_store.endpoint, "emulator", "emulator-secret")
+    seen: list[tuple[int, int]] = []
+    uploaded = upload_artifacts(job(bucket), roots, store, lambda *both: seen.append(both))
+    assert uploaded.bytes == 1 << 20
+    assert (0, 1 << 20) in seen[1:], "what was lost does not count"
+    with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
+        assert tar.getnames() == ["model.pth"]
 
 
 def test_a_large_model_takes_little_memory_and_no_disk(

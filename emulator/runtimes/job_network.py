@@ -63,8 +63,10 @@ def make_network(bwrap: Path, user_namespace: bool, ports: Sequence[int]) -> Job
     with ours, theirs:
         sandbox = [str(bwrap), "--unshare-net", "--dev-bind", "/", "/", "--die-with-parent"]
         maker = [sys.executable, "-I", "-S", str(_MAKER), str(theirs.fileno()), *map(str, ports)]
+        if user_namespace:  # whose number is not root's inside, but who may have a low port
+            sandbox += ["--unshare-user", "--cap-add", "CAP_NET_BIND_SERVICE"]
         child = subprocess.Popen(
-            [*sandbox, *(["--unshare-user"] if user_namespace else []), "--", *maker],
+            [*sandbox, "--", *maker],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

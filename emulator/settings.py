@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     """An S3 server to use instead of the embedded one, e.g. http://127.0.0.1:9000."""
     stop_grace_seconds: float = Field(default=120, ge=0)
     """Between SIGTERM and SIGKILL (120 on the service)."""
+    cache_gigabytes: float = Field(default=100, ge=0)
+    """Input data kept on disk for the next job; data in use may exceed it."""
+    file_systems: dict[str, Path] = Field(default_factory=dict)
+    """EFS and FSx by their id: the directories that stand for them."""
     sync_seconds: float = Field(default=3, gt=0)
     """Between two looks at what a running job has saved in its checkpoint directory."""
     spot_notice_seconds: float = Field(default=120, ge=0)

@@ -85,6 +85,11 @@ class InstanceDirs:
         return self.root / "tmp"
 
     @property
+    def layers(self) -> Path:
+        """What the instance changes in channels that it shares with others; outside its mounts."""
+        return self.root / "layers"
+
+    @property
     def scratch(self) -> Path:
         """The runtime's own; no part of it is the job's output."""
         return self.root / "scratch"

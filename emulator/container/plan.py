@@ -33,8 +33,11 @@ def plan_job(
     labels: Mapping[str, str] | None = None,
     conveniences: Mapping[str, Mapping[str, str]] | None = None,
     sharing: Sharing | None = None,
+    channels: Mapping[str, tuple[Mount, ...]] | None = None,
 ) -> JobPlan:
     """All instances of the job; `dirs` and `gpus` (UUIDs) by host name.
+
+    `channels` are the mounts through which each host sees its input data.
 
     `conveniences` are further variables of each host that the request may replace.
     """
@@ -57,7 +60,10 @@ def plan_job(
                     credentials,
                     more.get(host.name, {}),
                 ),
-                mounts=_mounts(spec, dirs[host.name], tmp or dirs[host.name].tmp),
+                mounts=(
+                    *_mounts(spec, dirs[host.name], tmp or dirs[host.name].tmp),
+                    *(channels or {}).get(host.name, ()),
+                ),
                 scratch=dirs[host.name].scratch,
                 gpus=gpus.get(host.name, ()),
             )

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from emulator.jobs.faults import FaultBook
-from emulator.jobs.workshop import Inputs, Instances, Outputs
+from emulator.jobs.workshop import Inputs, Instances, Outputs, StagedInputs
 from emulator.model.errors import InternalServerError
 from emulator.model.faults import Chance, Kind
 from emulator.model.job import JobSpec, S3Uri
+from emulator.model.plan import RuntimeTraits
 from emulator.storage.objects import Cancelled
 
 SLOW_DOWN = "Please reduce your request rate."
@@ -30,12 +31,19 @@ class DisturbedInputs:
     def check(self, spec: JobSpec) -> None:
         self.inner.check(spec)
 
-    def stage(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
+    def stage(
+        self,
+        spec: JobSpec,
+        instances: Instances,
+        traits: RuntimeTraits,
+        say: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> StagedInputs:
         for channel in spec.channels:
             if channel.s3:
                 bucket = S3Uri.parse(channel.s3["S3Uri"]).bucket
                 _meet(self.book, bucket, "Data download failed", self.sleep, cancelled)
-        self.inner.stage(spec, instances, cancelled)
+        return self.inner.stage(spec, instances, traits, say, cancelled)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ class Mount:
     source: Path
     target: str
     read_only: bool = False
+    layer: Path | None = None
+    """A directory for what the instance changes, so that `source` stays as it is; only where
+    the runtime's traits say that it has overlays. It holds nothing but the runtime's work."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class RuntimeTraits:
     """What resourceconfig.json names: the launcher binds NCCL and gloo to it."""
     emulator_url: str
     """Where an instance reaches the emulator (every AWS service, S3 included)."""
+    overlays: bool = False
+    """Whether a Mount may have a layer of its own."""
+    engine: bool = False
+    """Whether instances belong to a container engine, which mounts as root of its machine."""
     shares_ports: bool = False
     """Whether instances listen on this machine's own ports: the launcher's are fixed
     (7777, torchrun's 29500), so that two jobs which use them cannot run side by side."""

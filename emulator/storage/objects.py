@@ -18,7 +18,9 @@ import urllib3
 from minio import Minio
 from minio.error import InvalidResponseError, S3Error, ServerError
 
-from emulator.model.errors import EmulatorError, SetupError
+from emulator.model.errors import SetupError
+from emulator.storage.failures import Cancelled as Cancelled
+from emulator.storage.failures import StoreError as StoreError
 
 CHUNK = 1 << 20
 PART = 16 << 20
@@ -29,29 +31,6 @@ _OWNED = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
-
-
-class StoreError(EmulatorError):
-    """The object store refused or failed; whoever asked puts it into its own terms.
-
-    `str(error)` is `<code> (<HTTP status>): <message>`, the form in which the service
-    quotes S3 in a FailureReason.
-    """
-
-    def __init__(self, code: str, status: int, message: str):
-        super().__init__(f"{code} ({status}): {message}")
-        self.code = code
-        self.status = status
-        self.message = message
-
-    @property
-    def transient(self) -> bool:
-        """May the same call work a little later?"""
-        return self.status >= 500
-
-
-class Cancelled(EmulatorError):
-    """The caller's `cancelled` said yes."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +85,9 @@ class ObjectStore:
                 "It has the form http://host:port.",
             )
         self.endpoint = endpoint
+        self.access_key = access_key
+        self.secret_key = secret_key
+        self.region = region
         self._trouble = trouble
         self._sleep = sleep
         retries = urllib3.Retry(
@@ -157,11 +139,22 @@ class ObjectStore:
                     found.object_name or "", found.size or 0, (found.etag or "").strip('"')
                 )
 
-    def text(self, bucket: str, key: str, limit: int = CHUNK) -> str:
-        """The first `limit` bytes of an object, read as UTF-8."""
-        with self._aws_words(), self._opened(bucket, key) as response:
-            data: bytes = response.read(limit)
-            return data.decode("utf-8", "replace")
+    def stat(self, bucket: str, key: str) -> ObjectInfo:
+        """Size and ETag of one object."""
+        with self._aws_words():
+            found = self._client.stat_object(bucket, key)
+            return ObjectInfo(key, found.size or 0, (found.etag or "").strip('"'))
+
+    def encrypted_by_kms(self, bucket: str, key: str) -> bool:
+        """Is the object's ETag no MD5 for this reason (API reference, Object)?"""
+        with self._aws_words():
+            headers = self._client.stat_object(bucket, key).metadata or {}
+            return headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+
+    def read(self, bucket: str, key: str, offset: int = 0) -> Iterator[bytes]:
+        """The bytes of an object from `offset` on; an error ends it, nothing is tried again."""
+        with self._aws_words(), self._opened(bucket, key, offset) as response:
+            yield from response.stream(CHUNK, decode_content=False)
 
     def download(
         self,
@@ -263,8 +256,8 @@ class ObjectStore:
         return size
 
     @contextmanager
-    def _opened(self, bucket: str, key: str) -> Iterator[urllib3.BaseHTTPResponse]:
-        response = self._client.get_object(bucket, key)
+    def _opened(self, bucket: str, key: str, offset: int = 0) -> Iterator[urllib3.BaseHTTPResponse]:
+        response = self._client.get_object(bucket, key, offset=offset)
         try:
             yield response
         finally:
@@ -279,17 +272,18 @@ class ObjectStore:
         except S3Error as error:
             status = error.response.status
             message = error.message or "no message"
-            raise self._error(error.code or "Unknown", status, message) from error
+            raise self.trouble(error.code or "Unknown", status, message) from error
         except (InvalidResponseError, ServerError) as error:
-            raise self._error("InternalError", _status(error), str(error)) from error
+            raise self.trouble("InternalError", _status(error), str(error)) from error
         except urllib3.exceptions.HTTPError as error:
             message = f"{self.endpoint} does not answer: {error}"
-            raise self._error("ServiceUnavailable", 503, message) from error
+            raise self.trouble("ServiceUnavailable", 503, message) from error
         except ValueError as error:
             # minio checks names before it asks the server.
             raise StoreError("InvalidRequest", 400, str(error)) from error
 
-    def _error(self, code: str, status: int, message: str) -> StoreError:
+    def trouble(self, code: str, status: int, message: str) -> StoreError:
+        """The error of an answer, with what is known to be wrong with the server itself."""
         trouble = self._trouble() if status >= 500 else ""
         return StoreError(code, status, f"{message} [{trouble}]" if trouble else message)
 

@@ -82,10 +82,11 @@ def test_buckets(object_store: ObjectStore, bucket: str) -> None:
     assert not object_store.bucket_exists("no-such-bucket")
 
 
-def test_text(object_store: ObjectStore, bucket: str) -> None:
-    put(object_store, bucket, "note", "größe".encode())
-    assert object_store.text(bucket, "note") == "größe"
-    assert object_store.text(bucket, "note", limit=2) == "gr"
+def test_reads_begin_where_they_are_told_to(object_store: ObjectStore, bucket: str) -> None:
+    put(object_store, bucket, "note", b"0123456789")
+    assert b"".join(object_store.read(bucket, "note", 4)) == b"456789"
+    assert object_store.stat(bucket, "note").size == 10
+    assert not object_store.encrypted_by_kms(bucket, "note")
 
 
 def test_errors_speak_as_s3(object_store: ObjectStore, bucket: str, tmp_path: Path) -> None:

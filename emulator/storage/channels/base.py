@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from emulator.model.errors import ClientError
+from emulator.model.errors import ClientError, JobError
 from emulator.model.job import ChannelSpec, Host
+from emulator.model.plan import Mount
+from emulator.storage.cache import ObjectCache
 from emulator.storage.objects import ObjectStore
+from emulator.storage.transfer import Downloader
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes there are, from one thread at a time."""
@@ -23,6 +26,26 @@ class DataDownloadFailed(ClientError):
 
 
 @dataclass(frozen=True)
+class Sources:
+    """Where input data comes from, and what this machine can do to show it to instances."""
+
+    downloader: Downloader
+    cache: ObjectCache
+    scratch: Path
+    """A directory for what lives no longer than a job: mounts, spooled records."""
+    file_systems: Mapping[str, Path] = field(default_factory=dict)
+    """The directories that stand for EFS and FSx file systems, by their id."""
+    overlays: bool = False
+    """Can an instance see a directory through a writable layer of its own?"""
+    engine: bool = False
+    """Do the instances belong to a container engine, another user's program?"""
+
+    @property
+    def store(self) -> ObjectStore:
+        return self.downloader.store
+
+
+@dataclass(frozen=True)
 class Staging:
     """One channel of one job, and all that is needed to bring it to the instances."""
 
@@ -31,7 +54,9 @@ class Staging:
     """Every instance of the job, in the order of their numbers."""
     directories: Mapping[str, Path]
     """By host name, the directory that the instance sees as /opt/ml/input/data."""
-    store: ObjectStore
+    layers: Mapping[str, Path]
+    """By host name, a directory outside the instance's mounts, for what it changes."""
+    sources: Sources
     progress: Progress
     cancelled: Callable[[], bool]
 
@@ -41,6 +66,16 @@ class Staging:
         groups = self.channel.instance_groups
         return tuple(host for host in self.hosts if not groups or host.group in groups)
 
+    @property
+    def sharded(self) -> bool:
+        """Does each instance get a part of its own?"""
+        return self.channel.distribution == "ShardedByS3Key"
+
+    @property
+    def target(self) -> str:
+        """Where an instance sees the channel."""
+        return f"/opt/ml/input/data/{self.channel.name}"
+
     def directory(self, host: Host) -> Path:
         """Where this channel's files go on an instance."""
         return self.directories[host.name] / self.channel.name
@@ -48,6 +83,19 @@ class Staging:
     def manifest(self, host: Host) -> Path:
         """Where this channel's manifest goes on an instance."""
         return self.directories[host.name] / f"{self.channel.name}-manifest"
+
+    def layer(self, host: Host) -> Path:
+        """Where an instance's changes to this channel go."""
+        return self.layers[host.name] / self.channel.name
+
+
+def nothing() -> None:
+    """There is nothing to end."""
+
+
+def no_trouble() -> JobError | None:
+    """Nothing can go wrong any more."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -58,6 +106,12 @@ class StagedChannel:
     objects: int
     """Objects of the whole channel, however they are spread over the instances."""
     bytes: int
+    mounts: Mapping[str, Mount] = field(default_factory=dict, compare=False)
+    """By host name, what an instance sees in the place of the channel's directory."""
+    close: Callable[[], None] = field(default=nothing, compare=False)
+    """Ends what serves the channel; to be called once no instance runs any more."""
+    trouble: Callable[[], JobError | None] = field(default=no_trouble, compare=False)
+    """Why the data that the instances see is not what was asked for, if so."""
 
 
 class Channel(Protocol):

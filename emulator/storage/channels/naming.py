@@ -31,9 +31,23 @@ def entries(prefix: S3Uri, found: Iterable[ObjectInfo]) -> tuple[Entry, ...]:
     """
     refuse_illegal(prefix)
     objects = sorted(found, key=lambda info: info.key.encode("utf-8", "surrogateescape"))
-    made = tuple(_entry(prefix, info) for info in objects if not _marks_directory(info))
+    made = tuple(
+        _entry(prefix, info, relative_name(prefix.key, info.key))
+        for info in objects
+        if not _marks_directory(info)
+    )
     if not made:
         raise DataDownloadFailed(f"Failed to download data. No S3 objects found under {prefix}")
+    _refuse_collisions(prefix, made)
+    return made
+
+
+def listed_entries(prefix: S3Uri, found: Iterable[ObjectInfo]) -> tuple[Entry, ...]:
+    """The files of a channel whose objects a manifest names, in the manifest's order.
+
+    A file's path is what the manifest says after its prefix. Raises ClientError as `entries`.
+    """
+    made = tuple(_entry(prefix, info, info.key[len(prefix.key) :]) for info in found)
     _refuse_collisions(prefix, made)
     return made
 
@@ -50,14 +64,6 @@ def relative_name(prefix: str, key: str) -> str:
     if key.startswith(below):
         return key[len(below) :]
     return key[prefix.rfind("/") + 1 :]
-
-
-def shard(made: Sequence[Entry], index: int, count: int) -> Sequence[Entry]:
-    """What instance `index` (from 0) of `count` gets under ShardedByS3Key.
-
-    Seen from the service: in byte order of the keys, object i goes to instance i mod n.
-    """
-    return made[index::count]
 
 
 def manifest(prefix: S3Uri, made: Iterable[Entry]) -> str:
@@ -96,7 +102,7 @@ def _marks_directory(info: ObjectInfo) -> bool:
     return info.key.endswith("/") and info.size == 0
 
 
-def _entry(prefix: S3Uri, info: ObjectInfo) -> Entry:
+def _entry(prefix: S3Uri, info: ObjectInfo, name: str) -> Entry:
     uri = S3Uri(prefix.bucket, info.key)
     if sequence := _illegal_sequence(info.key):
         raise _illegal(uri, sequence)
@@ -104,7 +110,9 @@ def _entry(prefix: S3Uri, info: ObjectInfo) -> Entry:
         raise DataDownloadFailed(
             f"Failed to download data. S3 key: {uri} names a directory but has content"
         )
-    path = PurePosixPath(relative_name(prefix.key, info.key))
+    path = PurePosixPath(name.lstrip("/"))
+    if not path.parts:
+        raise DataDownloadFailed(f"Failed to download data. S3 key: {uri} has no name")
     if any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME for part in path.parts):
         raise DataDownloadFailed(f"Failed to download data. S3 key: {uri} has a name too long")
     return Entry(info, path)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emulator.model.errors import ClientError
 from emulator.model.job import S3Uri
-from emulator.storage.channels.naming import entries, manifest, relative_name, shard
+from emulator.storage.channels.naming import entries, listed_entries, manifest, relative_name
 from emulator.storage.objects import ObjectInfo
 
 PARTS = st.one_of(st.sampled_from(["", ".", "..", "a", "b", "a b", "é", "x" * 300]), st.text())
@@ -58,27 +58,15 @@ def test_no_key_leads_out_of_the_channel(prefix: str, keys: list[str]) -> None:
     assert not {parent for file in files for parent in file.parents} & set(files)
 
 
-@given(st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=30, unique=True))
-def test_shards_are_disjoint_and_complete(names: list[str]) -> None:
-    keys = [f"d/{name.replace('/', '_').replace('.', '_')}#" for name in names]
-    try:
-        made = entries(S3Uri("b", "d/"), infos(*dict.fromkeys(keys)))
-    except ClientError:
-        return  # a NUL in a name
-    shards = [shard(made, index, 3) for index in range(3)]
-    assert sorted(e.info.key for part in shards for e in part) == sorted(e.info.key for e in made)
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+def test_a_listed_file_is_called_what_the_manifest_says_after_its_prefix() -> None:
+    made = listed_entries(S3Uri("b", "p/x"), infos("p/x/2/b", "p/xa"))
+    assert [str(entry.path) for entry in made] == ["2/b", "a"]
 
 
-def test_sharding_as_the_service_did_it() -> None:
-    """20 keys on 2 hosts: the first got exactly the even indexes in byte order."""
-    names = [f"algo-{h}/state_algo-{h}_{n}" for h in (1, 2) for n in range(1, 11)]
-    made = entries(S3Uri("b", "state"), infos(*(f"state/{name}" for name in names)))
-    assert [e.info.key for e in shard(made, 0, 2)][:3] == [
-        "state/algo-1/state_algo-1_1",
-        "state/algo-1/state_algo-1_2",
-        "state/algo-1/state_algo-1_4",
-    ]
+@pytest.mark.parametrize("keys", [("p/",), ("p/../a",), ("p/a", "p/a/b"), ("p/a", "p//a")])
+def test_listed_files_obey_the_same_rules(keys: tuple[str, ...]) -> None:
+    with pytest.raises(ClientError, match="Failed to download data"):
+        listed_entries(S3Uri("b", "p/"), [ObjectInfo(key, 1, "") for key in keys])
 
 
 def test_order_is_that_of_the_bytes() -> None:

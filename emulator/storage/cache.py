@@ -1,0 +1,300 @@
+"""Objects kept on this disk between jobs, and trees of them that instances see.
+
+```
+blobs/ab/<sha256 of bucket, key and ETag>   one file an object; never written to again
+trees/<sha256 of paths and blobs>/          hard links to blobs under the names of a channel
+trees/<…>.used                              its time says when the tree was used last
+```
+A changed object has another ETag and so another blob. What a tree shares with another one
+takes its space once.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from emulator.storage.clone import clone
+from emulator.storage.lock import StateLock
+from emulator.storage.objects import Cancelled, ObjectInfo, never
+
+_LOOK = 0.1
+_NO_MORE_LINKS = (errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An object, and the name it has in a channel."""
+
+    bucket: str
+    info: ObjectInfo
+    path: PurePosixPath
+
+    @cached_property
+    def blob(self) -> str:
+        """The name of its bytes, whatever the channel calls them."""
+        parts = (self.bucket, self.info.key, self.info.etag, str(self.info.size))
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@dataclass
+class Held:
+    """A tree that stays where it is until it is released."""
+
+    path: Path
+    _release: Callable[[], None] = field(repr=False)
+
+    def release(self) -> None:
+        """Let it be evicted from now on; a second call does nothing."""
+        release, self._release = self._release, _nothing
+        release()
+
+
+Fetch = Callable[[Sequence[tuple[Wanted, Path]]], None]
+"""Makes each file the object it stands for, or raises."""
+
+
+class ObjectCache:
+    """Owned by one process; its threads may use it at once."""
+
+    def __init__(self, root: Path, limit: int):
+        """`limit` in bytes; data in use may exceed it. Raises SetupError if another owns it."""
+        self._blobs = root / "blobs"
+        self._trees = root / "trees"
+        self._limit = limit
+        for directory in (self._blobs, self._trees):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._owner = StateLock.take(root / "lock")
+        self._changed = threading.Condition()
+        self._claimed: set[str] = set()
+        """Blobs that somebody fetches right now."""
+        self._needed: Counter[str] = Counter()
+        """Blobs of trees that are being made."""
+        self._uses: Counter[str] = Counter()
+        """Trees in use."""
+        self._size: int | None = None
+        for broken in self._trees.glob("tmp-*"):
+            shutil.rmtree(broken, ignore_errors=True)
+
+    def close(self) -> None:
+        self._owner.release()
+
+    def missing(self, wanted: Iterable[Wanted]) -> list[Wanted]:
+        """What is not here yet, each object once. A file cut short by a crash counts as that."""
+        found: dict[str, Wanted] = {}
+        for each in wanted:
+            if each.blob not in found and not self._has(each):
+                found[each.blob] = each
+        return list(found.values())
+
+    def hold(
+        self, wanted: Sequence[Wanted], fetch: Fetch, cancelled: Callable[[], bool] = never
+    ) -> Held:
+        """A tree with all that is wanted, fetched where it is missing.
+
+        Raises what `fetch` raises, OSError, and Cancelled.
+        """
+        names = [each.blob for each in wanted]
+        with self._reserved(names):
+            self._fetch_missing(wanted, fetch, cancelled)
+            tree = self._tree_of(wanted)
+            with self._changed:
+                self._uses[tree.name] += 1
+            held = Held(tree, lambda: self._let_go(tree))
+            try:
+                if not tree.is_dir():
+                    self._build(tree, wanted, cancelled)
+                tree.with_name(f"{tree.name}.used").touch()
+            except BaseException:
+                held.release()
+                raise
+        self.shrink()
+        return held
+
+    def shrink(self, room: int = 0) -> None:
+        """Remove what was not used for longest until `room` more bytes fit.
+
+        What is in use stays, even when the limit is exceeded.
+        """
+        with self._changed:
+            if self._too_large(room):
+                self._remove_orphans()
+            for tree in self._idle_trees():
+                if not self._too_large(room):
+                    return
+                log.info("cache: %s makes room", tree.name)
+                self._remove_tree(tree)
+                self._remove_orphans()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all objects here."""
+        with self._changed:
+            return self._known_size()
+
+    def _fetch_missing(
+        self, wanted: Sequence[Wanted], fetch: Fetch, cancelled: Callable[[], bool]
+    ) -> None:
+        while missing := self.missing(wanted):
+            if cancelled():
+                raise Cancelled("waiting for input data that another job downloads")
+            with self._claim(missing) as mine:
+                if mine:
+                    self.shrink(sum(each.info.size for each in mine))
+                    self._fetch(mine, fetch)
+
+    def _fetch(self, mine: Sequence[Wanted], fetch: Fetch) -> None:
+        if cut_short := [blob for each in mine if (blob := self._blob(each.blob)).exists()]:
+            # After a power failure: trees must not show what they still link to.
+            with self._changed:
+                for tree in self._idle_trees():
+                    self._remove_tree(tree)
+            for blob in cut_short:
+                blob.unlink()
+        for directory in {self._blob(each.blob).parent for each in mine}:
+            directory.mkdir(exist_ok=True)
+        try:
+            fetch([(each, self._blob(each.blob)) for each in mine])
+        finally:
+            with self._changed:
+                self._size = self._known_size() + sum(
+                    each.info.size for each in mine if self._has(each)
+                )
+
+    @contextmanager
+    def _claim(self, missing: Sequence[Wanted]) -> Iterator[list[Wanted]]:
+        """Those that nobody else fetches; if there are none, a short wait for the others."""
+        with self._changed:
+            self._known_size()
+            mine = [each for each in missing if each.blob not in self._claimed]
+            if not mine:
+                self._changed.wait(_LOOK)
+            self._claimed.update(each.blob for each in mine)
+        try:
+            yield [each for each in mine if not self._has(each)]
+        finally:
+            with self._changed:
+                self._claimed.difference_update(each.blob for each in mine)
+                self._changed.notify_all()
+
+    @contextmanager
+    def _reserved(self, names: Sequence[str]) -> Iterator[None]:
+        with self._changed:
+            self._needed.update(names)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._needed.subtract(names)
+                self._needed = +self._needed
+
+    def _let_go(self, tree: Path) -> None:
+        with self._changed:
+            self._uses[tree.name] -= 1
+            self._uses = +self._uses
+
+    def _build(self, tree: Path, wanted: Sequence[Wanted], cancelled: Callable[[], bool]) -> None:
+        making = tree.with_name(f"tmp-{uuid.uuid4().hex}")
+        try:
+            making.mkdir()
+            for folder in sorted({each.path.parent for each in wanted}):
+                (making / folder).mkdir(parents=True, exist_ok=True)
+            for each in wanted:
+                _link(self._blob(each.blob), making / each.path, cancelled)
+            with suppress(FileExistsError):
+                making.rename(tree)
+        except OSError as error:
+            # Another thread was faster: rename refuses to replace a directory with content.
+            if error.errno != errno.ENOTEMPTY:
+                raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+    def _tree_of(self, wanted: Sequence[Wanted]) -> Path:
+        digest = hashlib.sha256()
+        for each in wanted:
+            digest.update(f"{each.path}\0{each.blob}\n".encode("utf-8", "surrogateescape"))
+        return self._trees / digest.hexdigest()
+
+    def _blob(self, name: str) -> Path:
+        return self._blobs / name[:2] / name
+
+    def _has(self, wanted: Wanted) -> bool:
+        try:
+            return self._blob(wanted.blob).stat().st_size == wanted.info.size
+        except FileNotFoundError:
+            return False
+
+    def _known_size(self) -> int:
+        if self._size is None:
+            self._size = sum(entry.stat().st_size for entry in self._all_blobs())
+        return self._size
+
+    def _all_blobs(self) -> Iterator[os.DirEntry[str]]:
+        for folder in self._blobs.iterdir():
+            with os.scandir(folder) as entries:
+                yield from entries
+
+    def _too_large(self, room: int) -> bool:
+        free = shutil.disk_usage(self._blobs).free
+        return self._known_size() + room > self._limit or room > free
+
+    def _idle_trees(self) -> list[Path]:
+        """Those that nobody uses, the one that was used longest ago first."""
+        trees = [tree for tree in self._trees.iterdir() if len(tree.name) == _DIGEST]
+        idle = [tree for tree in trees if not self._uses[tree.name]]
+        return sorted(idle, key=_last_use)
+
+    def _remove_tree(self, tree: Path) -> None:
+        # Out of sight first: half a tree must never be found under its name.
+        gone = tree.with_name(f"tmp-{uuid.uuid4().hex}")
+        tree.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        tree.with_name(f"{tree.name}.used").unlink(missing_ok=True)
+
+    def _remove_orphans(self) -> None:
+        """Blobs that are in no tree, and what was left of broken downloads."""
+        for entry in self._all_blobs():
+            name = entry.name.removesuffix(".part")
+            if name in self._claimed or self._needed[name]:
+                continue
+            status = entry.stat()
+            if status.st_nlink == 1:
+                Path(entry.path).unlink()
+                self._size = self._known_size() - status.st_size
+
+
+_DIGEST = hashlib.sha256().digest_size * 2
+
+
+def _last_use(tree: Path) -> float:
+    try:
+        return tree.with_name(f"{tree.name}.used").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _link(blob: Path, name: Path, cancelled: Callable[[], bool]) -> None:
+    try:
+        os.link(blob, name)
+    except OSError as error:
+        # ext4 has 65 000 links a file; some file systems have none.
+        if error.errno not in _NO_MORE_LINKS:
+            raise
+        clone(blob, name, cancelled)
+
+
+def _nothing() -> None:
+    return

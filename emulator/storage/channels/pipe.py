@@ -1,0 +1,208 @@
+"""Pipe mode: a named pipe an epoch, with the objects one after another."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from emulator.model.errors import JobError
+from emulator.model.job import Host, S3Uri
+from emulator.storage.channels.augmented import AugmentedManifest
+from emulator.storage.channels.base import DataDownloadFailed, StagedChannel, Staging, nothing
+from emulator.storage.channels.failures import in_the_services_words, job_error
+from emulator.storage.channels.fifo import Fifo, ReaderLeft
+from emulator.storage.channels.records import BadGzip, gunzip, record
+from emulator.storage.channels.selection import Selection, select, share, source_of
+from emulator.storage.objects import Cancelled, ObjectInfo, StoreError
+
+_IN_MEMORY = 8 << 20
+_JOIN_SECONDS = 30.0
+log = logging.getLogger(__name__)
+
+Ended = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Item:
+    """What becomes one record: an object, or a text of its own."""
+
+    text: str = ""
+    bucket: str = ""
+    info: ObjectInfo | None = None
+
+
+Epoch = Callable[[int, Ended], Iterable[Item]]
+"""What one instance reads in an epoch (from 0)."""
+
+
+def stage(staging: Staging) -> StagedChannel:
+    """Make the first pipe on every instance; a thread each serves it as long as the job runs."""
+    with in_the_services_words(staging.channel.name, str(source_of(staging))):
+        if staging.channel.s3_data_type == "AugmentedManifestFile":
+            return _stage_annotated(staging)
+        selection = select(staging)
+        for host in staging.receivers:
+            staging.manifest(host).write_text(
+                selection.manifest, encoding="utf-8", errors="surrogateescape"
+            )
+        feeders = _start(staging, partial(_plain, staging, selection))
+        return _staged(staging, feeders, len(selection.objects), selection.bytes, nothing)
+
+
+def _stage_annotated(staging: Staging) -> StagedChannel:
+    lines = AugmentedManifest.fetch(staging, source_of(staging))
+    feeders = _start(staging, partial(_annotated, staging, lines))
+    return _staged(staging, feeders, len(lines), lines.size, lines.close)
+
+
+def _start(staging: Staging, epoch: Callable[[int, int, Ended], Iterable[Item]]) -> list[Feeder]:
+    feeders = [
+        Feeder(staging, host, partial(epoch, index)) for index, host in enumerate(staging.receivers)
+    ]
+    try:
+        for feeder in feeders:
+            feeder.start()
+    except JobError:
+        _end(feeders)
+        raise
+    return feeders
+
+
+def _staged(
+    staging: Staging, feeders: Sequence[Feeder], count: int, size: int, release: Callable[[], None]
+) -> StagedChannel:
+    def close() -> None:
+        _end(feeders)
+        release()
+
+    def trouble() -> JobError | None:
+        return next((feeder.error for feeder in feeders if feeder.error), None)
+
+    return StagedChannel(staging.channel.name, count, size, {}, close, trouble)
+
+
+def _end(feeders: Sequence[Feeder]) -> None:
+    for feeder in feeders:
+        feeder.end()
+    for feeder in feeders:
+        feeder.join()
+
+
+class Feeder:
+    """Writes one channel to one instance, epoch after epoch, until it is told to end."""
+
+    def __init__(self, staging: Staging, host: Host, epoch: Epoch):
+        self._staging = staging
+        self._directory = staging.directories[host.name]
+        self._epoch = epoch
+        self._ended = threading.Event()
+        self._there = threading.Event()
+        self.error: JobError | None = None
+        """Why it gave up, if it did."""
+        self._source = str(source_of(staging))
+        self._thread = threading.Thread(
+            target=self._run, name=f"pipe {staging.channel.name} of {host.name}", daemon=True
+        )
+
+    def start(self) -> None:
+        """The first pipe is there when this returns."""
+        self._thread.start()
+        self._there.wait()
+        if self.error:
+            raise self.error
+
+    def end(self) -> None:
+        """Stop, whatever it waits for."""
+        self._ended.set()
+
+    def join(self) -> None:
+        if self._thread.ident:
+            self._thread.join(_JOIN_SECONDS)
+
+    def _run(self) -> None:
+        name = self._staging.channel.name
+        try:
+            number = 0
+            while not self._ended.is_set():
+                self._serve(self._directory / f"{name}_{number}", number)
+                number += 1
+        except Cancelled:
+            log.debug("pipe %s: ended while it waited for the store", name)
+        except JobError as error:
+            self.error = error
+        except (StoreError, OSError) as error:
+            self.error = job_error(name, self._source, error)
+        finally:
+            if self.error:
+                log.warning("pipe %s: %s", name, self.error)
+            self._there.set()
+
+    def _serve(self, path: Path, number: int) -> None:
+        """One epoch: over when all is written, or when the reader closes the pipe."""
+        with Fifo(path, self._ended) as fifo:
+            self._there.set()
+            if not fifo.wait_for_reader():
+                return
+            try:
+                for item in self._epoch(number, self._ended.is_set):
+                    for piece in self._bytes(item):
+                        fifo.write(piece)
+            except ReaderLeft:
+                log.debug("%s: closed early", path)
+
+    def _bytes(self, item: Item) -> Iterator[bytes]:
+        content: Iterable[bytes] = [item.text.encode()]
+        if item.info:
+            downloader = self._staging.sources.downloader
+            content = downloader.stream(item.bucket, item.info, self._ended.is_set)
+            if self._staging.channel.compression == "Gzip":
+                content = _unpacked(content, S3Uri(item.bucket, item.info.key))
+        if self._staging.channel.record_wrapper != "RecordIO":
+            yield from content
+            return
+        # A record begins with its length, which only the whole content tells.
+        folder = str(self._staging.sources.scratch)
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=folder) as whole:
+            for piece in content:
+                whole.write(piece)
+            size = whole.tell()
+            whole.seek(0)
+            yield from record(whole, size)
+
+
+def _unpacked(pieces: Iterable[bytes], uri: S3Uri) -> Iterator[bytes]:
+    try:
+        yield from gunzip(pieces)
+    except BadGzip as error:
+        raise DataDownloadFailed(f"Failed to download data. S3 key: {uri}: {error}") from error
+
+
+def _plain(
+    staging: Staging,
+    selection: Selection,
+    index: int,
+    number: int,
+    ended: Ended,  # noqa: ARG001 - there is nothing to wait for
+) -> Iterator[Item]:
+    for each in share(selection.objects, staging, index, number):
+        yield Item(bucket=each.bucket, info=each.info)
+
+
+def _annotated(
+    staging: Staging, lines: AugmentedManifest, index: int, number: int, ended: Ended
+) -> Iterator[Item]:
+    downloader = staging.sources.downloader
+    order: Sequence[int] = share(range(len(lines)), staging, index, number)
+    for line in order:
+        for attribute in lines.attributes(line):
+            if attribute.reference is None:
+                yield Item(attribute.text)
+                continue
+            bucket, key = attribute.reference.bucket, attribute.reference.key
+            look = partial(downloader.reader.head, bucket, key)
+            yield Item(bucket=bucket, info=downloader.patience(ended).call(look))

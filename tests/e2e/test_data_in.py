@@ -1,0 +1,183 @@
+"""Every way for data to reach a training script, through boto3."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from e2e_jobs import channel, log_lines, run, shell_request
+
+TRAIN = "/opt/ml/input/data/train"
+
+
+@pytest.fixture
+def sagemaker(emulator: Any) -> Any:
+    return emulator.client("sagemaker")
+
+
+@pytest.fixture
+def s3(emulator: Any) -> Any:
+    return emulator.client("s3")
+
+
+@pytest.fixture
+def logs(emulator: Any) -> Any:
+    return emulator.client("logs")
+
+
+def put(s3: Any, bucket: str, prefix: str, files: dict[str, bytes]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda item: s3.put_object(Bucket=bucket, Key=prefix + item[0], Body=item[1]),
+                files.items(),
+            )
+        )
+
+
+def source(bucket: str, key: str, **changes: Any) -> dict[str, Any]:
+    """The DataSource of a channel."""
+    s3 = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/{key}", **changes}
+    return {"DataSource": {"S3DataSource": s3}}
+
+
+def test_instances_change_their_own_files_only(
+    sagemaker: Any, s3: Any, logs: Any, bucket: str
+) -> None:
+    put(s3, bucket, "own/", {"a": b"one", "sub/b c+%.txt": b"two"})
+    body = shell_request(
+        bucket,
+        f"set -e; cd {TRAIN}; cat a; echo; cat 'sub/b c+%.txt'; echo; echo $(hostname) > a; "
+        "rm -r sub; mkdir new; echo x > new/y; sleep 1; cat a; find . -type f | sort; "
+        f"cat {TRAIN}-manifest",
+        instances=2,
+        InputDataConfig=[channel(bucket, "train", "own")],
+    )
+    for _ in range(2):  # the second job has the first one's data, unchanged
+        body["TrainingJobName"] += "x"
+        job = run(sagemaker, body)
+        assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+        for host in ("algo-1", "algo-2"):
+            lines = log_lines(logs, job["TrainingJobName"], host)[-8:]
+            assert lines[:5] == ["one", "two", host, "./a", "./new/y"]
+            assert lines[5:] == [
+                "own",
+                f"s3://{bucket}/own/a",
+                f"s3://{bucket}/own/sub/b c+%.txt",
+            ]
+
+
+def test_shards_of_a_manifest(sagemaker: Any, s3: Any, logs: Any, bucket: str) -> None:
+    put(s3, bucket, "listed/", {name: name.encode() for name in "abcd"})
+    listing = [{"prefix": f"s3://{bucket}/listed/"}, "d", "b", "a"]
+    s3.put_object(Bucket=bucket, Key="listing.json", Body=json.dumps(listing).encode())
+    given = source(
+        bucket,
+        "listing.json",
+        S3DataType="ManifestFile",
+        S3DataDistributionType="ShardedByS3Key",
+    )
+    body = shell_request(
+        bucket,
+        f"ls {TRAIN}",
+        instances=2,
+        InputDataConfig=[{"ChannelName": "train", **given}],
+    )
+    job = run(sagemaker, body)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert log_lines(logs, job["TrainingJobName"], "algo-1")[-2:] == ["a", "d"]
+    assert log_lines(logs, job["TrainingJobName"], "algo-2")[-1:] == ["b"]
+
+
+def test_pipes_of_two_epochs(sagemaker: Any, s3: Any, logs: Any, bucket: str) -> None:
+    put(s3, bucket, "piped/", {f"{n}.gz": gzip.compress(f"part {n}\n".encode()) for n in range(3)})
+    body = shell_request(
+        bucket,
+        # The second epoch is closed early; the third pipe is never opened.
+        f"cat {TRAIN}_0; head -n 1 {TRAIN}_1; sleep 0.5; ls /opt/ml/input/data",
+        InputDataConfig=[channel(bucket, "train", "piped", InputMode="Pipe")],
+    )
+    body["InputDataConfig"][0]["CompressionType"] = "Gzip"
+    job = run(sagemaker, body)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    lines = log_lines(logs, job["TrainingJobName"])
+    assert lines[-6:] == ["part 0", "part 1", "part 2", "part 0", "train-manifest", "train_2"]
+
+
+def test_a_truncated_gzip_fails_the_job(sagemaker: Any, s3: Any, bucket: str) -> None:
+    data = gzip.compress(b"x" * 100_000)
+    put(s3, bucket, "cut/", {"a.gz": data[: len(data) // 2]})
+    body = shell_request(
+        bucket,
+        f"cat {TRAIN}_0 | wc -c; sleep 60",
+        InputDataConfig=[
+            {**channel(bucket, "train", "cut"), "InputMode": "Pipe", "CompressionType": "Gzip"}
+        ],
+    )
+    began = time.monotonic()
+    job = run(sagemaker, body)
+    assert time.monotonic() - began < 45
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"] == (
+        f"ClientError: Data download failed:Failed to download data. S3 key: s3://{bucket}"
+        "/cut/a.gz: the gzip file ends too early"
+    )
+
+
+def test_fast_files(sagemaker: Any, s3: Any, logs: Any, bucket: str) -> None:
+    data = bytes(range(256)) * 40_000
+    put(s3, bucket, "fast/", {"big": data, "sub/ü +%.txt": b"text", "sub/deep/x": b"1"})
+    body = shell_request(
+        bucket,
+        f"cd {TRAIN}; md5sum < big; cat sub/ü*; echo; find . -type f | sort; "
+        "touch no 2>/dev/null || echo read-only",
+        instances=2,
+        InputDataConfig=[channel(bucket, "train", "fast", InputMode="FastFile")],
+    )
+    job = run(sagemaker, body)
+    if "FUSE" in job.get("FailureReason", ""):
+        pytest.skip(job["FailureReason"])
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    for host in ("algo-1", "algo-2"):
+        lines = log_lines(logs, job["TrainingJobName"], host)[-6:]
+        assert lines[:2] == [f"{hashlib.md5(data).hexdigest()}  -", "text"]
+        assert lines[2:] == ["./big", "./sub/deep/x", "./sub/ü +%.txt", "read-only"]
+
+
+def test_a_partial_prefix_of_fast_files(sagemaker: Any, s3: Any, bucket: str) -> None:
+    put(s3, bucket, "part/", {"train-baseline/x.csv": b"1"})
+    body = shell_request(
+        bucket,
+        "true",
+        InputDataConfig=[channel(bucket, "train", "part/train", InputMode="FastFile")],
+    )
+    job = run(sagemaker, body)
+    assert job["FailureReason"] == (
+        "ClientError: Data download failed:Failed to download data. For FastFile mode, partial S3 "
+        "prefix is not supported. S3 prefix has to end with a full file or folder. Add a trailing "
+        "'/' to the S3 prefix if it ends with a folder name that is also a prefix for other "
+        "folders. Current S3 prefix: [part/train], found S3 object: [part/train-baseline/x.csv]."
+    )
+
+
+def test_several_channels_of_several_modes(sagemaker: Any, s3: Any, logs: Any, bucket: str) -> None:
+    put(s3, bucket, "many/", {f"{name}/f": name.encode() for name in ("a", "b", "c")})
+    body = shell_request(
+        bucket,
+        'cd /opt/ml/input/data; cat a/f b/f c_0; echo; python3 -c "import json; c = json.load('
+        "open('/opt/ml/input/config/inputdataconfig.json')); "
+        "print(*(c[n]['TrainingInputMode'] for n in 'abc'))\"",
+        InputDataConfig=[
+            channel(bucket, "a", "many/a"),
+            channel(bucket, "b", "many/b"),
+            channel(bucket, "c", "many/c", InputMode="Pipe"),
+        ],
+    )
+    job = run(sagemaker, body)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert log_lines(logs, job["TrainingJobName"])[-2:] == ["abc", "File File Pipe"]

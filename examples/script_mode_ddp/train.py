@@ -57,6 +57,8 @@ def train(args):
         with open(os.path.join(args.model_dir, "model.pth"), "wb") as file:
             torch.save(model.module.cpu().state_dict(), file)
     dist.barrier()
+    # Nobody leaves while gloo's threads may still hold tensors of the last collective.
+    dist.barrier()
     dist.destroy_process_group()
 
 

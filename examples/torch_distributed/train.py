@@ -72,6 +72,8 @@ def train(args):
 
     if rank == 0:
         torch.save(model.module.cpu().state_dict(), os.path.join(args.model_dir, "model.pth"))
+    # Nobody leaves while gloo's threads may still hold tensors of the last collective.
+    dist.barrier()
     dist.destroy_process_group()
 
 

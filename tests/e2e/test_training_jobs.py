@@ -34,6 +34,7 @@ assert all(torch.equal(weights[0], other) for other in weights), "replicas diffe
 print(f"rank {rank} of {world} on {os.environ['SM_CURRENT_HOST']} done", flush=True)
 path = os.path.join(os.environ["SM_MODEL_DIR"], f"model-{rank}.pth")
 torch.save(model.module.state_dict(), path)
+dist.barrier()
 dist.destroy_process_group()
 """
 

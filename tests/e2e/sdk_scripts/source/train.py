@@ -30,4 +30,5 @@ print(
 )
 if dist.get_rank() == 0:
     torch.save(model.module.state_dict(), os.path.join(arguments.model_dir, "model.pth"))
+dist.barrier()
 dist.destroy_process_group()

@@ -23,7 +23,7 @@ from emulator.jobs.workshop import Instances, RunningSync, StagedInputs, Worksho
 from emulator.logs.collector import LineCollector
 from emulator.model import lifecycle
 from emulator.model.errors import CapacityError, InternalServerError, JobError
-from emulator.model.faults import Fault, Kind, Stage
+from emulator.model.faults import Kind, Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.members import unacted
@@ -218,14 +218,10 @@ class Attempt:
         _log.info("training job %s: seeded fault %s", self._spec.name, fault.id)
         if fault.kind is Kind.SPOT_INTERRUPTION:
             return Ending(Cause.INTERRUPTED, away=fault.seconds)
-        if fault.kind is Kind.INSTANCE_FAILURE:
-            self._lose(fault)
+        if fault.kind is Kind.INSTANCE_FAILURE and self._fleet:
+            # No signal that it could act on comes before.
+            self._fleet.kill(fault.host)
         return Ending(Cause.LOST)
-
-    def _lose(self, fault: Fault) -> None:
-        """An instance dies: no signal that it could act on comes before."""
-        if self._fleet and fault.host in self.instances:
-            self._fleet.kill()
 
     def _stops(self, ending: Ending) -> bool:
         by_wish = ending.cause is Cause.WISH and self._wish.reason is not Reason.SHUTDOWN

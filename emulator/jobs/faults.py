@@ -108,7 +108,13 @@ class JobFaults:
         ):
             if kind is Kind.SPOT_INTERRUPTION and not self._spec.spot:
                 continue
-            chance = Chance(kind, job=self._spec.name, stage=stage, trained=trained)
+            chance = Chance(
+                kind,
+                job=self._spec.name,
+                hosts=tuple(host.name for host in self._spec.hosts),
+                stage=stage,
+                trained=trained,
+            )
             if fault := self._book.strike(chance, self._had):
                 return fault
         return None

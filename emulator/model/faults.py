@@ -101,6 +101,8 @@ class Chance:
 
     kind: Kind
     job: str = ""
+    hosts: tuple[str, ...] | None = None
+    """The instances that may be met, where that matters."""
     operation: str = ""
     bucket: str = ""
     stage: Stage | None = None
@@ -126,6 +128,7 @@ def meets(fault: Fault, chance: Chance) -> bool:
         )
     return (
         fnmatchcase(chance.job, fault.job)
+        and (fault.kind is not Kind.INSTANCE_FAILURE or fault.host in (chance.hosts or ()))
         and chance.stage in (None, fault.stage)
         and (fault.after_seconds <= chance.trained or fault.stage is not Stage.TRAINING)
     )

@@ -30,8 +30,8 @@ class Fleet(Protocol):
         """SIGTERM to the first process of every instance that still runs; returns at once."""
         ...
 
-    def kill(self) -> None:
-        """SIGKILL to every instance that still runs; returns at once."""
+    def kill(self, host: str | None = None) -> None:
+        """SIGKILL to every instance that still runs, or to that one; returns at once."""
         ...
 
     def close(self) -> None:

@@ -95,9 +95,9 @@ class DockerFleet:
     def terminate(self) -> None:
         self._signal("SIGTERM")
 
-    def kill(self) -> None:
+    def kill(self, host: str | None = None) -> None:
         self._kill_sent.set()
-        self._signal("SIGKILL")
+        self._signal("SIGKILL", host)
 
     def usage(self) -> Mapping[str, Usage]:
         """See Measured in base.py."""
@@ -131,9 +131,9 @@ class DockerFleet:
         for directory in self._run_dirs:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _signal(self, signal: str) -> None:
+    def _signal(self, signal: str, only: str | None = None) -> None:
         for host, thread in self._threads.items():
-            if not thread.is_alive():
+            if only not in (None, host) or not thread.is_alive():
                 continue
             try:
                 self._client.api.kill(self._containers[host], signal)

@@ -84,9 +84,10 @@ class ProcessFleet:
         for member in self._running():
             member.instance.terminate()
 
-    def kill(self) -> None:
+    def kill(self, host: str | None = None) -> None:
         for member in self._running():
-            member.instance.kill()
+            if host in (None, member.host):
+                member.instance.kill()
 
     def usage(self) -> Mapping[str, Usage]:
         """See Measured in base.py."""

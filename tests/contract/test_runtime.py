@@ -124,6 +124,17 @@ def test_terminate_and_kill_leave_ended_instances_alone(launch: Launch) -> None:
     assert [(end.host, end.code) for end in run.exits(1)] == [("algo-2", 137)]
 
 
+def test_one_instance_can_be_killed_alone(launch: Launch) -> None:
+    run = launch(f"echo ready; {SHELL_LOOP}", f"echo ready; {SHELL_LOOP}")
+    for host in ("algo-1", "algo-2"):
+        run.await_text("ready", host)
+    run.fleet.kill("algo-2")
+    assert [(end.host, end.code) for end in run.exits(1)] == [("algo-2", 137)]
+    assert run.fleet.next_exit(0.3) is None
+    run.fleet.kill()
+    assert [(end.host, end.code) for end in run.exits(1)] == [("algo-1", 137)]
+
+
 def test_instances_find_each_other_by_name(launch: Launch) -> None:
     run = launch(*["hostname; getent hosts algo-1 algo-2 | awk '{print $2}'"] * 2)
     run.exits()

@@ -59,8 +59,8 @@ class Processes:
     def terminate(self) -> None:
         self._signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+    def kill(self, host: str | None = None) -> None:
+        self._signal(signal.SIGKILL, host)
 
     def close(self) -> None:
         self.kill()
@@ -95,9 +95,9 @@ class Processes:
         child.stdout.close()
         self._ends.put(Exit(host, 128 - code if code < 0 else code, time.time()))
 
-    def _signal(self, number: int) -> None:
-        for child in self._children.values():
-            if child.poll() is None:
+    def _signal(self, number: int, only: str | None = None) -> None:
+        for host, child in self._children.items():
+            if only in (None, host) and child.poll() is None:
                 os.killpg(child.pid, number)
 
 

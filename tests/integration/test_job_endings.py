@@ -64,7 +64,9 @@ def test_an_interrupted_spot_job_goes_on_from_its_checkpoint(
 
 
 def test_instances_that_do_not_heed_the_notice_are_killed(new_bench: Callable[..., Bench]) -> None:
-    bench = new_bench({"kind": "SpotInterruption", "after_seconds": 0.2}, spot_notice=0.3)
+    bench = new_bench(
+        {"kind": "SpotInterruption", "after_seconds": 0.2, "seconds": 300}, spot_notice=0.3
+    )
     bench.submit("trap '' TERM; echo ready; sleep 300", **SPOT)
     bench.until(Secondary.INTERRUPTED)
     bench.supervisor.stop(SCOPE, "job")
@@ -149,13 +151,15 @@ def test_max_pending(new_bench: Callable[..., Bench]) -> None:
 def test_an_instance_that_fails_is_retried(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench({"kind": "InstanceFailure", "host": "algo-2", "after_seconds": 0.2})
     bench.submit(
-        "trap 'exit 0' TERM; n=0; while [ $n -lt 20 ]; do n=$((n+1)); sleep 0.05; done",
+        "trap 'echo told; exit 0' TERM; n=0; while [ $n -lt 20 ]; do n=$((n+1)); sleep 0.05; done",
         instances=2,
         RetryStrategy={"MaximumRetryAttempts": 2},
     )
     job = bench.ended()
     assert statuses(job) == [*ONCE, *ONCE, "Uploading", "Completed"]
     assert job.life.attempts == 2
+    assert "told" in bench.lines("algo-1"), "a peer of the lost instance"
+    assert "told" not in bench.lines("algo-2")
 
 
 def test_an_instance_that_fails_too_often_fails_the_job(new_bench: Callable[..., Bench]) -> None:

@@ -57,7 +57,7 @@ def test_a_fault_of_jobs_meets_jobs_by_name(job: str, other: str) -> None:
 
 @given(kinds, kinds)
 def test_kinds_do_not_meet_each_other(one: Kind, other: Kind) -> None:
-    chance = Chance(other, job="j", trained=1.0)
+    chance = Chance(other, job="j", hosts=("algo-1",), trained=1.0)
     assert meets(Fault(one), chance) == (one is other)
 
 
@@ -66,6 +66,13 @@ def test_not_before_its_time(after: float, trained: float) -> None:
     fault = Fault(Kind.SPOT_INTERRUPTION, after_seconds=after)
     chance = Chance(Kind.SPOT_INTERRUPTION, job="j", trained=trained)
     assert meets(fault, chance) == (trained >= after)
+
+
+def test_an_instance_that_the_job_does_not_have_cannot_fail() -> None:
+    fault = Fault(Kind.INSTANCE_FAILURE, host="algo-2")
+    two = Chance(Kind.INSTANCE_FAILURE, job="j", hosts=("algo-1", "algo-2"))
+    assert meets(fault, two)
+    assert not meets(fault, Chance(Kind.INSTANCE_FAILURE, job="j", hosts=("algo-1",)))
 
 
 def test_stages_operations_and_buckets() -> None:

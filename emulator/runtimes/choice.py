@@ -14,6 +14,7 @@ class Chosen:
 
     runtime: Runtime
     reason: str
+    """"" where there was nothing to choose."""
 
 
 class Runtimes:
@@ -51,7 +52,7 @@ class Runtimes:
     def of(self, image: str | None) -> Chosen:
         """The runtime for a job with that image. Raises InternalServerError without an engine."""
         if self._docker is None or self._process is None:
-            return Chosen(self.all[0], self._reason)
+            return Chosen(self.all[0], "")
         if image is not None and self._available(image):
             return Chosen(self._docker, "the Docker engine can have the job's image")
         return Chosen(self._process, f"the Docker engine cannot have the image {image}")

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from emulator.model.plan import JobPlan, RuntimeTraits
+from emulator.runtimes.base import Fleet, OutputSink
+from emulator.runtimes.choice import Runtimes
+
+
+@dataclass(frozen=True)
+class Named:
+    """A runtime that is only ever chosen."""
+
+    name: str
+
+    @property
+    def traits(self) -> RuntimeTraits:
+        return RuntimeTraits(self.name, "lo", "http://127.0.0.1")
+
+    def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:
+        raise NotImplementedError
+
+    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
+        raise NotImplementedError
+
+    def launch(self, plan: JobPlan, sink: OutputSink) -> Fleet:
+        raise NotImplementedError
+
+
+PROCESS, DOCKER = Named("process"), Named("docker")
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted"), [("here:1", DOCKER), ("nowhere:1", PROCESS), (None, PROCESS)]
+)
+def test_with_both_runtimes_the_image_decides(image: str | None, wanted: Named) -> None:
+    chosen = Runtimes(PROCESS, DOCKER, lambda name: name == "here:1").of(image)
+    assert chosen.runtime is wanted
+    assert chosen.reason
+
+
+def test_one_runtime_takes_every_image_and_has_nothing_to_explain() -> None:
+    runtimes = Runtimes(PROCESS, None, reason="no Docker engine answers")
+    assert runtimes.of("nowhere:1").runtime is PROCESS
+    assert runtimes.of("nowhere:1").reason == ""
+    assert runtimes.summary.reason == "no Docker engine answers"
+
+
+def test_the_engine_is_what_most_jobs_get() -> None:
+    both = Runtimes(PROCESS, DOCKER)
+    assert both.summary.runtime is DOCKER
+    assert both.all == (DOCKER, PROCESS)

@@ -81,8 +81,7 @@ class JobRun:
         attempt = Attempt(self._shop, self._spec, self._wish, self._alarms, kept)
         try:
             attempt.prepare()
-            ending = attempt.train(self._spec.max_runtime - self._trained, self._cache)
-            self._trained += attempt.trained
+            ending = self._train(attempt)
             if ending.cause is Cause.INTERRUPTED:
                 return self._interrupted(ending.away)
             return self._conclude(ending, attempt)
@@ -100,6 +99,12 @@ class JobRun:
             return self._fail_or_retry(InternalServerError(INTERNAL_ERROR))
         finally:
             self._put_away(attempt)
+
+    def _train(self, attempt: Attempt) -> Ending:
+        try:
+            return attempt.train(self._spec.max_runtime - self._trained, self._cache)
+        finally:
+            self._trained += attempt.trained
 
     def _interrupted(self, away: float) -> _Again:
         _log.info("training job %s: its spot instances are taken away", self._spec.name)

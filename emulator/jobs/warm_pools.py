@@ -103,7 +103,10 @@ class WarmPools:
             self._drop(pool)
             self._hand_over(pool.spec, spec.name)
         # The former job has ended, but its instances may be being removed at this moment.
-        pool.ready.wait(_HAND_OVER_SECONDS)
+        if not pool.ready.wait(_HAND_OVER_SECONDS):
+            with self._lock:
+                # Too late for this job: what still comes is given back.
+                pool.ended = pool.kept is None
         return pool.kept
 
     def offer(self, spec: JobSpec, finish: Callable[[], None]) -> Pool | None:

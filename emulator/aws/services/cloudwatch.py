@@ -24,6 +24,7 @@ LIST_LIMIT = 500
 """Metrics in an answer of ListMetrics (API reference)."""
 RECENT_SECONDS = 3 * 3600
 _MINUTE = 60
+_MAX_PERIOD = 2**31 - 1
 
 
 class InvalidValue(ApiError):
@@ -185,7 +186,9 @@ def _get_metric_data(store: MetricStore, call: Call) -> Mapping[str, Any]:
     queries = params["MetricDataQueries"]
     _check_queries(queries)
     offset = _offset(params["NextToken"]) if params.get("NextToken") else 0
-    room = min(params.get("MaxDatapoints") or DATA_LIMIT, DATA_LIMIT)
+    room = min(params.get("MaxDatapoints", DATA_LIMIT), DATA_LIMIT)
+    if room < 1:
+        raise ApiError("MaxDatapoints must be at least 1.", code="ValidationError")
     left, results = offset, []
     for query in queries:
         if not query.get("ReturnData", True):
@@ -290,7 +293,7 @@ def _window(params: Mapping[str, Any], length: int) -> tuple[float, float]:
     The start is rounded down to the minute, or to the period where that is shorter (API
     reference, GetMetricStatistics). Raises InvalidValue.
     """
-    if length not in (1, 5, 10, 20, 30) and length % _MINUTE:
+    if (length not in (1, 5, 10, 20, 30) and length % _MINUTE) or length > _MAX_PERIOD:
         raise InvalidValue(
             "The value for parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60."
         )

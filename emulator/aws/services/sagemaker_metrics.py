@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,6 +12,10 @@ from emulator.aws.operation import Call, Operations
 from emulator.metrics.store import MetricStore, TrialValue
 
 _SECONDS = {"OneMinute": 60, "FiveMinute": 300, "OneHour": 3600}
+_MAX_STEP = 2**31 - 1
+"""Steps are integers of 32 bits."""
+_MAX_VALUE = 2.0**360
+"""CloudWatch's limit (API reference, MetricDatum); none is documented here."""
 _STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
     "Min": min,
     "Max": max,
@@ -36,7 +39,8 @@ def _batch_put(store: MetricStore, call: Call) -> Mapping[str, Any]:
     component = call.params["TrialComponentName"]
     values, errors = [], []
     for index, datum in enumerate(call.params["MetricData"]):
-        if math.isfinite(datum["Value"]):
+        # A comparison with NaN is never true.
+        if abs(datum["Value"]) <= _MAX_VALUE and datum.get("Step", 0) <= _MAX_STEP:
             values.append(
                 TrialValue(
                     datum["MetricName"], datum["Timestamp"], datum["Value"], datum.get("Step")

@@ -5,11 +5,10 @@ A check is a function from the settings to a Finding, listed in CHECKS.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -20,10 +19,15 @@ from docker.client import DockerClient
 from docker.errors import DockerException
 from rich.text import Text
 
+from emulator.cli.doctor_checks import GPU_CHECKS
 from emulator.cli.environment import configured_endpoint
-from emulator.cli.messages import ExitCode, out
+from emulator.cli.finding import Check, Finding
+from emulator.cli.gpu_test import DEFAULT_IMAGE, PLAIN, Outcome, measure
+from emulator.cli.messages import ExitCode, fail, note, out
 from emulator.cli.options import ConfigFlag, HostFlag, PortFlag, StateFlag, load_settings
 from emulator.cli.remote import health
+from emulator.cli.up import configure_logging
+from emulator.cluster.gpus import find_gpus
 from emulator.model.errors import SetupError
 from emulator.runtimes.interpreter import inspect_interpreter
 from emulator.runtimes.sandbox_probe import probe
@@ -34,22 +38,6 @@ ENOUGH_DISK = 5 * 1024**3
 """Bytes: room for a small job's data, checkpoints and model."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check found."""
-
-    name: str
-    ok: bool
-    detail: str
-    remedy: str = ""
-    """What to do when it is not ok."""
-    needed: bool = True
-    """Whether the emulator, with these settings, cannot do without it."""
-
-
-Check = Callable[[Settings], Finding]
-
-
 def doctor(
     host: HostFlag = None,
     port: PortFlag = None,
@@ -58,6 +46,17 @@ def doctor(
         Path | None, typer.Option("--python", help="Interpreter of the process runtime.")
     ] = None,
     config: ConfigFlag = None,
+    gpu_test: Annotated[
+        bool,
+        typer.Option("--gpu-test", help="Also time an all-reduce in every NCCL preset."),
+    ] = False,
+    rehearse: Annotated[
+        bool,
+        typer.Option("--rehearse", help="With --gpu-test: gloo on the CPU where there is no GPU."),
+    ] = False,
+    image: Annotated[
+        str, typer.Option("--image", help="The image of --gpu-test, with PyTorch in it.")
+    ] = DEFAULT_IMAGE,
 ) -> None:
     """Check this machine; exit code 1 if something that is needed is missing."""
     settings = load_settings(
@@ -68,6 +67,8 @@ def doctor(
         _show(finding)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
+    if gpu_test:
+        _test_gpus(settings, image, rehearse)
 
 
 def check_interpreter(settings: Settings) -> Finding:
@@ -177,7 +178,39 @@ CHECKS: tuple[Check, ...] = (
     check_port,
     check_state_dir,
     check_docker,
+    *GPU_CHECKS,
 )
+
+
+def _test_gpus(settings: Settings, image: str, rehearse: bool) -> None:
+    """Measure and show; exit code 1 where there is no GPU or an all-reduce failed."""
+    gpus = find_gpus().gpus
+    if not gpus and not rehearse:
+        fail(
+            "there is no GPU here to test.",
+            "Where NVIDIA's driver works, nvidia-smi lists GPUs; --rehearse uses the CPU.",
+        )
+    configure_logging(level=logging.WARNING)
+    outcomes = measure(settings, gpus, image, note)
+    plain = next((one.gigabytes_per_second for one in outcomes if one.name == PLAIN), None)
+    for outcome in outcomes:
+        _show_outcome(outcome, plain)
+    if any(outcome.problem for outcome in outcomes):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _show_outcome(outcome: Outcome, plain: float | None) -> None:
+    speed = outcome.gigabytes_per_second
+    if speed is None:
+        out.print(Text.assemble(("  failed", "bold red"), f"  {outcome.name}: {outcome.problem}"))
+        return
+    ratio = f", {speed / plain:.2f} of plain processes" if plain and outcome.name != PLAIN else ""
+    through = f" through {outcome.transport}" if outcome.transport else ""
+    out.print(
+        Text.assemble(
+            ("      ok", "green"), f"  {outcome.name:<15} {speed:.2f} GB/s{ratio}{through}"
+        )
+    )
 
 
 def _processes(settings: Settings) -> bool:
@@ -190,6 +223,6 @@ def _show(finding: Finding) -> None:
         mark, style = "ok", "green"
     else:
         mark, style = ("missing", "bold red") if finding.needed else ("note", "yellow")
-    out.print(Text.assemble((f"{mark:>8}", style), f"  {finding.name:<8} {finding.detail}"))
+    out.print(Text.assemble((f"{mark:>8}", style), f"  {finding.name:<10} {finding.detail}"))
     if not finding.ok and finding.remedy:
-        out.print(Text(f"{'':>20}{finding.remedy}"))
+        out.print(Text(f"{'':>22}{finding.remedy}"))

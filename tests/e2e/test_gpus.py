@@ -1,0 +1,144 @@
+"""Jobs share the GPUs of a rehearsal inventory, as they would share a workstation's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e_jobs import log_lines, run, shell_request, wait, wait_for
+from emulators import RunningEmulator, start_emulator
+
+UNTIL_STOPPED = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+
+
+def write_inventory(folder: Path, gpus: int) -> Path:
+    path = folder / "inventory.json"
+    listed = [{"uuid": f"GPU-{n}", "name": "NVIDIA L40S", "memory_mib": 46068} for n in range(gpus)]
+    path.write_text(json.dumps({"gpus": listed}))
+    return path
+
+
+def with_gpus(folder: Path, gpus: int, **settings: str) -> RunningEmulator:
+    """An emulator on a machine with so many GPUs, and a bucket in it."""
+    config = folder / "settings.toml"
+    told = {"gpu_inventory": str(write_inventory(folder, gpus)), **settings}
+    config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
+    emulator = start_emulator(folder / "state", "--config", str(config))
+    emulator.client("s3").create_bucket(Bucket="gpus")
+    return emulator
+
+
+@pytest.fixture
+def workstation(tmp_path: Path) -> Iterator[RunningEmulator]:
+    """Four GPUs."""
+    emulator = with_gpus(tmp_path, 4)
+    yield emulator
+    emulator.end()
+
+
+def holders(emulator: RunningEmulator) -> dict[str, tuple[str | None, str | None]]:
+    """The gpus page: job and instance by UUID."""
+    with urllib.request.urlopen(f"{emulator.url}/_emulator/gpus", timeout=5) as answer:
+        page: Mapping[str, Any] = json.load(answer)
+    return {gpu["uuid"]: (gpu["job"], gpu["instance"]) for gpu in page["gpus"]}
+
+
+def job(command: str, type_: str = "ml.local.2gpu", instances: int = 1) -> dict[str, Any]:
+    body = shell_request("gpus", command, instances)
+    body["ResourceConfig"]["InstanceType"] = type_
+    return body
+
+
+def submit(emulator: RunningEmulator, body: Mapping[str, Any]) -> str:
+    emulator.client("sagemaker").create_training_job(**body)
+    return str(body["TrainingJobName"])
+
+
+def end(emulator: RunningEmulator, name: str) -> None:
+    sagemaker = emulator.client("sagemaker")
+    sagemaker.stop_training_job(TrainingJobName=name)
+    assert wait(sagemaker, name)["TrainingJobStatus"] == "Stopped"
+
+
+def training(answer: Mapping[str, Any]) -> bool:
+    return bool(answer["SecondaryStatus"] == "Training")
+
+
+def test_two_jobs_side_by_side_and_a_third_waits_for_its_gpus(
+    workstation: RunningEmulator,
+) -> None:
+    sagemaker = workstation.client("sagemaker")
+    first, second = (submit(workstation, job(UNTIL_STOPPED)) for _ in range(2))
+    for name in (first, second):
+        wait_for(sagemaker, name, training)
+    third = submit(workstation, job("echo $CUDA_VISIBLE_DEVICES."))
+    pending = wait_for(sagemaker, third, lambda job: job["SecondaryStatus"] == "Pending")
+    assert pending["TrainingJobStatus"] == "InProgress"
+    assert "capacity" in pending["SecondaryStatusTransitions"][-1]["StatusMessage"]
+    held = holders(workstation)
+    assert sorted(name or "" for name, _ in held.values()) == sorted([first, first, second, second])
+    assert {instance for _, instance in held.values()} == {"algo-1"}
+    end(workstation, first)
+    assert wait(sagemaker, third)["TrainingJobStatus"] == "Completed"
+    assert {name for name, _ in holders(workstation).values()} >= {second}
+    end(workstation, second)
+    lines = log_lines(workstation.client("logs"), third)
+    assert lines[-1] == "."
+    assert any("GPU-" in line and "NVIDIA L40S" in line for line in lines)
+    assert any("instances get no device" in line for line in lines)
+
+
+def test_the_leases_of_an_emulator_that_died_are_given_back(tmp_path: Path) -> None:
+    first = with_gpus(tmp_path, 2)
+    name = submit(first, job("sleep 1000"))
+    wait_for(first.client("sagemaker"), name, training)
+    assert {held for held, _ in holders(first).values()} == {name}
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.process.wait(30)
+    again = start_emulator(tmp_path / "state", "--config", str(tmp_path / "settings.toml"))
+    try:
+        assert set(holders(again).values()) == {(None, None)}
+        answer = run(again.client("sagemaker"), job("true"))
+        assert answer["TrainingJobStatus"] == "Completed"
+    finally:
+        again.end()
+
+
+def test_exact_refuses_what_the_machine_does_not_have(tmp_path: Path) -> None:
+    emulator = with_gpus(tmp_path, 4, gpu_policy="exact")
+    try:
+        sagemaker = emulator.client("sagemaker")
+        answer = run(sagemaker, job("true", "ml.p4d.24xlarge"))
+        assert answer["TrainingJobStatus"] == "Failed"
+        assert answer["FailureReason"].startswith("CapacityError: Unable to provision")
+        assert "8 GPUs" in answer["FailureReason"]
+        answer = run(sagemaker, job("true", "ml.g4dn.12xlarge"))
+        assert answer["TrainingJobStatus"] == "Completed"
+    finally:
+        emulator.end()
+
+
+def test_shared_lets_instances_use_the_same_gpu(tmp_path: Path) -> None:
+    emulator = with_gpus(tmp_path, 1, gpu_policy="shared")
+    try:
+        name = submit(emulator, job(UNTIL_STOPPED, "ml.g5.xlarge", instances=2))
+        wait_for(emulator.client("sagemaker"), name, training)
+        assert holders(emulator) == {"GPU-0": (name, "algo-1,algo-2")}
+        end(emulator, name)
+        lines = log_lines(emulator.client("logs"), name, "algo-2")
+        assert "algo-2: GPU-0 (NVIDIA L40S, 46068 MiB)." in lines
+    finally:
+        emulator.end()
+
+
+def test_a_preset_that_does_not_exist_is_the_requests_fault(workstation: RunningEmulator) -> None:
+    body = job("true")
+    body["Environment"] = {"EMULATOR_NCCL_PRESET": "telepathy"}
+    answer = run(workstation.client("sagemaker"), body)
+    assert answer["FailureReason"].startswith("ClientError: There is no NCCL preset telepathy")

@@ -1,0 +1,69 @@
+"""What the doctor says of GPUs, and how it reads its all-reduce."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from emulator.cli.doctor_checks import judge_engine, judge_gpus
+from emulator.cli.gpu_test import Outcome, Trial, read_outcome, run_plain, trials
+from emulator.cluster.device import Gpu, GpuProcess
+from emulator.cluster.gpus import Inventory
+
+L40S = Gpu("GPU-a", "NVIDIA L40S", 46068)
+TRIAL = Trial("network", "nccl", 100, "ml.local.1gpu")
+
+
+def test_a_machine_without_gpus_is_fine() -> None:
+    assert judge_gpus(Inventory(), use_busy=False).ok
+
+
+def test_a_broken_driver_is_told_with_its_reason() -> None:
+    found = judge_gpus(Inventory(findings=("nvml: Driver/library version mismatch",)), False)
+    assert (found.ok, found.detail) == (False, "nvml: Driver/library version mismatch")
+
+
+def test_a_gpu_of_somebody_else_is_named_unless_it_is_given_out() -> None:
+    busy = Gpu("GPU-b", "NVIDIA L40S", 46068, processes=(GpuProcess(7, "blender"),))
+    inventory = Inventory((L40S, busy), source="nvml")
+    found = judge_gpus(inventory, use_busy=False)
+    assert not found.ok
+    assert "1 of 2 kept from jobs by blender (pid 7)" in found.detail
+    assert judge_gpus(inventory, use_busy=True).ok
+
+
+def test_a_rehearsal_is_not_mistaken_for_gpus() -> None:
+    assert "no device" in judge_gpus(Inventory((L40S,), rehearsal=True), False).detail
+
+
+def test_an_engine_needs_cdi_or_nvidias_runtime() -> None:
+    cdi = {"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=GPU-a"}]}
+    assert judge_engine(cdi, has_gpus=True, needed=True).ok
+    assert judge_engine({"Runtimes": {"nvidia": {}}}, has_gpus=True, needed=True).ok
+    missing = judge_engine({"Runtimes": {"runc": {}}}, has_gpus=True, needed=True)
+    assert (missing.ok, missing.needed) == (False, True)
+    assert "nvidia-ctk runtime configure" in missing.remedy
+    assert judge_engine({"Runtimes": {"runc": {}}}, has_gpus=False, needed=True).ok
+
+
+def test_which_presets_can_be_measured() -> None:
+    assert [trial.name for trial in trials([L40S] * 4)] == ["network", "shm", "fast"]
+    assert [trial.name for trial in trials([L40S])] == ["shared-gpu"]
+    assert [trial.backend for trial in trials([])] == ["gloo"]
+
+
+def test_a_result_is_read_with_its_transport() -> None:
+    lines = [
+        "NCCL: algo-1 and algo-2 talk through sockets (NET).",
+        'gpu-test {"seconds": 0.05, "gigabytes_per_second": 2.1}',
+    ]
+    assert read_outcome(TRIAL, lines, "") == Outcome("network", 2.1, "sockets (NET)")
+    assert read_outcome(TRIAL, lines, "it broke").problem == "it broke"
+    assert read_outcome(TRIAL, [], "").problem == "no rank told a result"
+
+
+def test_two_plain_processes_reduce_with_gloo() -> None:
+    outcome = run_plain(Path(sys.executable), Trial("gloo", "gloo", 1, ""), ())
+    assert outcome.problem == ""
+    assert outcome.gigabytes_per_second
+    assert outcome.gigabytes_per_second > 0

@@ -87,8 +87,10 @@ def _receive(ours: socket.socket, child: subprocess.Popen[bytes]) -> list[int]:
     try:
         # Closed on exec from the first moment on: other threads start programs, too.
         _, descriptors, _, _ = socket.recv_fds(ours, 1, _MOST, socket.MSG_CMSG_CLOEXEC)
+    except OSError:
+        child.kill()
+        raise
     finally:
-        child.kill()  # it has nothing left to do
         complaint = child.communicate()[1].decode(errors="replace").strip()
     if not descriptors:
         raise OSError(complaint or f"exit code {child.returncode}")

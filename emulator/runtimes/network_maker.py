@@ -38,3 +38,4 @@ def _main(receiver: int, ports: list[int]) -> None:
 
 if __name__ == "__main__":
     _main(int(sys.argv[1]), [int(port) for port in sys.argv[2:]])
+    os._exit(0)  # tidying up would only take time

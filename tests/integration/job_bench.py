@@ -190,8 +190,8 @@ class FolderSync:
 class Bench:
     """A supervisor with all it needs, and short ways to use it."""
 
-    def __init__(self, root: Path, **more: Any):
-        """`more` replaces parts of the workshop."""
+    def __init__(self, root: Path, inventory: Inventory | None = None, **more: Any):
+        """`inventory` has the machine's GPUs; `more` replaces parts of the workshop."""
         self.root = root
         self.folder = Folder(root / "s3")
         self.logs = LogStore(root / "logs")
@@ -203,7 +203,7 @@ class Bench:
             runtimes=Runtimes(LocalRuntime(), None),
             capacity=GpuCapacity(
                 leases.LeaseBook(database),
-                Inventory,
+                lambda: inventory or Inventory(),
                 Machine(cores=64, memory_mib=1 << 20),
                 load_catalog(),
                 exclusive=lambda spec: spec.hyperparameters.values(),

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_bench import SCOPE, Bench
+from job_bench import SCOPE, Bench, statuses
 
+from emulator.cluster.device import Gpu
+from emulator.cluster.gpus import Inventory
 from emulator.model.errors import ResourceInUse, ValidationError
-from emulator.model.lifecycle import Status
+from emulator.model.lifecycle import Secondary, Status
 from emulator.model.warm_pool import PoolStatus, WarmPool
 
 
@@ -157,6 +159,25 @@ def test_deleting_jobs(bench: Bench) -> None:
         bench.job("one")
     bench.submit("echo again", "one")
     assert bench.ended("one").life.status is Status.COMPLETED
+
+
+def test_gpus_stay_with_the_pool(tmp_path: Path) -> None:
+    gpu = Gpu("GPU-0", "NVIDIA L40S", 46068)
+    bench = Bench(tmp_path, Inventory((gpu,), source="nvml"))
+    try:
+        bench.submit("true", "one", **kept(600, InstanceType="ml.g5.xlarge"))
+        bench.ended("one")
+        bench.submit("true", "larger", **kept(0, InstanceType="ml.g5.2xlarge"))
+        bench.until(Secondary.PENDING, "larger")
+        bench.submit("true", "two", **kept(600, InstanceType="ml.g5.xlarge"))
+        two = bench.ended("two")
+        assert statuses(two)[:2] == ["Starting", "Downloading"], "it passes the one that waits"
+        assert "GPUs and cache directories" in " ".join(bench.lines(name="two"))
+        assert bench.job("larger").life.secondary is Secondary.PENDING
+        bench.supervisor.update_keep_alive(SCOPE, "two", 0)
+        assert bench.ended("larger").life.status is Status.COMPLETED
+    finally:
+        bench.supervisor.shutdown()
 
 
 def test_pools_end_with_the_emulator(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ class Attempt:
         """Empty until the job has some."""
         self.trained = 0.0
         """Seconds."""
+        self.unsaved: JobError | None = None
+        """Why not all that the instances saved while they ran is in S3."""
 
     def prepare(self) -> None:
         """All that an instance needs before it can start: capacity, directories, data, image.
@@ -125,7 +127,7 @@ class Attempt:
         watch.end_all(self._grace(ending), shop.failure_grace)
         ending = self._unless_stopped_meanwhile(ending)
         self.trained = clock.monotonic() - started
-        self._finish_sync(ending)
+        self._finish_sync()
         if error := self._staged.trouble():
             raise error
         if self._wish.reason is Reason.SHUTDOWN and ending.cause is not Cause.DONE:
@@ -146,7 +148,7 @@ class Attempt:
                 self._fleet.close()
             self._staged.close()
             if self._sync:
-                self._finish_sync(Ending(Cause.LOST))
+                self._finish_sync()
             if self._lines:
                 self._lines.close()
             if not self._shop.keep_directories:
@@ -242,16 +244,17 @@ class Attempt:
             self._progress.enter_stopping()
         return stopped
 
-    def _finish_sync(self, ending: Ending) -> None:
+    def _finish_sync(self) -> None:
         sync, self._sync = self._sync, None
         if sync is None:
             return
         try:
             sync.finish()
         except JobError as error:
-            if ending.cause is Cause.DONE:
-                raise
+            self.unsaved = error
             _log.warning("training job %s: after its end: %s", self._spec.name, error)
+            if self._lines:
+                self._lines.say_all(str(error))
 
     def _say_download(self, pace: str) -> None:
         self._progress.say(f"{lifecycle.DOWNLOADING_DATA}: {pace}")

@@ -148,6 +148,9 @@ class JobRun:
         self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
         attempt.fail_at(Stage.UPLOADING)
         self._shop.outputs.upload(self._spec, attempt.instances)
+        if attempt.unsaved and ending.cause is Cause.DONE:
+            # Only now: the model is no less worth for that.
+            raise attempt.unsaved
         self._offer(
             lambda life, now: _succeeded(life, ending, self._wish.reason, now),
             self._spec.model_artifacts,

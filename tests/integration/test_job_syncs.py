@@ -1,0 +1,107 @@
+"""What a job comes to when its checkpoints cannot be saved, and what it says while it uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from job_bench import SCOPE, Bench
+
+from emulator.jobs.exchange import S3Outputs
+from emulator.jobs.reports import JobReports
+from emulator.jobs.syncing import S3Syncs
+from emulator.jobs.workshop import Instances
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Status
+from emulator.storage.objects import ObjectStore
+
+NOWHERE = {"S3Uri": "s3://no-such-bucket-anywhere/c"}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, object_store: ObjectStore) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    reports = JobReports(bench.store, bench.logs)
+    syncs = Unrestored(object_store, reports, tmp_path / "kept", interval=0.05, patience=0)
+    object.__setattr__(bench.workshop, "syncs", syncs)
+    yield bench
+    bench.folder.holding.clear()
+    bench.supervisor.shutdown()
+
+
+class Unrestored(S3Syncs):
+    """The bucket goes away between the start and the end."""
+
+    def _restore(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
+        pass
+
+
+def test_a_job_whose_checkpoints_are_not_saved_fails_with_its_model_uploaded(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.submit(
+        'echo w > "$MODEL/m"; echo c > "$MODEL/../checkpoints/c"', CheckpointConfig=NOWHERE
+    )
+    job = bench.ended()
+    place = tmp_path / "kept/123456789012/us-east-1/job"
+    assert job.life.status is Status.FAILED
+    assert job.life.failure_reason
+    assert job.life.failure_reason.startswith(
+        "ClientError: Upload of /opt/ml/checkpoints failed:NoSuchBucket (404): "
+    )
+    assert job.life.failure_reason.endswith(f" The files are kept in {place}.")
+    assert (place / "algo-1/checkpoints/c").read_text() == "c\n"
+    assert (bench.folder.root / "job/algo-1/m").exists(), "the model is no less worth for that"
+    assert job.life.failure_reason in bench.lines()
+
+
+def test_that_they_are_not_is_not_why_a_job_failed(bench: Bench) -> None:
+    bench.submit('echo c > "$MODEL/../checkpoints/c"; exit 4', CheckpointConfig=NOWHERE)
+    assert bench.ended().life.failure_reason == "AlgorithmError: , exit code: 4"
+
+
+def test_a_missing_bucket_is_found_before_the_training(
+    bench: Bench, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    reports = JobReports(bench.store, bench.logs)
+    syncs = S3Syncs(object_store, reports, tmp_path / "kept", interval=0.05, patience=0)
+    object.__setattr__(bench.workshop, "syncs", syncs)
+    bench.submit("echo never", CheckpointConfig=NOWHERE)
+    reason = bench.ended().life.failure_reason
+    assert reason
+    assert reason.startswith("ClientError: Data download failed:")
+    assert "never" not in bench.lines()
+
+
+def test_a_long_upload_says_how_far_it_is(
+    bench: Bench, object_store: ObjectStore, bucket: str, tmp_path: Path
+) -> None:
+    class Hasty(JobReports):
+        """Every look at its clock is a minute later."""
+
+        ticks = 0
+
+        def monotonic(self) -> float:
+            Hasty.ticks += 60
+            return Hasty.ticks
+
+    said: list[str] = []
+
+    class Listening(Hasty):
+        def status(self, spec: JobSpec, message: str) -> None:
+            super().status(spec, message)
+            said.append(bench.supervisor.job(SCOPE, spec.name).life.transitions[-1].message)
+
+    reports = Listening(bench.store, bench.logs)
+    outputs = S3Outputs(object_store, reports, tmp_path / "kept")
+    object.__setattr__(bench.workshop, "outputs", outputs)
+    bench.submit(
+        'head -c 3000000 /dev/urandom > "$MODEL/m"',
+        OutputDataConfig={"S3OutputPath": f"s3://{bucket}/out"},
+    )
+    job = bench.ended()
+    assert said[0].startswith("Uploading generated training model: 1.0 MB of 3.0 MB, ")
+    assert said[-1] == "Uploading generated training model"
+    assert job.life.transitions[-2].message == "Uploading generated training model"
+    assert any(line.startswith("Uploading generated training model: ") for line in bench.lines())

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from emulator.aws.operation import Call, Operations
-from emulator.metrics.statistics import Period, Sample, Statistic, periods, statistic
+from emulator.metrics.statistics import Sample, Statistic, periods, statistic
 from emulator.metrics.store import Dimensions, MetricStore, Series, SeriesQuery
 from emulator.model.errors import ApiError, NotBuilt
 from emulator.model.scope import Scope
@@ -247,15 +247,11 @@ def _points(store: MetricStore, call: Call, query: Mapping[str, Any]) -> list[tu
     points = [
         (period.start, value)
         for period in periods(samples, start, asked["Period"])
-        if (value := _value(function, period)) is not None
+        if (value := function(period.samples)) is not None
     ]
     if call.params.get("ScanBy", "TimestampDescending") == "TimestampDescending":
         points.reverse()
     return points
-
-
-def _value(function: Statistic, period: Period) -> float | None:
-    return function(period.samples)
 
 
 # --- shared --------------------------------------------------------------------------------

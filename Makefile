@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := emulator tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: coverage-table help setup fmt lint types arch test test-all check demo clean
+.PHONY: bench-api coverage-table help setup fmt lint types arch test test-all check demo clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ test-all: $(STAMP) ## Every test
 
 coverage-table: $(STAMP) ## Write docs/coverage.md from the code
 	$(BIN)/python -m emulator.aws.coverage > docs/coverage.md
+
+bench-api: $(STAMP) ## Requests a second of the endpoint, beside moto's server
+	$(BIN)/python tests/benchmarks/api_throughput.py
 
 demo: $(STAMP) ## Train a model on two instances, end to end
 	$(BIN)/sagemaker-emulator demo

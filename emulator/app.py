@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from emulator import __version__
 from emulator.aws.built import operations_by_service
 from emulator.aws.control import disturb_operations, routes
-from emulator.aws.gateway import Gateway
+from emulator.aws.gateway import Gateway, Shortcut
 from emulator.model.errors import SetupError
 from emulator.parts import Parts, build
 from emulator.settings import Settings
@@ -146,16 +146,16 @@ class Emulator:
         services = operations_by_service(
             self.settings, parts.supervisor, parts.records, parts.logs, parts.metrics
         )
-        application.mount(
-            "/",
-            Gateway(
-                services,
-                parts.s3,
-                self.settings,
-                disturb_operations(parts.faults),
-                lambda name: parts.catalog.find(name) is not None,
-            ),
+        gateway = Gateway(
+            services,
+            parts.s3,
+            self.settings,
+            disturb_operations(parts.faults),
+            lambda name: parts.catalog.find(name) is not None,
         )
+        application.mount("/", gateway)
+        # Signed requests are for AWS: they need not pass through everything else.
+        application.add_middleware(Shortcut, gateway=gateway)
         return application
 
     def _health(self, parts: Parts) -> dict[str, Any]:
@@ -176,7 +176,9 @@ class Emulator:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio switches Nagle's delay off (40 ms an answer) only where the protocol is named.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
 from botocore.model import ServiceModel
-from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes; the largest request of a service other than S3 is far below (PutLogEvents: 1 MiB)."""
+
+THREADS = 32
+"""Operations that are carried out at once."""
 
 # Logs calls a broken constraint by a name of its own (API reference); CloudWatch keeps the
 # query protocol's in all its protocols.
@@ -59,6 +63,7 @@ class Gateway:
         self._has_instance_type = has_instance_type
         self._account = settings.account
         self._region = settings.region
+        self._threads = ThreadPoolExecutor(THREADS, "operation")
         for name in services:  # reading a model takes a moment: not at the first request
             service_model(name)
 
@@ -79,7 +84,8 @@ class Gateway:
             reply = _error(_too_large(), error_protocol_of(request), str(uuid4()))
         else:
             # Handlers block on the database and the disk.
-            reply = await run_in_threadpool(self.answer, request, signer)
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(self._threads, self.answer, request, signer)
         await _send(reply, send)
 
     def answer(self, request: HttpRequest, signer: Signer | None) -> HttpReply:
@@ -180,3 +186,21 @@ async def _send(reply: HttpReply, send: Send) -> None:
         }
     )
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+
+class Shortcut:
+    """Hands requests that an AWS client has signed straight to the gateway.
+
+    An ASGI application around a larger one, whose routing they would only be delayed by.
+    """
+
+    def __init__(self, app: ASGIApp, gateway: Gateway):
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        is_signed = scope["type"] == "http" and any(
+            name == b"authorization" and value.startswith(b"AWS4-")
+            for name, value in scope["headers"]
+        )
+        await (self._gateway if is_signed else self._app)(scope, receive, send)

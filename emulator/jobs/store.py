@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ MIGRATIONS = tuple(
 """Applied in this order; a new one goes to the end."""
 NOT_FOUND = "Requested resource not found."
 """What Describe and Stop say of an unknown job, with code ValidationException (seen)."""
+
+_REMEMBERED = 2048
+"""Jobs whose texts are not read again; some kilobytes each."""
 
 _SORT_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 
@@ -237,10 +241,9 @@ def _existing(connection: sqlite3.Connection, scope: Scope, name: str) -> Job:
 
 
 def _job(row: sqlite3.Row) -> Job:
-    scope = Scope(row["account"], row["region"])
     return Job(
-        spec=JobSpec.from_request(json.loads(row["request"]), scope),
-        life=_life(json.loads(row["life"])),
+        spec=_spec(row["request"], row["account"], row["region"]),
+        life=_life(row["life"]),
         artifacts=row["artifacts"],
         tags=json.loads(row["tags"]),
         warm_pool=None if row["warm_pool"] is None else _pool(json.loads(row["warm_pool"])),
@@ -260,7 +263,15 @@ def _state(job: Job) -> tuple[str, str, str, float, str | None, str, str | None]
     )
 
 
-def _life(stored: dict[str, Any]) -> Lifecycle:
+# Whoever polls asks for the same jobs again and again, and most of them change no more.
+@lru_cache(maxsize=_REMEMBERED)
+def _spec(request: str, account: str, region: str) -> JobSpec:
+    return JobSpec.from_request(json.loads(request), Scope(account, region))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _life(text: str) -> Lifecycle:
+    stored = json.loads(text)
     transitions = tuple(
         Transition(**{**entry, "status": Secondary(entry["status"])})
         for entry in stored["transitions"]

@@ -102,7 +102,8 @@ def check_sandbox(settings: Settings) -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         verdict = probe(Path(bwrap_path()), Path(folder))
     usable = verdict.features is not None
-    detail = "bubblewrap makes sandboxes" if usable else verdict.reason
+    network = verdict.shared_network and f"; jobs share this network: {verdict.shared_network}"
+    detail = f"bubblewrap makes sandboxes{network}" if usable else verdict.reason
     return Finding("sandbox", usable, detail, verdict.remedy, _processes(settings))
 
 

@@ -75,6 +75,9 @@ class ProcessRuntime:
         self.verdict = verdict or probe(self._bwrap, state_dir)
         """Whether there are sandboxes, and if not, why and what to do."""
         self._networks = None if share_network else self._own_networks(answer)
+        if not self._interpreter.has_toolkit:
+            # Said now, and no more than said: jobs with an entrypoint of their own do without.
+            _log.warning(self._why_no_toolkit())
 
     @property
     def interpreter(self) -> Interpreter:
@@ -147,6 +150,14 @@ class ProcessRuntime:
         networks = self._networks
         return networks.make(plan.hosts, plan.network_isolation) if networks else None
 
+    def _why_no_toolkit(self) -> str:
+        python = self._interpreter.executable
+        return (
+            f"{python} has no SageMaker training toolkit. Install it with "
+            f"`{python} -m pip install {_TOOLKIT}`, or set EMULATOR_PYTHON to an interpreter "
+            "that has it."
+        )
+
     def _why_none(self) -> str:
         return f"{self.verdict.reason}. {self.verdict.remedy}"
 
@@ -155,11 +166,7 @@ class ProcessRuntime:
         if self.verdict.features is None and instance.entrypoint is not None:
             raise ClientError(f"ContainerEntrypoint: not without sandboxes. {self._why_none()}")
         if instance.entrypoint is None and not self._interpreter.has_toolkit:
-            raise ClientError(
-                f"{self._interpreter.executable} has no SageMaker training toolkit. Install it "
-                f"with `{self._interpreter.executable} -m pip install {_TOOLKIT}`, or set "
-                "EMULATOR_PYTHON to an interpreter that has it."
-            )
+            raise ClientError(self._why_no_toolkit())
 
     def _start(self, instance: InstancePlan, plan: JobPlan, network: Joined | None) -> Instance:
         command = (*(instance.entrypoint or ()), *instance.arguments)

@@ -8,7 +8,7 @@ from pathlib import Path
 from test_sandbox import PLAN, PYTHON
 
 from emulator.model.plan import InstancePlan
-from emulator.runtimes.process_environment import Places, instance_environment
+from emulator.runtimes.process_environment import OwnNetwork, Places, instance_environment
 
 PLACES = Places("/instance/home", "/instance/bin", None)
 
@@ -51,6 +51,32 @@ def test_a_proxy_is_passed_on_and_not_used_for_this_machine() -> None:
     found = made(https_proxy="http://p", no_proxy="corp,localhost")
     assert found["https_proxy"] == "http://p"
     assert found["no_proxy"] == found["NO_PROXY"] == "corp,localhost,127.0.0.1,10.0.0.1"
+
+
+def inside(proxy: str | None, plan: InstancePlan = PLAN, **user: str) -> dict[str, str]:
+    network = OwnNetwork(("algo-1", "algo-2"), proxy)
+    return dict(instance_environment(plan, PYTHON, PLACES, "http://127.0.0.1:4570", user, network))
+
+
+def test_on_its_own_network_the_jobs_proxy_replaces_the_users() -> None:
+    user = {"https_proxy": "http://p", "ALL_PROXY": "socks5://p", "NO_PROXY": "corp"}
+    found = inside("http://127.0.0.1:3128", **user, PIP_INDEX_URL="https://i")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        assert found[name] == "http://127.0.0.1:3128"
+    for name in ("NO_PROXY", "no_proxy"):
+        assert found[name] == "localhost,127.0.0.1,127.0.0.0/8,::1,algo-1,algo-2"
+    assert "ALL_PROXY" not in found
+    assert found["PIP_INDEX_URL"] == "https://i"
+
+
+def test_the_requests_own_proxy_wins() -> None:
+    plan = replace(PLAN, environment={"HTTPS_PROXY": "http://mine"})
+    assert inside("http://127.0.0.1:3128", plan)["HTTPS_PROXY"] == "http://mine"
+
+
+def test_an_isolated_instance_is_told_of_no_proxy() -> None:
+    found = inside(None, https_proxy="http://p", no_proxy="corp")
+    assert not [name for name in found if name.lower().endswith("_proxy")]
 
 
 def test_a_layer_comes_first() -> None:

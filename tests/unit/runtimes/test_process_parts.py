@@ -128,10 +128,13 @@ def test_prepare_says_what_runs_instead_of_the_image(tmp_path: Path) -> None:
     assert "without a sandbox" in said[1]
 
 
-def test_a_missing_toolkit_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_missing_toolkit_is_a_clear_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     empty = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True)
     without = ProcessRuntime(empty / "bin" / "python", "http://x", tmp_path, {}, FORBIDDEN)
+    assert "pip install sagemaker-training" in caplog.text
     with pytest.raises(ClientError, match="pip install sagemaker-training"):
         without.launch(JobPlan("j", "arn", (replace(PLAN, scratch=tmp_path / "s"),)), print)  # type: ignore[arg-type]
     assert not (tmp_path / "s").exists()

@@ -23,6 +23,8 @@ SDK_ENVIRONMENTS = {
     "v2": ["sagemaker>=2.257,<3"],
     # The two SDKs cannot share an environment; these parts of v3 are enough to train.
     "v3": ["sagemaker-train>=1.20", "sagemaker-core>=2.20"],
+    # Version 2 of the AWS CLI is not on PyPI; its commands are the same.
+    "cli": ["awscli>=1.40,<2"],
 }
 
 

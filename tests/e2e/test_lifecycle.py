@@ -167,7 +167,7 @@ def test_an_interrupted_spot_job_goes_on(
         sagemaker,
         job_request(
             "c=/opt/ml/checkpoints; [ -e $c/step ] && { cat $c/step; exit 0; };"
-            " trap 'echo step 7 > $c/step; exit 0' TERM; while :; do sleep 0.05; done",
+            " echo step 7 > $c/step; trap 'exit 0' TERM; while :; do sleep 0.05; done",
             TrainingJobName=name,
             CheckpointConfig={"S3Uri": "s3://lifecycle/checkpoints/"},
             **SPOT,
@@ -196,8 +196,9 @@ def test_interrupting_by_hand(place: RunningEmulator, sagemaker: Any, control: C
 
 
 def test_max_wait(sagemaker: Any, control: Control) -> None:
-    control.seed(kind="SpotInterruption", seconds=300)
-    limits = {"MaxRuntimeInSeconds": 2, "MaxWaitTimeInSeconds": 2}
+    control.seed(kind="SpotInterruption", after_seconds=0.5, seconds=300)
+    # Longer than the notice, which a loaded machine may need to the end.
+    limits = {"MaxRuntimeInSeconds": 10, "MaxWaitTimeInSeconds": 10}
     job = run(
         sagemaker,
         job_request(LONG, EnableManagedSpotTraining=True, StoppingCondition=limits),

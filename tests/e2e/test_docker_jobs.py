@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,8 +72,21 @@ def test_outputs_and_failures_come_out(containers: Any) -> None:
 def material(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "numbers.csv").write_text("1,2\n3,4\n")
-    (tmp_path / "source").symlink_to(SCRIPTS / "source")
+    shutil.copytree(SCRIPTS / "source", tmp_path / "source")
+    _bring_requirements(tmp_path / "source")
     return tmp_path
+
+
+def _bring_requirements(source: Path) -> None:
+    """As wheels beside the script: this machine's way to an index may not lead there from inside."""
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--dest", source]
+        + ["--requirement", source / "requirements.txt"],
+        check=True,
+        timeout=120,
+    )
+    names = sorted(f"./{wheel.name}" for wheel in source.glob("*.whl"))
+    (source / "requirements.txt").write_text("\n".join(names))
 
 
 @pytest.mark.sdk

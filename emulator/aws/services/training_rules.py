@@ -13,6 +13,8 @@ from emulator.logs.metrics import compile_metric
 from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.job import DEFAULT_MAX_RUNTIME
 
+LONGEST_RUNTIME = 28 * 86_400
+"""Seconds that MaxRuntimeInSeconds may ask for (API reference)."""
 INSTANCE_LIMIT = 100
 """Instances of one type in a job: the quota of this emulator, whose instances share a machine."""
 
@@ -26,6 +28,8 @@ def check(request: Mapping[str, Any]) -> None:
     _check_algorithm(request.get("AlgorithmSpecification"))
     _check_resources(request.get("ResourceConfig"))
     _check_channels(request)
+    _check_groups(request)
+    _check_time(request)
     _check_spot(request)
 
 
@@ -51,6 +55,7 @@ def _check_algorithm(algorithm: Mapping[str, Any] | None) -> None:
 def _check_resources(resources: Mapping[str, Any] | None) -> None:
     if resources is None:
         raise _null("resourceConfig")
+    _check_read_only(resources)
     groups = resources.get("InstanceGroups", [])
     if groups:
         if "InstanceType" in resources or "InstanceCount" in resources:
@@ -73,6 +78,12 @@ def _check_resources(resources: Mapping[str, Any] | None) -> None:
         _check_quota(instance_type, count)
 
 
+def _check_read_only(resources: Mapping[str, Any]) -> None:
+    for name in ("SelectedInstanceType", "SelectedInstanceCount"):
+        if name in resources:
+            raise ValidationError(f"{name} is read-only and cannot be part of the request.")
+
+
 def _check_quota(instance_type: str, count: int) -> None:
     if count > INSTANCE_LIMIT:  # seen, for the service's own quotas
         raise ApiError(
@@ -93,6 +104,29 @@ def _check_channels(request: Mapping[str, Any]) -> None:
     if {"Pipe", "FastFile"} <= modes:  # seen
         raise ValidationError(
             "Cannot use both 'Pipe' and 'FastFile' TrainingInputMode on the same Training Job."
+        )
+
+
+def _check_groups(request: Mapping[str, Any]) -> None:
+    """Channels can be only for groups that the job has."""
+    groups = {
+        group["InstanceGroupName"] for group in request["ResourceConfig"].get("InstanceGroups", ())
+    }
+    for channel in request.get("InputDataConfig", ()):
+        source = channel["DataSource"].get("S3DataSource", {})
+        unknown = sorted(set(source.get("InstanceGroupNames", ())) - groups)
+        if unknown:
+            raise ValidationError(
+                f"The channel {channel['ChannelName']} is for the instance group {unknown[0]}, "
+                "which is not one of the training job's InstanceGroups."
+            )
+
+
+def _check_time(request: Mapping[str, Any]) -> None:
+    limit = request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0)
+    if limit > LONGEST_RUNTIME:
+        raise ValidationError(
+            f"MaxRuntimeInSeconds {limit} is more than 28 days ({LONGEST_RUNTIME} seconds)."
         )
 
 

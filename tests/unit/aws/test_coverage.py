@@ -10,7 +10,7 @@ import pytest
 
 from emulator.aws.coverage import create_training_job, document, member_paths
 from emulator.aws.services.training_rules import check
-from emulator.model.errors import NotBuilt
+from emulator.model.errors import ApiError
 from emulator.model.members import TABLE, Treatment, member_at, unacted
 
 ROOT = Path(__file__).parents[3]
@@ -38,10 +38,12 @@ def test_whoever_has_no_effect_says_why() -> None:
     [
         {"ServerlessJobConfig": {"BaseModelArn": "arn", "JobType": "FineTuning"}},
         {"ResourceConfig": {"InstancePreferences": [{"InstanceType": "ml.m5.large"}]}},
+        {"ResourceConfig": {**PLAIN["ResourceConfig"], "SelectedInstanceType": "ml.m5.large"}},
+        {"ResourceConfig": {**PLAIN["ResourceConfig"], "SelectedInstanceCount": 1}},
     ],
 )
 def test_what_the_table_calls_refused_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(NotBuilt):
+    with pytest.raises(ApiError):
         check({**PLAIN, **changes})
 
 

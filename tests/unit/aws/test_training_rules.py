@@ -25,7 +25,7 @@ def refusal(**changes: Any) -> str:
 
 def channels(*modes: str | None) -> list[dict[str, Any]]:
     return [
-        {"ChannelName": f"c{number}", **({"InputMode": mode} if mode else {})}
+        {"ChannelName": f"c{number}", "DataSource": {}, **({"InputMode": mode} if mode else {})}
         for number, mode in enumerate(modes)
     ]
 
@@ -111,3 +111,26 @@ def test_what_is_not_built_is_named() -> None:
         check({"ServerlessJobConfig": {}})
     with pytest.raises(NotBuilt, match="InstancePreferences"):
         check({**REQUEST, "ResourceConfig": {"InstancePreferences": {}}})
+
+
+def test_a_channel_for_a_group_that_the_job_does_not_have() -> None:
+    def channel(group: str) -> dict[str, Any]:
+        source = {"S3DataSource": {"S3Uri": "s3://b/k", "InstanceGroupNames": [group]}}
+        return {"ChannelName": "c", "DataSource": source}
+
+    groups = {"InstanceGroups": [GROUP]}
+    check({**REQUEST, "ResourceConfig": groups, "InputDataConfig": [channel("g")]})
+    words = "channel c is for the instance group h"
+    assert words in refusal(ResourceConfig=groups, InputDataConfig=[channel("h")])
+    assert "instance group g" in refusal(InputDataConfig=[channel("g")])
+
+
+def test_twenty_eight_days_are_the_longest() -> None:
+    check({**REQUEST, "StoppingCondition": {"MaxRuntimeInSeconds": 28 * 86_400}})
+    assert "28 days" in refusal(StoppingCondition={"MaxRuntimeInSeconds": 28 * 86_400 + 1})
+
+
+def test_what_only_answers_have() -> None:
+    for name, value in (("SelectedInstanceType", "ml.m5.large"), ("SelectedInstanceCount", 1)):
+        resources = {**REQUEST["ResourceConfig"], name: value}
+        assert "read-only" in refusal(ResourceConfig=resources)

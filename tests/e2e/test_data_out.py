@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,33 @@ def test_a_failed_job_leaves_its_checkpoints(sagemaker: Any, s3: Any, bucket: st
     job = run(sagemaker, request)
     assert job["FailureReason"] == "AlgorithmError: , exit code: 3"
     assert keys(s3, bucket, "failed/") == ["c"]
+
+
+def test_checkpoints_outlive_the_instances_of_a_spot_job(
+    emulator: Any, sagemaker: Any, s3: Any, bucket: str
+) -> None:
+    command = (
+        "cd /opt/ml/checkpoints; [ -f late ] && echo resumed && exit 0;"
+        "trap 'echo late > late; exit 0' TERM; while :; do sleep 0.1; done"
+    )
+    request = shell_request(
+        bucket,
+        command,
+        CheckpointConfig={"S3Uri": f"s3://{bucket}/spot"},
+        EnableManagedSpotTraining=True,
+        StoppingCondition={"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 900},
+    )
+    name = request["TrainingJobName"]
+    sagemaker.create_training_job(**request)
+    wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
+    time.sleep(1)
+    address = f"{emulator.url}/_emulator/training-jobs/{name}/interrupt"
+    with urllib.request.urlopen(urllib.request.Request(address, method="POST")) as answer:
+        assert answer.status == 202
+    job = wait(sagemaker, name)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert "Interrupted" in [t["Status"] for t in job["SecondaryStatusTransitions"]]
+    assert keys(s3, bucket, "spot/") == ["late"]
 
 
 def test_the_toolkits_own_intermediate_output(sagemaker: Any, s3: Any, bucket: str) -> None:

@@ -150,7 +150,10 @@ def unacted(request: Mapping[str, Any]) -> tuple[str, ...]:
         for member in TABLE
         if member.treatment is Treatment.ECHOES
         and not member.quiet
-        and any(map(_means_something, _values(request, member.path.split("."))))
+        and any(
+            _means_something(_without_rows_below(member.path, value))
+            for value in _values(request, member.path.split("."))
+        )
     ]
     if not missed:
         return ()
@@ -166,6 +169,13 @@ def _values(value: Any, path: list[str]) -> Iterator[Any]:
     found = value.get(name.removesuffix("[]")) if isinstance(value, Mapping) else None
     for item in found if name.endswith("[]") and isinstance(found, list) else [found]:
         yield from _values(item, rest)
+
+
+def _without_rows_below(path: str, value: Any) -> Any:
+    """What the row speaks for: members with rows of their own are not its affair."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: item for name, item in value.items() if f"{path}.{name}" not in _ROWS}
 
 
 def _means_something(value: Any) -> bool:

@@ -51,6 +51,8 @@ def test_a_plain_request_has_nothing_in_vain() -> None:
     assert unacted(PLAIN) == ()
     off = {
         "ProfilerConfig": {"DisableProfiler": True, "S3OutputPath": "s3://b/p"},
+        # As SDK v2 sends it with every job of a framework.
+        "DebugHookConfig": {"S3OutputPath": "s3://b/d", "CollectionConfigurations": []},
         "EnableInterContainerTrafficEncryption": True,
         "RemoteDebugConfig": {"EnableRemoteDebug": False},
         "DebugRuleConfigurations": [],

@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := emulator tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: bench-api coverage-table help setup fmt lint types arch test test-all check demo clean
+.PHONY: bench-api coverage-table help setup fmt lint types arch test test-gpu test-all check demo clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ check: lint types arch ## Lint, types, floors and unit tests
 
 test: $(STAMP) ## Every test that needs no container engine
 	$(BIN)/pytest -m "not docker"
+
+test-gpu: $(STAMP) ## Jobs on this machine's GPUs; says why where it cannot
+	$(BIN)/pytest -m gpu tests/gpu
 
 test-all: $(STAMP) ## Every test
 	$(BIN)/pytest

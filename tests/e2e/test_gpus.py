@@ -27,7 +27,11 @@ def write_inventory(folder: Path, gpus: int) -> Path:
 def with_gpus(folder: Path, gpus: int, **settings: str) -> RunningEmulator:
     """An emulator on a machine with so many GPUs, and a bucket in it."""
     config = folder / "settings.toml"
-    told = {"gpu_inventory": str(write_inventory(folder, gpus)), **settings}
+    told = {
+        "runtime": "process",
+        "gpu_inventory": str(write_inventory(folder, gpus)),
+        **settings,
+    }
     config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
     emulator = start_emulator(folder / "state", "--config", str(config))
     emulator.client("s3").create_bucket(Bucket="gpus")

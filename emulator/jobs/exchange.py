@@ -65,7 +65,12 @@ class S3Inputs:
         say: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> StagedInputs:
-        sources = replace(self.sources, overlays=traits.overlays, engine=traits.engine)
+        sources = replace(
+            self.sources,
+            overlays=traits.overlays,
+            engine=traits.engine,
+            sees_mounts=traits.sees_mounts,
+        )
         total = _Total(Meter(self.monotonic, say))
         ready: list[StagedChannel] = []
 

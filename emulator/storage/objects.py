@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
@@ -21,6 +20,8 @@ from minio.error import InvalidResponseError, S3Error, ServerError
 from emulator.model.errors import SetupError
 from emulator.storage.failures import Cancelled as Cancelled
 from emulator.storage.failures import StoreError as StoreError
+from emulator.storage.listing import Lister, NoListing
+from emulator.storage.listing import ObjectInfo as ObjectInfo
 
 CHUNK = 1 << 20
 PART = 16 << 20
@@ -31,16 +32,6 @@ _OWNED = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """An object as a listing names it."""
-
-    key: str
-    size: int
-    etag: str
-    """Without quotes; an MD5 only when it was not uploaded in parts or encrypted by KMS."""
 
 
 class Readable(Protocol):
@@ -96,6 +87,10 @@ class ObjectStore:
             status_forcelist=(500, 502, 503, 504),
             raise_on_status=False,
         )
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=5, read=30), maxsize=64, retries=retries
+        )
+        self._lister = Lister(pool, endpoint.rstrip("/"), access_key, secret_key, region)
         try:
             self._client = Minio(
                 url.netloc,
@@ -103,9 +98,7 @@ class ObjectStore:
                 secret_key=secret_key,
                 secure=url.scheme == "https",
                 region=region,
-                http_client=urllib3.PoolManager(
-                    timeout=urllib3.Timeout(connect=5, read=30), maxsize=64, retries=retries
-                ),
+                http_client=pool,
             )
         except ValueError as error:
             raise SetupError(f"{endpoint!r} cannot be used as an S3 server: {error}.") from error
@@ -134,10 +127,13 @@ class ObjectStore:
         In the server's own order: SeaweedFS goes by directory, S3 by the bytes of the key.
         """
         with self._aws_words():
-            for found in self._client.list_objects(bucket, prefix=prefix, recursive=True):
-                yield ObjectInfo(
-                    found.object_name or "", found.size or 0, (found.etag or "").strip('"')
-                )
+            try:
+                for page in self._lister.pages(bucket, prefix):
+                    yield from page
+            except NoListing:
+                # The client library has the words for every way in which that fails.
+                next(iter(self._client.list_objects(bucket, prefix=prefix)), None)
+                raise self.trouble("InternalError", 500, f"no listing of {bucket}") from None
 
     def stat(self, bucket: str, key: str) -> ObjectInfo:
         """Size and ETag of one object."""

@@ -99,6 +99,9 @@ class ObjectReader:
 
     def _error(self, bucket: str, key: str, error: Exception) -> StoreError:
         text = str(error)
+        if isinstance(error, ValueError):
+            # A name that it does not take at all.
+            return StoreError("InvalidRequest", 400, text)
         status = _STATUS.search(text)
         code, message = _CODE.search(text), _MESSAGE.search(text)
         where = f"s3://{bucket}/{key}"

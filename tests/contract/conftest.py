@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from channel_harness import Stager
 from runtime_harness import Launch, Output, Run, instance_mounts, made
 
 from emulator.model.plan import InstancePlan, JobPlan, Mount
@@ -16,6 +17,7 @@ from emulator.runtimes.docker import DockerRuntime
 from emulator.runtimes.docker_engine import connect, inspect_engine
 from emulator.runtimes.images import Images
 from emulator.runtimes.process import ProcessRuntime
+from emulator.storage.objects import ObjectStore
 
 TRAINING_IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 
@@ -82,3 +84,10 @@ def launch(runtime: Runtime, image: str | None, tmp_path: Path) -> Iterator[Laun
     yield start
     for run in runs:
         run.fleet.close()
+
+
+@pytest.fixture
+def stager(tmp_path: Path, object_store: ObjectStore, bucket: str) -> Iterator[Stager]:
+    stager = Stager(tmp_path, object_store, bucket)
+    yield stager
+    stager.end()

@@ -39,6 +39,8 @@ class Sources:
     """Can an instance see a directory through a writable layer of its own?"""
     engine: bool = False
     """Do the instances belong to a container engine, another user's program?"""
+    sees_mounts: bool = True
+    """Do instances see what is mounted here?"""
 
     @property
     def store(self) -> ObjectStore:

@@ -13,10 +13,17 @@ from emulator.storage.channels.failures import in_the_services_words
 from emulator.storage.channels.selection import select, share, source_of
 from emulator.storage.fuse import FuseMount
 
+_UNSEEN = (
+    "FastFile channel {}: the emulator runs in a container, and what it mounts is not seen by "
+    "the containers beside it. Run the emulator outside of one, or use TrainingInputMode File."
+)
+
 
 def stage(staging: Staging) -> StagedChannel:
     """Mount the prefix; no object is read before the training reads it."""
     uri = source_of(staging)
+    if not staging.sources.sees_mounts:
+        raise DataDownloadFailed(_UNSEEN.format(staging.channel.name))
     with in_the_services_words(staging.channel.name, str(uri)):
         selection = select(staging)
         refuse_partial_prefix(uri, selection.objects)

@@ -119,14 +119,18 @@ def _entry(prefix: S3Uri, info: ObjectInfo, name: str) -> Entry:
 
 
 def _refuse_collisions(prefix: S3Uri, made: Sequence[Entry]) -> None:
-    files: dict[PurePosixPath, Entry] = {}
+    files: dict[str, Entry] = {}
+    below: dict[str, Entry] = {}
     for entry in made:
-        if (same := files.setdefault(entry.path, entry)) is not entry:
+        path = str(entry.path)
+        if (same := files.setdefault(path, entry)) is not entry:
             raise _collision(prefix, same, entry)
-    for entry in made:
-        for parent in entry.path.parents:
-            if (above := files.get(parent)) is not None:
+        below.setdefault(path.rpartition("/")[0], entry)
+    for folder, entry in below.items():
+        while folder:
+            if (above := files.get(folder)) is not None:
                 raise _collision(prefix, above, entry)
+            folder = folder.rpartition("/")[0]
 
 
 def _collision(prefix: S3Uri, first: Entry, second: Entry) -> DataDownloadFailed:

@@ -89,6 +89,8 @@ def read_manifest(staging: Staging, uri: S3Uri) -> str:
 
 def _listed(staging: Staging, uri: S3Uri) -> Selection:
     listing = parse_object_list(uri, read_manifest(staging, uri))
+    for key in listing.keys:
+        refuse_illegal(S3Uri(listing.prefix.bucket, f"{key}/"))
     infos = _look_up(staging, uri, listing)
     made = listed_entries(listing.prefix, infos)
     objects = tuple(Wanted(listing.prefix.bucket, entry.info, entry.path) for entry in made)

@@ -201,10 +201,13 @@ class JobStore:
         if query.after:
             where.append(f"({column}, name) {beyond} (?, ?)")
             values += [query.after.key, query.after.name]
-        # Only names from this file are formatted in; every value is bound.
+        order = f"ORDER BY {column} {direction}, name {direction}"
+        # Only names from this file are formatted in; every value is bound. The inner query
+        # finds the page in an index alone; whole rows are read of that page only.
         statement = (
-            f"SELECT * FROM training_job WHERE {' AND '.join(where)}"  # noqa: S608
-            f" ORDER BY {column} {direction}, name {direction} LIMIT ?"
+            "SELECT job.* FROM (SELECT account, region, name FROM training_job"  # noqa: S608
+            f" WHERE {' AND '.join(where)} {order} LIMIT ?)"
+            f" JOIN training_job AS job USING (account, region, name) {order}"
         )
         with self._database.reading() as connection:
             rows = connection.execute(statement, [*values, query.limit + 1]).fetchall()

@@ -110,7 +110,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
             runtimes=runtimes,
             capacity=capacity,
             inputs=DisturbedInputs(S3Inputs(_sources(settings, objects, resources)), faults),
-            outputs=DisturbedOutputs(S3Outputs(objects, reports, kept), faults),
+            outputs=DisturbedOutputs(S3Outputs(objects.patient(), reports, kept), faults),
             syncs=S3Syncs(objects, reports, kept, settings.sync_seconds),
             credentials=Credentials(*keys),
             directory=settings.state_dir / "jobs",
@@ -118,6 +118,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
             nccl_preset=settings.nccl_preset,
             idle_seconds=settings.idle_seconds,
             spot_notice=settings.spot_notice_seconds,
+            leaves_instances=settings.leave_containers,
             keep_directories=settings.keep_directories,
             faults=faults,
             metrics=metrics,
@@ -204,9 +205,9 @@ def _capacity(
     runtimes: Runtimes,
     engine: _Docker | None,
 ) -> GpuCapacity:
-    """What jobs share, with everything given back that an earlier run had leased."""
+    """What jobs share; the supervisor settles what an earlier run had leased."""
     shares_ports = any(runtime.traits.shares_ports for runtime in runtimes.all)
-    capacity = GpuCapacity(
+    return GpuCapacity(
         leases.LeaseBook(database),
         surveyor(settings.gpu_inventory, tuple(engine.engine.cdi_devices) if engine else ()),
         this_machine(),
@@ -220,6 +221,3 @@ def _capacity(
         ),
         fixed_ports if shares_ports else lambda _: (),
     )
-    # No instance outlives the emulator yet: whatever was leased is free.
-    capacity.recover(())
-    return capacity

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     """Between two looks at what a running job has saved in its checkpoint directory."""
     spot_notice_seconds: float = Field(default=120, ge=0)
     """The same when spot instances are taken away (two minutes on the service)."""
+    leave_containers: bool = True
+    """Containers go on without the emulator; the next one on this state directory takes them
+    over. Without it they end with the emulator, as processes do."""
     keep_directories: bool = False
     """Leave the directories of ended jobs below `state_dir`/jobs, to look into them."""
     faults: tuple[Fault, ...] = ()

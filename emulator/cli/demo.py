@@ -62,7 +62,10 @@ def _emulator(settings: Settings) -> Iterator[tuple[str, Settings]]:
         yield url, settings
         return
     with tempfile.TemporaryDirectory(prefix="sagemaker-emulator-demo-") as folder:
-        own = settings.model_copy(update={"port": 0, "state_dir": Path(folder)})
+        own = settings.model_copy(
+            # Nobody comes back to this folder.
+            update={"port": 0, "state_dir": Path(folder), "leave_containers": False}
+        )
         with serving(own) as endpoint:
             out.print(f"Started an emulator for this demo at {endpoint.url}", markup=False)
             yield endpoint.url, own

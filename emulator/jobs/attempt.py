@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emulator.cluster.leases import Lease
-from emulator.container.layout import create_instances
+from emulator.container.layout import create_instances, instances_below
 from emulator.container.plan import plan_job
 from emulator.jobs.alarms import Alarms
 from emulator.jobs.collectives import CollectiveWatch, Links, arrange_links
@@ -17,6 +17,7 @@ from emulator.jobs.fleetwatch import Cause, Ending, FleetWatch
 from emulator.jobs.measuring import JobMetrics
 from emulator.jobs.outcome import INTERNAL_ERROR, NO_CAPACITY
 from emulator.jobs.progress import Progress
+from emulator.jobs.resuming import Note, Resumed, can_be_left
 from emulator.jobs.warm_pools import WARM_CACHE, Kept
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Instances, RunningSync, StagedInputs, Workshop
@@ -28,10 +29,11 @@ from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.members import unacted
 from emulator.model.plan import JobPlan, Mount, RuntimeTraits
-from emulator.runtimes.base import Fleet, Runtime
+from emulator.runtimes.base import Fleet, Lasting, Leavable, Runtime
 from emulator.storage.objects import Cancelled
 
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
+TAKEN_OVER_NOTICE = "The emulator was restarted; this instance went on meanwhile."
 _ACCELERATED = ("ml.p", "ml.g", "ml.trn")
 """The families that MaxPendingTimeInSeconds is about (API reference)."""
 
@@ -103,25 +105,63 @@ class Attempt:
         self.fail_at(Stage.DOWNLOADING)
         self._go_on()
 
-    def train(self, seconds: float, cache: Path | None) -> Ending:
+    def train(
+        self, seconds: float, cache: Path | None, trained: float = 0, retries: int = 0
+    ) -> Ending:
         """Run the instances until none is left, for so many seconds at most.
 
-        `cache` has a directory an instance that outlives the job in a warm pool.
+        `cache` has a directory an instance that outlives the job in a warm pool; `trained`
+        and `retries` tell of the attempts before this one.
         """
-        clock, shop = self._shop.clock, self._shop
+        clock = self._shop.clock
         runtime, lines = self._runtime, self._lines
         if runtime is None or lines is None:
             raise InternalServerError(INTERNAL_ERROR)  # prepare() comes first
         plan = self._plan(cache, runtime.traits)
         self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
         started = clock.monotonic()
+        if self._can_be_left(runtime):
+            where = None if cache is None else str(cache)
+            note = Note(runtime.traits.name, clock.now(), trained, retries, where)
+            note.save(self._directory)
         self._collectives = self._watch_collectives(lines)
         metrics = self._measure(lines)
         self._fleet = runtime.launch(plan, lines.feed)
+        return self._until_over(plan, metrics, started, seconds)
+
+    def resume(self, resumed: Resumed, seconds: float, cache: Path | None) -> Ending:
+        """Take over the instances that an earlier emulator left; otherwise as `train`.
+
+        `seconds` counts from their start. Raises InternalServerError if they are gone.
+        """
+        shop, runtime = self._shop, self._shop.runtimes.of(self._spec.image).runtime
+        if runtime.traits.name != resumed.note.runtime or not isinstance(runtime, Lasting):
+            raise InternalServerError(INTERNAL_ERROR)
+        self._runtime = runtime
+        self.instances = instances_below(self._directory, self._spec)
+        lines = self._open_lines(go_on=True)
+        self._collectives = self._watch_collectives(lines)
+        metrics = self._measure(lines)
+        started = shop.clock.monotonic() - max(0.0, shop.clock.now() - resumed.note.began)
+        self._fleet = runtime.adopt(self._spec.arn, lines.feed, lines.received)
+        if self._fleet is None:
+            shop.syncs.rescue(self._spec, self.instances)
+            raise InternalServerError(INTERNAL_ERROR)
+        self._sync = shop.syncs.resume(self._spec, self.instances)
+        return self._until_over(self._plan(cache, runtime.traits), metrics, started, seconds)
+
+    def _until_over(
+        self, plan: JobPlan, metrics: JobMetrics | None, started: float, seconds: float
+    ) -> Ending:
+        clock, shop, lines, runtime = self._shop.clock, self._shop, self._lines, self._runtime
+        if self._fleet is None or lines is None or runtime is None:
+            raise InternalServerError(INTERNAL_ERROR)  # they are there, or this is not called
         if metrics:
             metrics.follow(self._fleet, plan)
         watch = FleetWatch(self._fleet, plan.hosts, lines, self._wish, clock.monotonic)
         ending = watch.until_over(seconds - (clock.monotonic() - started), self._trouble)
+        if self._leaves(ending, runtime):
+            return Ending(Cause.LEFT)
         if self._stops(ending):
             self._progress.enter_stopping()
         watch.end_all(self._grace(ending), shop.failure_grace)
@@ -140,6 +180,19 @@ class Attempt:
         """Raise InternalServerError where one is seeded."""
         if self._faults.at(Kind.INTERNAL_SERVER_ERROR, stage):
             raise InternalServerError(INTERNAL_ERROR)
+
+    def leave(self) -> None:
+        """Let go of the instances, which go on; nothing of the job is removed."""
+        try:
+            if isinstance(self._fleet, Leavable):
+                self._fleet.leave()
+            if self._lines:
+                self._lines.leave()
+            if self._sync:
+                self._sync.leave()
+            self._staged.close()
+        except Exception:  # noqa: BLE001 - called at the top of the job's thread
+            _log.exception("training job %s: it was not left in good order", self._spec.name)
 
     def close(self) -> None:
         """End and remove everything but what a warm pool may keep: the lease."""
@@ -225,6 +278,15 @@ class Attempt:
             self._fleet.kill(fault.host)
         return Ending(Cause.LOST)
 
+    def _can_be_left(self, runtime: Runtime) -> bool:
+        lasting = isinstance(runtime, Lasting) and can_be_left(self._spec)
+        # GPUs that came from a warm pool are held in the name of the job that left it.
+        return lasting and (self.lease is None or self.lease.job == self._spec.arn)
+
+    def _leaves(self, ending: Ending, runtime: Runtime) -> bool:
+        shutdown = ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN
+        return shutdown and self._shop.leaves_instances and self._can_be_left(runtime)
+
     def _stops(self, ending: Ending) -> bool:
         by_wish = ending.cause is Cause.WISH and self._wish.reason is not Reason.SHUTDOWN
         return by_wish or ending.cause is Cause.TIME
@@ -260,12 +322,17 @@ class Attempt:
         self._progress.say(f"{lifecycle.DOWNLOADING_DATA}: {pace}")
         self._open_lines().say_all(f"{lifecycle.DOWNLOADING_DATA}: {pace}")
 
-    def _open_lines(self) -> LineCollector:
+    def _open_lines(self, go_on: bool = False) -> LineCollector:
         if self._lines:
             return self._lines
         hosts, shop = [host.name for host in self._spec.hosts], self._shop
-        lines = LineCollector(shop.logs, self._spec.scope, self._spec.name, hosts, shop.clock.now)
+        lines = LineCollector(
+            shop.logs, self._spec.scope, self._spec.name, hosts, shop.clock.now, go_on
+        )
         self._lines = lines
+        if go_on:
+            lines.say_all(TAKEN_OVER_NOTICE)
+            return lines
         notes = self.lease.notes if self.lease else ()
         for note in (*notes, *self._reused(), *unacted(self._spec.request)):
             lines.say_all(note)

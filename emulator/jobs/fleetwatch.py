@@ -26,6 +26,7 @@ class Cause(Enum):
     WISH = "somebody or something asked for the job's end"
     TIME = "MaxRuntimeInSeconds passed"
     INTERRUPTED = "the spot instances are taken away"
+    LEFT = "the emulator ends, and the instances go on without it"
 
 
 @dataclass(frozen=True)

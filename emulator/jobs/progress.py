@@ -11,6 +11,8 @@ from emulator.model.job import JobSpec
 from emulator.model.lifecycle import STOPPING, Lifecycle, Secondary
 from emulator.model.record import Job
 
+_STAYS = (Secondary.STOPPING, Secondary.UPLOADING)
+
 
 class Progress:
     """One job's record, as its run writes it."""
@@ -20,15 +22,21 @@ class Progress:
         self._spec = spec
 
     def enter(self, status: Secondary, message: str) -> None:
-        self._change(lambda life, now: life.enter(status, message, now))
+        self._change(
+            # A job that was taken over may be there already.
+            lambda life, now: (
+                life
+                if status in _STAYS and life.secondary is status
+                else life.enter(status, message, now)
+            )
+        )
 
     def say(self, message: str) -> None:
         self._change(lambda life, now: life.say(message, now))
 
     def enter_stopping(self) -> None:
-        self._change(
-            lambda life, now: life.request_stop(now).enter(Secondary.STOPPING, STOPPING, now)
-        )
+        self._change(lambda life, now: life.request_stop(now))
+        self.enter(Secondary.STOPPING, STOPPING)
 
     def finish(
         self,

@@ -13,6 +13,7 @@ from emulator.jobs.directories import failure_file, has_files
 from emulator.jobs.fleetwatch import Cause, Ending
 from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, failure_of
 from emulator.jobs.progress import Progress
+from emulator.jobs.resuming import Resumed
 from emulator.jobs.warm_pools import Kept, Pool, WarmPools
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
@@ -41,23 +42,35 @@ class JobRun:
     """Takes one job through its life; `run` is the body of its thread."""
 
     def __init__(
-        self, workshop: Workshop, spec: JobSpec, wish: Wish, alarms: Alarms, pools: WarmPools
+        self,
+        workshop: Workshop,
+        spec: JobSpec,
+        wish: Wish,
+        alarms: Alarms,
+        pools: WarmPools,
+        resumed: Resumed | None = None,
     ):
+        """`resumed`: an earlier emulator has started the job's instances."""
         self._shop = workshop
         self._spec = spec
         self._wish = wish
         self._alarms = alarms
         self._pools = pools
         self._progress = Progress(workshop, spec)
-        self._trained = 0.0
-        self._retries = 0
+        self._resumed = resumed
+        self._trained = resumed.note.trained if resumed else 0.0
+        self._retries = resumed.note.retries if resumed else 0
+        self._left = False
+        """The instances go on without this emulator."""
         self._cache: Path | None = None
         self._pool: Pool | None = None
         """What the job has left behind, once it has ended."""
 
     def run(self) -> None:
         """The job has ended and holds nothing when this returns, but for its warm pool."""
-        limit = self._spec.max_wait
+        limit: float | None = self._spec.max_wait
+        if limit is not None and self._resumed:
+            limit = max(0.0, limit - (self._shop.clock.now() - self._resumed.created))
         alarm = None if limit is None else self._alarms.after(limit, self._expire)
         try:
             self._live()
@@ -66,7 +79,10 @@ class JobRun:
                 alarm.cancel()
 
     def _live(self) -> None:
-        again = self._attempt(self._pools.take(self._spec))
+        if self._resumed:
+            again = self._take_over(self._resumed)
+        else:
+            again = self._attempt(self._pools.take(self._spec))
         while again and self._comes_back(again):
             self._progress.enter(Secondary.STARTING, lifecycle.STARTING)
             again = self._attempt(None)
@@ -79,9 +95,28 @@ class JobRun:
         """One set of instances; None when the job has ended with it."""
         self._cache = self._cache_directory(kept)
         attempt = Attempt(self._shop, self._spec, self._wish, self._alarms, kept)
-        try:
+
+        def train() -> Ending:
             attempt.prepare()
-            ending = self._train(attempt)
+            left = self._spec.max_runtime - self._trained
+            return attempt.train(left, self._cache, self._trained, self._retries)
+
+        return self._carry_out(attempt, train)
+
+    def _take_over(self, resumed: Resumed) -> _Again | None:
+        """The same with instances that run already."""
+        self._cache = Path(resumed.note.cache) if resumed.note.cache else None
+        attempt = Attempt(self._shop, self._spec, self._wish, self._alarms, None)
+        attempt.lease = resumed.lease
+        left = self._spec.max_runtime - self._trained
+        return self._carry_out(attempt, lambda: attempt.resume(resumed, left, self._cache))
+
+    def _carry_out(self, attempt: Attempt, train: Callable[[], Ending]) -> _Again | None:
+        try:
+            ending = self._timed(attempt, train)
+            if ending.cause is Cause.LEFT:
+                self._left = True
+                return None
             if ending.cause is Cause.INTERRUPTED:
                 return self._interrupted(ending.away)
             return self._conclude(ending, attempt)
@@ -100,9 +135,9 @@ class JobRun:
         finally:
             self._put_away(attempt)
 
-    def _train(self, attempt: Attempt) -> Ending:
+    def _timed(self, attempt: Attempt, train: Callable[[], Ending]) -> Ending:
         try:
-            return attempt.train(self._spec.max_runtime - self._trained, self._cache)
+            return train()
         finally:
             self._trained += attempt.trained
 
@@ -206,6 +241,9 @@ class JobRun:
 
     def _put_away(self, attempt: Attempt) -> None:
         """Last of all, so that nobody waits for it; a warm pool gets what it keeps."""
+        if self._left:
+            attempt.leave()
+            return
         attempt.close()
         lease, cache = attempt.lease, self._cache
         if self._pool and cache:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from threading import Lock, Thread
 
 from emulator.container.layout import instances_below
 from emulator.jobs.alarms import Alarms
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.outcome import INTERNAL_ERROR
+from emulator.jobs.resuming import Resumed, read_note
 from emulator.jobs.runner import JobRun
 from emulator.jobs.store import NOT_FOUND
 from emulator.jobs.warm_pools import WarmPools
@@ -29,8 +31,10 @@ from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job
 from emulator.model.scope import Scope
 from emulator.model.warm_pool import PoolStatus
+from emulator.runtimes.base import Lasting
 
 RESTART_NOTICE = "The emulator was restarted while this training job ran."
+_WITH_INSTANCES = (Secondary.TRAINING, Secondary.UPLOADING, Secondary.STOPPING)
 _SHUTDOWN_SECONDS = 30.0
 _PUT_AWAY_SECONDS = 30.0
 _log = logging.getLogger(__name__)
@@ -68,12 +72,7 @@ class Supervisor:
                     "The emulator is shutting down.", code="ServiceUnavailable", status=503
                 )
             job = self._shop.store.create(spec, self._shop.clock.now())
-            wish = Wish()
-            thread = Thread(
-                target=self._run, args=(spec, wish), name=f"job-{spec.name}", daemon=True
-            )
-            self._running[spec.arn] = (wish, thread)
-            thread.start()
+            self._start(spec, Wish())
         return job
 
     def stop(self, scope: Scope, name: str) -> Job:
@@ -146,14 +145,37 @@ class Supervisor:
     def recover(self) -> list[Job]:
         """Settle the jobs that an earlier process left unfinished; call it once, at start.
 
-        Their instances are gone with that process, so they fail. A runtime whose
-        instances live on would have its jobs taken over here instead.
+        Where their instances are gone with that process they fail, and are returned. The
+        others are taken over, with what they hold.
         """
-        self._pools.settle()
-        return [self._abandon(job) for job in self._shop.store.unfinished()]
+        shop = self._shop
+        lasting = {
+            runtime.traits.name: runtime
+            for runtime in shop.runtimes.all
+            if isinstance(runtime, Lasting)
+        }
+        unfinished = shop.store.unfinished()
+        notes = {
+            job.spec.arn: note
+            for job in unfinished
+            if job.life.secondary in _WITH_INSTANCES
+            and (note := read_note(shop.job_directory(job.spec)))
+            and note.runtime in lasting
+        }
+        self._pools.settle([Path(note.cache) for note in notes.values() if note.cache])
+        leases = shop.capacity.recover(job.spec for job in unfinished if job.spec.arn in notes)
+        for runtime in lasting.values():
+            runtime.clean(keep=notes)
+        for job in unfinished:
+            if note := notes.get(job.spec.arn):
+                self._take_over(job, Resumed(note, leases[job.spec.arn], job.life.created))
+        return [self._abandon(job) for job in unfinished if job.spec.arn not in notes]
 
     def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
-        """End all running jobs as Failed, and wait for that; new ones are refused."""
+        """End or leave all running jobs, and wait for that; new ones are refused.
+
+        Those whose instances end with this process fail; see Workshop.leaves_instances.
+        """
         with self._lock:
             self._closing = True
             running = list(self._running.values())
@@ -168,9 +190,25 @@ class Supervisor:
         self._pools.close()
         self._alarms.close()
 
-    def _run(self, spec: JobSpec, wish: Wish) -> None:
+    def _take_over(self, job: Job, resumed: Resumed) -> None:
+        _log.info("training job %s: taken over", job.spec.name)
+        wish = Wish()
+        if job.life.stop_requested:
+            wish.stop()
+        with self._lock:
+            self._start(job.spec, wish, resumed)
+
+    def _start(self, spec: JobSpec, wish: Wish, resumed: Resumed | None = None) -> None:
+        """Only under the lock."""
+        thread = Thread(
+            target=self._run, args=(spec, wish, resumed), name=f"job-{spec.name}", daemon=True
+        )
+        self._running[spec.arn] = (wish, thread)
+        thread.start()
+
+    def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None) -> None:
         try:
-            JobRun(self._shop, spec, wish, self._alarms, self._pools).run()
+            JobRun(self._shop, spec, wish, self._alarms, self._pools, resumed).run()
         except Exception:  # noqa: BLE001 - the top of the job's thread
             # Not even its end could be written down: the next start settles it.
             _log.exception("training job %s: lost", spec.name)

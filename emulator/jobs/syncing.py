@@ -28,6 +28,8 @@ _CHECKPOINTS = Rules(whole_files=True, deletes=True)
 _REPORTS = Rules(whole_files=False, deletes=False)
 """Event files are appended to as long as the script runs, and readable at any length."""
 _JOURNAL = "sync.json"
+_LEAVE_SECONDS = 10.0
+"""What a copy that has begun may take of a shutdown's time."""
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +53,16 @@ class S3Syncs:
             self._restore(spec, instances, cancelled)
             mirrors[CHECKPOINTS].remember_all()
         journal = Journal.of(instances)
+        return _Running(self, spec, instances, mirrors, journal).begin()
+
+    def resume(self, spec: JobSpec, instances: Instances) -> RunningSync:
+        """Go on where the journal of an earlier emulator ends."""
+        journal = Journal.of(instances)
+        remembered = journal.load()
+        mirrors = {
+            each.kind: self._mirror(spec, instances, each, remembered.get(each.kind, {}))
+            for each in saved_directories(spec)
+        }
         return _Running(self, spec, instances, mirrors, journal).begin()
 
     def rescue(self, spec: JobSpec, instances: Instances) -> None:
@@ -192,6 +204,12 @@ class _Running:
         self._write_down()
         if failures:
             raise failures[0]
+
+    def leave(self) -> None:
+        if not self._mirrors:
+            return
+        self._over.set()
+        self._thread.join(_LEAVE_SECONDS)
 
     def _saved(self) -> tuple[Saved, ...]:
         return saved_directories(self._spec)

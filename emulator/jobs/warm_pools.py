@@ -8,7 +8,7 @@ is. A sandbox or a container is made anew for each job.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
@@ -82,12 +82,14 @@ class WarmPools:
         self._pools: dict[str, Pool] = {}
         """By the ARN of the job that left it, oldest first."""
 
-    def settle(self) -> None:
-        """At start: the pools of an earlier process are gone with it."""
+    def settle(self, keep: Collection[Path] = ()) -> None:
+        """At start: the pools of an earlier process are gone with it, but for some caches."""
         for job in self._store.with_open_pools():
             if job.life.status.terminal:
                 self._mark(job.spec, lambda pool, now: pool.end(now))
-        remove_directory(self._directory)
+        for cache in self._directory.glob("*"):
+            if cache not in keep:
+                remove_directory(cache)
 
     def new_cache(self) -> Path:
         """Where a new pool keeps its instances' cache directories."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -38,6 +38,10 @@ class CapacityPool(Protocol):
         ...
 
     def release(self, lease: Lease) -> None: ...
+
+    def recover(self, running: Iterable[JobSpec]) -> Mapping[str, Lease]:
+        """Once, at start: the leases of jobs that still run, by ARN; all others are closed."""
+        ...
 
     def wake(self) -> None: ...
 
@@ -103,6 +107,10 @@ class RunningSync(Protocol):
         """
         ...
 
+    def leave(self) -> None:
+        """End without a last copy: the instances write on, and `resume` follows."""
+        ...
+
 
 class Syncs(Protocol):
     """Keeps checkpoints and TensorBoard data of running instances in S3."""
@@ -115,6 +123,10 @@ class Syncs(Protocol):
         A spot job that was interrupted, or a retry, comes here again with empty directories.
         Raises JobError, and Cancelled soon after `cancelled()` turned true.
         """
+        ...
+
+    def resume(self, spec: JobSpec, instances: Instances) -> RunningSync:
+        """Go on copying what instances write that outlived an emulator."""
         ...
 
     def rescue(self, spec: JobSpec, instances: Instances) -> None:
@@ -138,6 +150,12 @@ class NoSyncs:
 
     def finish(self) -> None:
         pass
+
+    def leave(self) -> None:
+        pass
+
+    def resume(self, spec: JobSpec, instances: Instances) -> RunningSync:  # noqa: ARG002
+        return self
 
     def rescue(self, spec: JobSpec, instances: Instances) -> None:
         pass
@@ -172,6 +190,8 @@ class Workshop:
     """How NCCL talks between instances where a job does not say."""
     idle_seconds: float = 0
     """A job of several instances that all wait for so long has hung; 0: it may."""
+    leaves_instances: bool = True
+    """At a shutdown, instances that can go on without the emulator do."""
     keep_directories: bool = False
     """Leave the directories of ended jobs where they are."""
     clock: Clock = field(default_factory=Clock)

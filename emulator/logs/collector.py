@@ -44,6 +44,8 @@ class Observer(Protocol):
 @dataclass
 class _Instance:
     writer: LogWriter
+    received: int = 0
+    """Bytes of its output that came, those of an emulator before this one included."""
     lock: Lock = field(default_factory=Lock)
     rest: bytes = b""
     """What came after the last newline."""
@@ -60,17 +62,27 @@ class LineCollector:
         job: str,
         hosts: Iterable[str],
         clock: Callable[[], float],
+        go_on: bool = False,
     ):
         """Make the streams `<job>/<host>-<epoch seconds>`, also those that stay empty:
 
         clients wait until there is one for every instance. `clock` gives epoch seconds.
+        `go_on`: with the newest streams that the job has, where an earlier emulator left off.
         """
         self._clock = clock
         self._observers: list[Observer] = []
         started = int(clock())
-        self._instances = {
-            host: _Instance(store.writer(scope, GROUP, f"{job}/{host}-{started}")) for host in hosts
-        }
+        self._instances: dict[str, _Instance] = {}
+        for host in hosts:
+            earlier = _newest(store, scope, f"{job}/{host}-") if go_on else None
+            received = store.received(scope, GROUP, earlier) if earlier else 0
+            writer = store.writer(scope, GROUP, earlier or f"{job}/{host}-{started}")
+            self._instances[host] = _Instance(writer, received)
+
+    @property
+    def received(self) -> dict[str, int]:
+        """By host, how many bytes of its output came."""
+        return {host: instance.received for host, instance in self._instances.items()}
 
     def observe(self, observer: Observer) -> None:
         """Show the output to somebody else, too; to be called before the first of it."""
@@ -82,16 +94,17 @@ class LineCollector:
             observer.feed(host, data)
         instance = self._instances[host]
         with instance.lock:
-            lines, newline, rest = (instance.rest + data).rpartition(b"\n")
-            if newline or not instance.rest:
+            waited = bool(instance.rest)
+            instance.received += len(data)
+            lines, newline, instance.rest = (instance.rest + data).rpartition(b"\n")
+            if newline or not waited:
                 instance.rest_since = self._clock()
             if newline:
-                self._write(instance, _messages(lines))
-            while len(rest) > MAX_MESSAGE_BYTES:
-                cut = _character_start(rest, MAX_MESSAGE_BYTES)
-                self._write(instance, _messages(rest[:cut]))
-                rest = rest[cut:]
-            instance.rest = rest
+                self._write_output(instance, lines)
+            while len(instance.rest) > MAX_MESSAGE_BYTES:
+                cut = _character_start(instance.rest, MAX_MESSAGE_BYTES)
+                piece, instance.rest = instance.rest[:cut], instance.rest[cut:]
+                self._write_output(instance, piece)
 
     def say(self, host: str, message: str) -> None:
         """A line of the emulator's own in an instance's stream."""
@@ -131,17 +144,28 @@ class LineCollector:
         for instance in self._instances.values():
             instance.writer.close()
 
+    def leave(self) -> None:
+        """Write nothing more: the instances go on, and so will whoever comes after."""
+        for observer in self._observers:
+            observer.close()
+        for instance in self._instances.values():
+            with instance.lock:
+                instance.writer.close()
+
     def _flush(self, instance: _Instance, cut: int) -> None:
-        if cut:
-            self._write(instance, _messages(instance.rest[:cut]))
-        instance.rest = instance.rest[cut:]
+        piece, instance.rest = instance.rest[:cut], instance.rest[cut:]
+        if piece:
+            self._write_output(instance, piece)
         instance.rest_since = self._clock()
 
-    def _write(self, instance: _Instance, messages: list[str]) -> None:
+    def _write_output(self, instance: _Instance, piece: bytes) -> None:
+        self._write(instance, _messages(piece), instance.received - len(instance.rest))
+
+    def _write(self, instance: _Instance, messages: list[str], received: int | None = None) -> None:
         if not messages:
             return
         try:
-            instance.writer.write_all(messages, int(self._clock() * 1000))
+            instance.writer.write_all(messages, int(self._clock() * 1000), received)
         except OSError:
             # A full disk must not take the training job down with its logs.
             _log.exception("%d log lines could not be written", len(messages))
@@ -166,6 +190,15 @@ def notice(
     for name in names or [f"{job}/{host}-{int(clock())}" for host in hosts]:
         with closing(store.writer(scope, GROUP, name)) as writer:
             writer.write(message, int(clock() * 1000))
+
+
+def _newest(store: LogStore, scope: Scope, prefix: str) -> str | None:
+    """The job's stream with this beginning that was made last; its name ends in when."""
+    try:
+        names = store.stream_names(scope, GROUP, prefix)
+    except ResourceNotFound:
+        return None
+    return max(names, key=lambda name: int(name.rpartition("-")[2]), default=None)
 
 
 def _messages(lines: bytes) -> list[str]:

@@ -4,13 +4,17 @@ A line is `<epoch milliseconds> <message>`. The timestamps of a stream never go 
 a moment is found by bisection and no page needs more of the file than it shows. A last
 line without its newline was cut off by a kill: readers do not see it, and the next
 writer removes it.
+
+What an instance wrote is marked, so that an emulator after a killed one finds where to go on:
+the last line of each piece as `<milliseconds>=<bytes>`, with the bytes of the instance's output
+that the stream has then, those before it as `<milliseconds>+`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,12 +93,23 @@ class LogWriter:
         """Append one event; readers see it when this returns."""
         self.write_all((message,), timestamp_ms)
 
-    def write_all(self, messages: Iterable[str], timestamp_ms: int) -> None:
-        """Append events of one moment; an earlier moment than the last counts as the last."""
+    def write_all(
+        self, messages: Sequence[str], timestamp_ms: int, received: int | None = None
+    ) -> None:
+        """Append events of one moment; an earlier moment than the last counts as the last.
+
+        `received` is how much of its instance's output, in bytes, the stream has with them.
+        """
+        if not messages:
+            return
         with self._lock:
             self._last = max(self._last, timestamp_ms)
-            prefix = b"%d " % self._last
-            self._append(b"".join(prefix + _escaped(text) + b"\n" for text in messages))
+            if received is None:
+                head = last = b"%d " % self._last
+            else:
+                head, last = b"%d+ " % self._last, b"%d=%d " % (self._last, received)
+            lines = [head + _escaped(text) + b"\n" for text in messages[:-1]]
+            self._append(b"".join((*lines, last + _escaped(messages[-1]) + b"\n")))
 
     def close(self) -> None:
         with self._lock:
@@ -125,6 +140,25 @@ class LogStore:
         self.path(scope, group).mkdir(parents=True, exist_ok=True)
         self.mark(scope, group)
         return LogWriter(self.path(scope, group, stream))
+
+    def received(self, scope: Scope, group: str, stream: str) -> int:
+        """How many bytes of its instance's output a stream has; for one that nobody writes.
+
+        Lines of a piece that a kill cut off are removed: the whole piece is still to come.
+        """
+        with self.path(scope, group, stream).open("r+b") as file:
+            size = whole = _committed(file)
+            found = 0
+            for event in _backward(file, size, 0):
+                file.seek(event.start)
+                head = file.read(event.end - event.start).partition(b" ")[0]
+                if head.endswith(b"+"):
+                    whole = event.start
+                elif b"=" in head:
+                    found = int(head.partition(b"=")[2])
+                    break
+            file.truncate(whole)
+        return found
 
     def mark(self, scope: Scope, group: str) -> None:
         """Keep the moment a group was made, which its folder's own time does not."""
@@ -291,8 +325,9 @@ def _backward(file: BinaryIO, end: int, start: int) -> Iterator[LogEvent]:
 
 
 def _event(line: bytes, start: int) -> LogEvent:
-    timestamp, _, message = line[:-1].partition(b" ")
-    return LogEvent(int(timestamp), _unescaped(message), start, start + len(line))
+    head, _, message = line[:-1].partition(b" ")
+    moment = head if head.isdigit() else head.partition(b"=")[0].rstrip(b"+")
+    return LogEvent(int(moment), _unescaped(message), start, start + len(line))
 
 
 def _escaped(message: str) -> bytes:

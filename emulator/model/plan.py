@@ -86,6 +86,9 @@ class RuntimeTraits:
     """Whether a Mount may have a layer of its own."""
     engine: bool = False
     """Whether instances belong to a container engine, which mounts as root of its machine."""
+    sees_mounts: bool = True
+    """Whether instances see what the emulator mounts below its state directory: not where it
+    runs in a container beside them."""
     shares_ports: bool = False
     """Whether instances listen on this machine's own ports: the launcher's are fixed
     (7777, torchrun's 29500), so that two jobs which use them cannot run side by side."""

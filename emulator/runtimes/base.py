@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -75,4 +75,36 @@ class Runtime(Protocol):
 
     def launch(self, plan: JobPlan, sink: OutputSink) -> Fleet:
         """Start all instances together. Raises JobError, leaving nothing behind."""
+        ...
+
+
+@runtime_checkable
+class Leavable(Protocol):
+    """A fleet whose instances can go on without the emulator; a fleet need not."""
+
+    def leave(self) -> None:
+        """Give back what this process holds of it, and touch no instance."""
+        ...
+
+
+class LeavableFleet(Fleet, Leavable, Protocol):
+    """A fleet that was left, and taken over."""
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A runtime whose instances outlive the emulator; a runtime need not be one."""
+
+    def adopt(
+        self, arn: str, sink: OutputSink, received: Mapping[str, int] | None = None
+    ) -> LeavableFleet | None:
+        """The fleet that an earlier emulator started for a job; None if it is not complete.
+
+        `received` tells by host how many bytes of output are known: the sink gets what
+        follows. Raises JobError.
+        """
+        ...
+
+    def clean(self, keep: Collection[str] = ()) -> None:
+        """Remove what earlier emulators left of all jobs but those of these ARNs."""
         ...

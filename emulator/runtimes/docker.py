@@ -15,6 +15,7 @@ from docker.errors import APIError, DockerException
 from emulator.model.errors import (
     CapacityError,
     ClientError,
+    InternalServerError,
     JobError,
     NotBuilt,
 )
@@ -80,6 +81,8 @@ class DockerRuntime:
             name="docker",
             network_interface=NETWORK_INTERFACE,
             emulator_url=f"http://{self._engine.emulator_host}:{self._port}",
+            engine=True,
+            sees_mounts=self._engine.own_container is None,
         )
 
     def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:  # noqa: ARG002
@@ -131,8 +134,16 @@ class DockerRuntime:
 
         `received` tells how many bytes of each host's output are known already: the sink
         gets what follows them. None when the job has no complete set of containers; what
-        there is of it is removed then. Raises DockerException, or what requests raises.
+        there is of it is removed then. Raises JobError when the engine fails.
         """
+        try:
+            return self._adopt(arn, sink, received)
+        except (DockerException, *ENGINE_GONE) as error:
+            raise InternalServerError(f"The Docker engine does not answer: {error}") from error
+
+    def _adopt(
+        self, arn: str, sink: OutputSink, received: Mapping[str, int] | None
+    ) -> DockerFleet | None:
         instances = {"label": [*self._labels(arn), LABEL_HOST]}
         found = self._client.api.containers(all=True, filters=instances)
         started = {
@@ -150,6 +161,7 @@ class DockerRuntime:
             for mount in container["Mounts"]
             if mount["Destination"] == RUN_DIR
         ]
+        self._join_networks(arn)
         fleet = self._fleet(arn, started, sink, run_dirs, received)
         for host in started:
             fleet.watch(host)
@@ -158,13 +170,37 @@ class DockerRuntime:
 
     def clean(self, keep: Collection[str] = ()) -> None:
         """Remove this emulator's containers and networks of all jobs but those of these ARNs."""
+        try:
+            left = self._jobs_left()
+        except (DockerException, *ENGINE_GONE) as error:
+            log.warning("What earlier jobs left in the Docker engine stays there: %s", error)
+            return
+        for arn in left - set(keep):
+            self._undo(arn)
+
+    def _jobs_left(self) -> set[str]:
+        """The ARNs of all jobs of which the engine has something."""
         label = {"label": f"{LABEL_EMULATOR}={self._emulator}"}
         left = [
             container["Labels"]
             for container in self._client.api.containers(all=True, filters=label)
         ] + [network["Labels"] for network in self._client.api.networks(filters=label)]
-        for arn in {labels[LABEL_ARN] for labels in left} - set(keep):
-            self._undo(arn)
+        return {labels[LABEL_ARN] for labels in left}
+
+    def _join_networks(self, arn: str) -> None:
+        """An emulator in a container is another container after each start of it."""
+        if self._engine.own_container is None:
+            return
+        for network in self._client.api.networks(filters={"label": self._labels(arn)}):
+            # Isolated jobs do not reach it, and it may be there still.
+            if not network["Internal"] and not self._is_on(network["Id"]):
+                self._client.api.connect_container_to_network(
+                    self._engine.own_container, network["Id"], aliases=[ALIAS]
+                )
+
+    def _is_on(self, network: str) -> bool:
+        found = self._client.api.inspect_network(network).get("Containers") or {}
+        return self._engine.own_container in found
 
     def _fleet(
         self,

@@ -131,6 +131,12 @@ class DockerFleet:
         for directory in self._run_dirs:
             shutil.rmtree(directory, ignore_errors=True)
 
+    def leave(self) -> None:
+        """See Leavable in base.py: what the containers say from now on stays in the engine."""
+        self._closed.set()
+        for watch in self._watches.values():
+            watch.detach()
+
     def _signal(self, signal: str, only: str | None = None) -> None:
         for host, thread in self._threads.items():
             if only not in (None, host) or not thread.is_alive():

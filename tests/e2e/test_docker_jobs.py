@@ -78,12 +78,10 @@ def material(tmp_path: Path) -> Path:
 
 
 def _bring_requirements(source: Path) -> None:
-    """As wheels beside the script: this machine's way to an index may not lead there from inside."""
+    """As wheels beside the script: an index that the host reaches may be too far from inside."""
+    wanted = ("--no-deps", "--dest", source, "--requirement", source / "requirements.txt")
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--dest", source]
-        + ["--requirement", source / "requirements.txt"],
-        check=True,
-        timeout=120,
+        [sys.executable, "-m", "pip", "download", "-qq", *wanted], check=True, timeout=120
     )
     names = sorted(f"./{wheel.name}" for wheel in source.glob("*.whl"))
     (source / "requirements.txt").write_text("\n".join(names))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from emulator import __version__
+from emulator.cli import images
 from emulator.cli.demo import demo
 from emulator.cli.doctor import doctor
 from emulator.cli.jobs import describe, jobs, logs, stop
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 for command in (up, env, demo, jobs, describe, logs, stop, doctor):
     app.command()(command)
+app.add_typer(images.app, name="images")
 
 
 def main() -> None:

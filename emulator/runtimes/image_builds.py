@@ -79,14 +79,16 @@ class BuildInputs:
 
 
 def images_root() -> Path:
-    """The `images` directory of the checkout that runs. Raises SetupError outside of one."""
-    root = Path(__file__).parents[2] / "images"
-    if not root.is_dir():
-        raise SetupError(
-            "The images are built from a checkout of the project, and this is none.",
-            "Clone it and run `sagemaker-emulator images build` from there.",
-        )
-    return root
+    """The `images` directory of the checkout that runs, or what an installed package has of it.
+
+    A package has no image whose context is the checkout. Raises SetupError if there is none.
+    """
+    checkout, package = Path(__file__).parents[2], Path(__file__).parents[1]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "images").is_dir():
+        return checkout / "images"
+    if not (package / "images").is_dir():
+        raise SetupError("This installation has no images.", "Install the package again.")
+    return package / "images"
 
 
 def image_folders(root: Path) -> list[ImageFolder]:

@@ -7,10 +7,13 @@ import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_jobs import channel, log_lines, run, shell_request
+from botocore.exceptions import ClientError
+from e2e_jobs import channel, log_lines, run, shell_request, wait_for
+from emulators import start_emulator
 
 TRAIN = "/opt/ml/input/data/train"
 
@@ -181,3 +184,66 @@ def test_several_channels_of_several_modes(sagemaker: Any, s3: Any, logs: Any, b
     job = run(sagemaker, body)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert log_lines(logs, job["TrainingJobName"])[-2:] == ["abc", "File File Pipe"]
+
+
+def test_file_systems_and_what_a_killed_emulator_leaves(tmp_path: Path) -> None:
+    shared = tmp_path / "efs" / "set"
+    shared.mkdir(parents=True)
+    (shared / "a").write_text("from efs\n")
+    config = tmp_path / "emulator.toml"
+    config.write_text(f'[file_systems]\nfs-0123456789abcdef0 = "{tmp_path}/efs"\n')
+    where = (tmp_path / "state", "--config", str(config))
+    emulator = start_emulator(*where)
+    try:
+        emulator.client("s3").create_bucket(Bucket="e2e-bucket")
+        jobs, logs = emulator.client("sagemaker"), emulator.client("logs")
+        given = {
+            "FileSystemId": "fs-0123456789abcdef0",
+            "FileSystemType": "EFS",
+            "DirectoryPath": "/set",
+        }
+        channels = [
+            {
+                "ChannelName": mode,
+                "DataSource": {
+                    "FileSystemDataSource": {**given, "FileSystemAccessMode": mode},
+                },
+            }
+            for mode in ("ro", "rw")
+        ]
+        command = (
+            "cd /opt/ml/input/data; cat ro/a; touch ro/b 2>/dev/null || echo read-only; "
+            "hostname >> rw/seen"
+        )
+        body = shell_request("e2e-bucket", command, instances=2, InputDataConfig=channels)
+        job = run(jobs, body)
+        assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+        assert log_lines(logs, job["TrainingJobName"])[-2:] == ["from efs", "read-only"]
+        assert sorted((shared / "seen").read_text().split()) == ["algo-1", "algo-2"]
+        assert sorted(path.name for path in shared.iterdir()) == ["a", "seen"]
+
+        channels[0]["DataSource"]["FileSystemDataSource"]["FileSystemId"] = "fs-00000000000000000"
+        body["TrainingJobName"] += "-2"
+        with pytest.raises(ClientError, match="No directory stands for the file system fs-0000"):
+            jobs.create_training_job(**body)
+
+        # Killed while a job has a mount: nothing of it is in the next one's way.
+        put(emulator.client("s3"), "e2e-bucket", "fast/", {"a": b"x"})
+        long = shell_request(
+            "e2e-bucket",
+            f"cat {TRAIN}/a; sleep 100",
+            InputDataConfig=[channel("e2e-bucket", "train", "fast", InputMode="FastFile")],
+        )
+        jobs.create_training_job(**long)
+        job = wait_for(
+            jobs,
+            long["TrainingJobName"],
+            lambda job: job["SecondaryStatus"] in ("Training", "Failed"),
+        )
+        emulator.process.kill()
+        emulator.process.wait(30)
+        emulator = start_emulator(*where)
+        assert list((tmp_path / "state" / "scratch").iterdir()) == []
+        assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+    finally:
+        emulator.end()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from e2e_jobs import channel, log_lines, run, script_request, shell_request
-from emulators import RunningEmulator, start_emulator
+from emulators import REPOSITORY, RunningEmulator, start_emulator
 
 BUCKET = "clusters"
 RING = """
@@ -111,6 +111,21 @@ def test_eight_instances_reduce_with_gloo(emulator: RunningEmulator) -> None:
     for number in (1, 8):
         lines = log_lines(logs, body["TrainingJobName"], f"algo-{number}")
         assert f"sum: {8 * 9 // 2}" in lines
+
+
+@pytest.mark.parametrize(("script", "instances"), [("train_cuda.py", 1), ("train_ddp.py", 2)])
+def test_the_scripts_of_the_gpu_suite_on_the_cpu(
+    emulator: RunningEmulator, script: str, instances: int
+) -> None:
+    source = REPOSITORY / "tests" / "gpu" / "scripts" / script
+    emulator.client("s3").put_object(Bucket=BUCKET, Key=f"code/{script}", Body=source.read_bytes())
+    body = cluster(script, instances)
+    body["Environment"] = {"TEST_DEVICE": "cpu"}
+    answer = run(emulator.client("sagemaker"), body)
+    assert answer["TrainingJobStatus"] == "Completed", answer.get("FailureReason")
+    lines = log_lines(emulator.client("logs"), body["TrainingJobName"])
+    [told] = [line for line in lines if line.startswith("loss=")]
+    assert float(told.split()[0].removeprefix("loss=")) < 1e-3
 
 
 def told_by(emulator: RunningEmulator, job: str, host: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_jobs import log_lines, run, shell_request, wait, wait_for
+from e2e_jobs import channel, log_lines, run, shell_request, wait, wait_for
 from emulators import RunningEmulator, start_emulator
 
 UNTIL_STOPPED = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
@@ -146,3 +146,64 @@ def test_a_preset_that_does_not_exist_is_the_requests_fault(workstation: Running
     body["Environment"] = {"EMULATOR_NCCL_PRESET": "telepathy"}
     answer = run(workstation.client("sagemaker"), body)
     assert answer["FailureReason"].startswith("ClientError: There is no NCCL preset telepathy")
+
+
+RANKS = """\
+algo-1:9:9 [0] NCCL INFO ncclCommInitRank comm 0x1 rank 0 nranks 2 cudaDev 0 commId 0xab
+algo-2:9:9 [0] NCCL INFO ncclCommInitRank comm 0x1 rank 1 nranks 2 cudaDev 0 commId 0xab
+algo-1:9:9 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[0] [send] via NET/Socket/0
+"""
+
+
+def test_what_nccl_chose_is_told_and_compared_with_the_preset(workstation: RunningEmulator) -> None:
+    workstation.client("s3").put_object(Bucket="gpus", Key="said/nccl.log", Body=RANKS.encode())
+    body = job("cat /opt/ml/input/data/said/nccl.log", instances=2)
+    body["InputDataConfig"] = [channel("gpus", "said", "said/")]
+    body["Environment"] = {"EMULATOR_NCCL_PRESET": "shm"}
+    answer = run(workstation.client("sagemaker"), body)
+    assert answer["TrainingJobStatus"] == "Completed", answer.get("FailureReason")
+    lines = log_lines(workstation.client("logs"), body["TrainingJobName"])
+    assert "NCCL: algo-1 and algo-2 talk through sockets (NET)." in lines
+    assert any(line.startswith("WARNING: the NCCL preset shm asks for") for line in lines)
+
+
+HANGS = """
+import datetime, json, os, sys, time
+from pathlib import Path
+import torch, torch.distributed as dist
+
+resources = json.loads(Path("/opt/ml/input/config/resourceconfig.json").read_text())
+hosts = resources["hosts"]
+rank = hosts.index(resources["current_host"])
+os.environ["GLOO_SOCKET_IFNAME"] = resources["network_interface_name"]
+limit = datetime.timedelta(seconds=float(sys.argv[1]))
+dist.init_process_group("gloo", f"tcp://{hosts[0]}:9100", limit, len(hosts), rank)
+if rank == 1:
+    time.sleep(1000)
+try:
+    dist.all_reduce(torch.ones(1))
+except RuntimeError as error:
+    print(error, flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        (1000, "All of algo-1, algo-2 have been waiting for 10 s"),
+        (5, "A collective of gloo hangs: a rank on algo-1 waits for its peers through TCP; "),
+    ],
+)
+def test_a_collective_that_hangs_is_ended(tmp_path: Path, limit: int, reason: str) -> None:
+    # Where a rank speaks for itself, nobody has to judge by its idleness.
+    emulator = with_gpus(tmp_path, 0, idle_seconds="10" if limit > 100 else "0")
+    try:
+        emulator.client("s3").put_object(Bucket="gpus", Key="code/hangs.py", Body=HANGS.encode())
+        body = job(f"python3 /opt/ml/input/data/code/hangs.py {limit}", "ml.m5.large", 2)
+        body["InputDataConfig"] = [channel("gpus", "code", "code/")]
+        answer = run(emulator.client("sagemaker"), body)
+        assert answer["TrainingJobStatus"] == "Failed"
+        assert answer["FailureReason"].startswith(f"AlgorithmError: {reason}")
+    finally:
+        emulator.end()

@@ -37,7 +37,7 @@ class Desk:
         self._store.create(spec, 10.0)
 
     def stop(self, scope: Scope, name: str) -> None:
-        raise AssertionError("nothing is stopped here")
+        raise AssertionError(f"nobody stops {name} of {scope}")
 
 
 def ask(store: JobStore, operation: str, roles: tuple[str, ...] = (), **params: Any) -> Any:

@@ -28,6 +28,10 @@ PART = 16 << 20
 """Bytes of an upload that are in memory at a time, unless the object needs larger parts."""
 _MAX_PARTS = 10_000
 _ATTEMPTS = 4
+_TRIES = 5
+_PATIENT_TRIES = 13
+_LONGEST_PAUSE = 8.0
+"""Pauses grow from 0.2 s: 5 tries take 6 s, 13 take a minute."""
 _OWNED = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -64,8 +68,11 @@ class ObjectStore:
         region: str = "us-east-1",
         trouble: Callable[[], str] = str,
         sleep: Callable[[float], None] = time.sleep,
+        tries: int = _TRIES,
     ):
         """`trouble` says what is wrong with the server ("" if nothing is known).
+
+        `tries` is how often a request is made again: see `patient`.
 
         Raises SetupError if `endpoint` is not the plain URL of a server.
         """
@@ -82,8 +89,9 @@ class ObjectStore:
         self._trouble = trouble
         self._sleep = sleep
         retries = urllib3.Retry(
-            total=5,
+            total=tries,
             backoff_factor=0.2,
+            backoff_max=_LONGEST_PAUSE,
             status_forcelist=(500, 502, 503, 504),
             raise_on_status=False,
         )
@@ -102,6 +110,21 @@ class ObjectStore:
             )
         except ValueError as error:
             raise SetupError(f"{endpoint!r} cannot be used as an S3 server: {error}.") from error
+
+    def patient(self) -> ObjectStore:
+        """The same server, with each request made again for about a minute.
+
+        For long uploads: a part that waits out a restart of the server saves all before it.
+        """
+        return ObjectStore(
+            self.endpoint,
+            self.access_key,
+            self.secret_key,
+            self.region,
+            self._trouble,
+            self._sleep,
+            _PATIENT_TRIES,
+        )
 
     def bucket_exists(self, bucket: str) -> bool:
         with self._aws_words():

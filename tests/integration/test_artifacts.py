@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import tarfile
+import threading
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +170,71 @@ def test_a_store_that_is_back_after_a_while(
     assert (0, 1 << 20) in seen[1:], "what was lost does not count"
     with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
         assert tar.getnames() == ["model.pth"]
+
+
+class Relay:
+    """Passes TCP connections on to a server, and can be away like a server that restarts."""
+
+    def __init__(self, port: int):
+        self._target = port
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.passed = 0
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def leave(self) -> None:
+        for each in (self._listener, *self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self._open = []
+
+    def come_back(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._open += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+                self.passed += len(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+def test_a_store_that_goes_away_between_two_parts_costs_only_the_wait(
+    object_store: ObjectStore, bucket: str, roots: Roots, tmp_path: Path
+) -> None:
+    relay = Relay(int(object_store.endpoint.rpartition(":")[2]))
+    store = ObjectStore(f"http://127.0.0.1:{relay.port}", "emulator", "emulator-secret").patient()
+    size = 60 << 20
+    (roots[0][0] / "model.pth").write_bytes(os.urandom(size))
+    tries: list[int] = []
+    away = threading.Event()
+
+    def progress(done: int, total: int) -> None:
+        tries.append(done)
+        if relay.passed > 2 * PART and not away.is_set():
+            away.set()
+            relay.leave()
+            threading.Timer(3, relay.come_back).start()
+
+    uploaded = upload_artifacts(job(bucket), roots, store, progress)
+    relay.leave()
+    assert away.is_set()
+    assert tries == sorted(tries), "nothing was begun anew"
+    with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
+        assert tar.getmember("model.pth").size == size
 
 
 def test_a_large_model_takes_little_memory_and_no_disk(

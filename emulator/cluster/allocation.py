@@ -75,6 +75,7 @@ class Want:
 
 
 def pool(gpus: Sequence[Gpu]) -> Pool:
+    """The numbers of whole GPUs and of slices."""
     slices = sum(gpu.is_slice for gpu in gpus)
     return Pool(len(gpus) - slices, slices)
 

@@ -31,6 +31,7 @@ from emulator.storage.channels import (
     refuse_unsupported,
     stage,
 )
+from emulator.storage.layers import can_hold_layers
 from emulator.storage.objects import ObjectStore
 from emulator.storage.persistence import PATIENCE
 from emulator.storage.transfer import in_parallel
@@ -67,7 +68,7 @@ class S3Inputs:
     ) -> StagedInputs:
         sources = replace(
             self.sources,
-            overlays=traits.overlays,
+            overlays=traits.overlays and _has_place(traits, instances),
             engine=traits.engine,
             sees_mounts=traits.sees_mounts,
         )
@@ -96,6 +97,12 @@ class S3Inputs:
             raise
         _log.debug("%s: %s", spec.name, ready)
         return _staged(spec, ready)
+
+
+def _has_place(traits: RuntimeTraits, instances: Instances) -> bool:
+    """An engine mounts layers without having tried it before."""
+    places = [dirs.root for dirs in instances.values()]
+    return not traits.engine or can_hold_layers(places[0])
 
 
 def _staged(spec: JobSpec, ready: Sequence[StagedChannel]) -> StagedInputs:

@@ -16,7 +16,17 @@ class Mount:
     read_only: bool = False
     layer: Path | None = None
     """A directory for what the instance changes, so that `source` stays as it is; only where
-    the runtime's traits say that it has overlays. It holds nothing but the runtime's work."""
+    the runtime's traits say that it has overlays."""
+
+    @property
+    def upper(self) -> Path | None:
+        """What the instance has changed; there before it starts."""
+        return self.layer and self.layer / "upper"
+
+    @property
+    def work(self) -> Path | None:
+        """What the kernel needs beside it; there before the instance starts."""
+        return self.layer and self.layer / "work"
 
 
 @dataclass(frozen=True)

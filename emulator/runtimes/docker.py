@@ -82,6 +82,7 @@ class DockerRuntime:
             network_interface=NETWORK_INTERFACE,
             emulator_url=f"http://{self._engine.emulator_host}:{self._port}",
             engine=True,
+            overlays=self._engine.mounts_layers,
             sees_mounts=self._engine.own_container is None,
         )
 

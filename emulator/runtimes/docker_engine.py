@@ -47,6 +47,11 @@ class Engine:
         """The name by which a job's containers find the emulator."""
         return ALIAS if self.own_container else HOST_NAME
 
+    @property
+    def mounts_layers(self) -> bool:
+        """Can it mount overlays of this machine's directories? It has to run here, as root."""
+        return bool(listen_addresses(self)) and not self.foreign_root
+
     def gpu_driver(self, gpus: tuple[str, ...]) -> str:
         """CDI where the engine knows all these GPUs by it, else the container toolkit's hook."""
         known = gpus and all(f"nvidia.com/gpu={gpu}" in self.cdi_devices for gpu in gpus)

@@ -205,11 +205,30 @@ def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) ->
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
+    if mount.layer:
+        return _layered(mount)
     return {
         "Type": "bind",
         "Source": str(mount.source),
         "Target": mount.target,
         "ReadOnly": mount.read_only,
+    }
+
+
+def _layered(mount: Mount) -> dict[str, Any]:
+    """A volume without a name, which goes with its container: the engine mounts the overlay."""
+    layers = f"lowerdir={mount.source},upperdir={mount.upper},workdir={mount.work}"
+    return {
+        "Type": "volume",
+        "Target": mount.target,
+        "VolumeOptions": {
+            # What the image has there stays out of it.
+            "NoCopy": True,
+            "DriverConfig": {
+                "Name": "local",
+                "Options": {"type": "overlay", "device": "overlay", "o": layers},
+            },
+        },
     }
 
 

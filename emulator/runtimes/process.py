@@ -32,7 +32,6 @@ from emulator.runtimes.sandbox import (
     Entry,
     Scratch,
     installs_above,
-    overlay_directories,
     sandbox_arguments,
 )
 from emulator.runtimes.sandbox_probe import Verdict, probe
@@ -127,8 +126,6 @@ class ProcessRuntime:
                     held.callback(network.close)
                 for scratch in scratches:
                     self._fill(scratch, plan.hosts)
-                for instance in plan.instances:
-                    _make_layers(instance)
                     _list_own_gpus(instance, plan)
             except OSError as error:
                 raise InternalServerError(f"An instance could not be prepared: {error}") from error
@@ -267,12 +264,6 @@ def _list_own_gpus(instance: InstancePlan, plan: JobPlan) -> None:
         write_command(
             Scratch(instance.scratch).commands / "nvidia-smi", list_only(instance.gpus, program)
         )
-
-
-def _make_layers(instance: InstancePlan) -> None:
-    for mount in instance.mounts:
-        for directory in overlay_directories(mount.layer) if mount.layer else ():
-            directory.mkdir(parents=True, exist_ok=True)
 
 
 def _hosts_file(hosts: Sequence[str]) -> str:

@@ -183,16 +183,10 @@ def _mounts(plan: InstancePlan) -> Iterator[str]:
     # A mount below another one has to come after it.
     for mount in sorted(plan.mounts, key=lambda mount: len(PurePosixPath(mount.target).parts)):
         if mount.layer:
-            upper, work = overlay_directories(mount.layer)
             yield from ("--overlay-src", str(mount.source))
-            yield from ("--overlay", str(upper), str(work), mount.target)
+            yield from ("--overlay", str(mount.upper), str(mount.work), mount.target)
             continue
         yield from ("--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target)
-
-
-def overlay_directories(layer: Path) -> tuple[Path, Path]:
-    """What an instance changed, and what the kernel needs beside it."""
-    return layer / "upper", layer / "work"
 
 
 def _python(interpreter: Interpreter, features: Features, scratch: Scratch) -> Iterator[str]:

@@ -3,7 +3,8 @@
 ```
 blobs/ab/<sha256 of bucket, key and ETag>   one file an object; never written to again
 trees/<sha256 of paths and blobs>/          hard links to blobs under the names of a channel
-trees/<…>.used                              its time says when the tree was used last
+trees/<…>.used                              its time says when the tree was used last, and its
+                                            lines name the layers that lie above it
 ```
 A changed object has another ETag and so another blob. What a tree shares with another one
 takes its space once.
@@ -100,10 +101,15 @@ class ObjectCache:
         return list(found.values())
 
     def hold(
-        self, wanted: Sequence[Wanted], fetch: Fetch, cancelled: Callable[[], bool] = never
+        self,
+        wanted: Sequence[Wanted],
+        fetch: Fetch,
+        cancelled: Callable[[], bool] = never,
+        layers: Iterable[Path] = (),
     ) -> Held:
         """A tree with all that is wanted, fetched where it is missing.
 
+        It also stays as long as one of `layers` is there: containers may outlive this process.
         Raises what `fetch` raises, OSError, and Cancelled.
         """
         names = [each.blob for each in wanted]
@@ -116,7 +122,8 @@ class ObjectCache:
             try:
                 if not tree.is_dir():
                     self._build(tree, wanted, cancelled)
-                tree.with_name(f"{tree.name}.used").touch()
+                with self._changed:
+                    _note_use(tree, layers)
             except BaseException:
                 held.release()
                 raise
@@ -254,7 +261,7 @@ class ObjectCache:
     def _idle_trees(self) -> list[Path]:
         """Those that nobody uses, the one that was used longest ago first."""
         trees = [tree for tree in self._trees.iterdir() if len(tree.name) == _DIGEST]
-        idle = [tree for tree in trees if not self._uses[tree.name]]
+        idle = [tree for tree in trees if not self._uses[tree.name] and not _layers(tree)]
         return sorted(idle, key=_last_use)
 
     def _remove_tree(self, tree: Path) -> None:
@@ -277,6 +284,20 @@ class ObjectCache:
 
 
 _DIGEST = hashlib.sha256().digest_size * 2
+
+
+def _layers(tree: Path) -> list[str]:
+    """What lies above a tree: instances look at it, whoever started them."""
+    try:
+        lines = tree.with_name(f"{tree.name}.used").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [line for line in lines if Path(line).exists()]
+
+
+def _note_use(tree: Path, layers: Iterable[Path]) -> None:
+    lines = [*_layers(tree), *map(str, layers)]
+    tree.with_name(f"{tree.name}.used").write_text("".join(f"{line}\n" for line in lines))
 
 
 def _last_use(tree: Path) -> float:

@@ -138,13 +138,12 @@ class Downloader:
             raise Cancelled(f"download of s3://{bucket}/{info.key}")
         patience = self.patience(cancelled)
         data = patience.call(lambda: self._checked(bucket, info))
-        partial = Path(f"{target}.part")
         try:
-            with partial.open("wb", buffering=0) as file:
+            # Checked and written at once: it is complete as soon as it has its size.
+            with target.open("wb", buffering=0) as file:
                 file.write(data)
-            partial.rename(target)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
             raise
         on_bytes(info.size)
 

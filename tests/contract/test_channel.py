@@ -145,7 +145,7 @@ def test_a_full_disk(stager: Stager, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_disk_that_fills_up_meanwhile(stager: Stager, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's own ENOSPC, from /dev/full in the place of the partial file."""
-    stager.put({"in/a": b"x" * 100_000})
+    stager.put({"in/a": bytes(3 << 20)})
     real = Path.open
 
     def full(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:

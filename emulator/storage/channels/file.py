@@ -56,14 +56,16 @@ def _show(
     held.append(tree)
     if staging.sources.overlays:
         layer = staging.layer(host)
-        layer.mkdir(parents=True, exist_ok=True)
+        for part in ("upper", "work"):
+            (layer / part).mkdir(parents=True, exist_ok=True)
         return Mount(tree.path, staging.target, layer=layer)
     _copy(staging, tree.path, directory, files)
     return None
 
 
 def _hold(staging: Staging, files: Sequence[Wanted], count: _Counter) -> Held:
-    cache, downloader = staging.sources.cache, staging.sources.downloader
+    sources = staging.sources
+    cache, downloader = sources.cache, sources.downloader
     missing = cache.missing(files)
     needed = sum(each.info.size for each in missing)
     # Fail at once rather than after hours.
@@ -80,7 +82,8 @@ def _hold(staging: Staging, files: Sequence[Wanted], count: _Counter) -> Held:
         wanted, target = job
         downloader.download(wanted.bucket, wanted.info, target, count.add, stopping)
 
-    return cache.hold(files, fetch, staging.cancelled)
+    layers = [staging.layer(host) for host in staging.receivers]
+    return cache.hold(files, fetch, staging.cancelled, layers if sources.overlays else ())
 
 
 def _copy(staging: Staging, tree: Path, directory: Path, files: Sequence[Wanted]) -> None:

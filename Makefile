@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := emulator tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: bench-api coverage-table help setup fmt lint types arch test test-gpu test-all check demo clean
+.PHONY: bench-api coverage-table help setup fmt lint types arch test test-docker test-gpu test-all check demo clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,7 +44,12 @@ test: $(STAMP) ## Every test that needs no container engine
 test-gpu: $(STAMP) ## Jobs on this machine's GPUs; says why where it cannot
 	$(BIN)/pytest -m gpu tests/gpu
 
-test-all: $(STAMP) ## Every test
+test-docker: $(STAMP) ## The tests in containers; installs, starts and fills an engine if need be
+	.ci/docker
+	$(BIN)/pytest -m docker
+
+test-all: $(STAMP) ## Every test, those in containers included
+	.ci/docker
 	$(BIN)/pytest
 
 coverage-table: $(STAMP) ## Write docs/coverage.md from the code

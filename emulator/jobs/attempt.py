@@ -61,7 +61,6 @@ class Attempt:
         self._fleet: Fleet | None = None
         self._staged = StagedInputs()
         self._sync: RunningSync | None = None
-        self._links: Links | None = None
         self._collectives: CollectiveWatch | None = None
         self.lease: Lease | None = kept.lease if kept else None
         self.instances: Instances = {}
@@ -239,17 +238,16 @@ class Attempt:
 
     def _plan(self, cache: Path | None, traits: RuntimeTraits) -> JobPlan:
         shop = self._shop
-        lease = self.lease or Lease(self._spec.arn, self._spec.name)
-        self._links = arrange_links(self._spec, lease, shop.nccl_preset)
+        links = self._links()
         plan = plan_job(
             self._spec,
             self.instances,
             traits,
-            lease.gpus,
+            self.lease.gpus if self.lease else {},
             shop.credentials,
-            conveniences=self._links.environments,
+            conveniences=links.environments,
             channels=self._staged.mounts,
-            sharing=self._links.sharing,
+            sharing=links.sharing,
         )
         if cache is None:
             return plan
@@ -348,11 +346,18 @@ class Attempt:
         lines.observe(metrics)
         return metrics
 
+    def _links(self) -> Links:
+        lease = self.lease or Lease(self._spec.arn, self._spec.name)
+        return arrange_links(self._spec, lease, self._shop.nccl_preset)
+
     def _watch_collectives(self, lines: LineCollector) -> CollectiveWatch:
         shop = self._shop
-        preset = self._links.preset if self._links else shop.nccl_preset
         watch = CollectiveWatch(
-            self._spec, preset, shop.idle_seconds, shop.clock.monotonic, lines.say_all
+            self._spec,
+            self._links().preset,
+            shop.idle_seconds,
+            shop.clock.monotonic,
+            lines.say_all,
         )
         lines.observe(watch)
         return watch

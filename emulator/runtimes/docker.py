@@ -100,17 +100,19 @@ class DockerRuntime:
         try:
             return self._launch(plan, sink)
         except _LimitRefused:
-            log.warning(
-                "The Docker engine may not raise the limit of locked memory (rootless, or itself "
-                "in a container): jobs run with the limit it has"
-            )
+            if self._lock_memory:
+                log.warning(
+                    "The Docker engine may not raise the limit of locked memory (rootless, or "
+                    "itself in a container): jobs run with the limit it has"
+                )
             self._lock_memory = False
             return self._launch(plan, sink)
 
     def _launch(self, plan: JobPlan, sink: OutputSink) -> DockerFleet:
         """Raises JobError or _LimitRefused, leaving nothing behind."""
+        lock_memory = self._lock_memory  # another job's launch may change it meanwhile
         try:
-            request = job_request(plan, self._placement(plan))
+            request = job_request(plan, self._placement(plan, lock_memory))
             _tell_key(plan)
             containers = self._create(request, isolated=plan.network_isolation)
         except (DockerException, JobError, *ENGINE_GONE) as error:
@@ -122,7 +124,7 @@ class DockerRuntime:
             self._check_gpus(plan, containers)
         except (DockerException, JobError, *ENGINE_GONE) as error:
             fleet.close()
-            if self._lock_memory and "setting rlimit" in str(error):
+            if lock_memory and "setting rlimit" in str(error):
                 raise _LimitRefused from error
             raise job_error(error) from error
         _let_go(_runs(plan))
@@ -224,7 +226,7 @@ class DockerRuntime:
     def _labels(self, arn: str) -> list[str]:
         return [f"{LABEL_EMULATOR}={self._emulator}", f"{LABEL_ARN}={arn}"]
 
-    def _placement(self, plan: JobPlan) -> Placement:
+    def _placement(self, plan: JobPlan, lock_memory: bool) -> Placement:
         gpus = tuple(gpu for instance in plan.instances for gpu in instance.gpus)
         wanted = {instance.image for instance in plan.instances if instance.image}
         return Placement(
@@ -236,7 +238,7 @@ class DockerRuntime:
             gpu_driver=self._engine.gpu_driver(gpus),
             host_gateway=self._engine.own_container is None,
             memory_bytes=self._memory_bytes,
-            lock_memory=self._lock_memory,
+            lock_memory=lock_memory,
         )
 
     def _create(self, request: JobRequest, *, isolated: bool) -> dict[str, str]:

@@ -13,7 +13,6 @@ that the stream has then, those before it as `<milliseconds>+`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from threading import Lock
 from typing import BinaryIO
 from urllib.parse import quote, unquote
 
+from emulator.logs.lines import LogEvent as LogEvent
+from emulator.logs.lines import backward, committed, escaped, forward, window
 from emulator.model.errors import ResourceNotFound
 from emulator.model.scope import Scope
 
@@ -32,21 +33,8 @@ NO_GROUP = "The specified log group does not exist."
 NO_STREAM = "The specified log stream does not exist."
 
 _SUFFIX = ".log"
-_BLOCK = 1 << 16
 _MARKER = "created"
 """A file in a group's folder; its time is the group's creation time."""
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class LogEvent:
-    """One line of a stream; it spans the bytes from `start` to `end` of the file."""
-
-    timestamp: int
-    """Epoch milliseconds."""
-    message: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -84,8 +72,8 @@ class LogWriter:
         self._lock = Lock()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         with path.open("rb") as existing:
-            self._size = _committed(existing)
-            last = next(_backward(existing, self._size, 0), None)
+            self._size = committed(existing)
+            last = next(backward(existing, self._size, 0), None)
         self._last = last.timestamp if last else 0
         os.ftruncate(self._file, self._size)
 
@@ -108,8 +96,8 @@ class LogWriter:
                 head = last = b"%d " % self._last
             else:
                 head, last = b"%d+ " % self._last, b"%d=%d " % (self._last, received)
-            lines = [head + _escaped(text) + b"\n" for text in messages[:-1]]
-            self._append(b"".join((*lines, last + _escaped(messages[-1]) + b"\n")))
+            lines = [head + escaped(text) + b"\n" for text in messages[:-1]]
+            self._append(b"".join((*lines, last + escaped(messages[-1]) + b"\n")))
 
     def close(self) -> None:
         with self._lock:
@@ -147,9 +135,9 @@ class LogStore:
         Lines of a piece that a kill cut off are removed: the whole piece is still to come.
         """
         with self.path(scope, group, stream).open("r+b") as file:
-            size = whole = _committed(file)
+            size = whole = committed(file)
             found = 0
-            for event in _backward(file, size, 0):
+            for event in backward(file, size, 0):
                 file.seek(event.start)
                 head = file.read(event.end - event.start).partition(b" ")[0]
                 if head.endswith(b"+"):
@@ -185,9 +173,9 @@ class LogStore:
     def stream(self, scope: Scope, group: str, name: str) -> StreamInfo:
         """What is known of one stream; raises ResourceNotFound."""
         with self._open(scope, group, name) as file:
-            size = _committed(file)
-            first = next(_forward(file, 0, size), None)
-            last = next(_backward(file, size, 0), None)
+            size = committed(file)
+            first = next(forward(file, 0, size), None)
+            last = next(backward(file, size, 0), None)
             created = first.timestamp if first else int(os.fstat(file.fileno()).st_mtime * 1000)
         return StreamInfo(
             name, created, first.timestamp if first else None, last.timestamp if last else None
@@ -196,7 +184,7 @@ class LogStore:
     def is_position(self, scope: Scope, group: str, stream: str, offset: int) -> bool:
         """Does an event of the stream end (or the first one start) at this offset?"""
         with self._open(scope, group, stream) as file:
-            if not 0 <= offset <= _committed(file):
+            if not 0 <= offset <= committed(file):
                 return False
             file.seek(max(offset - 1, 0))
             return offset == 0 or file.read(1) == b"\n"
@@ -214,9 +202,9 @@ class LogStore:
     ) -> LogPage:
         """The events from `offset` on with since <= timestamp < until; raises ResourceNotFound."""
         with self._open(scope, group, stream) as file:
-            low, high = _window(file, since, until)
+            low, high = window(file, since, until)
             start = max(offset, low)
-            events = tuple(_page(_forward(file, start, high), limit))
+            events = tuple(_page(forward(file, start, high), limit))
         return LogPage(events, start, events[-1].end if events else start)
 
     def backward(
@@ -232,9 +220,9 @@ class LogStore:
     ) -> LogPage:
         """The last such events before `offset` (None: the end of the stream)."""
         with self._open(scope, group, stream) as file:
-            low, high = _window(file, since, until)
+            low, high = window(file, since, until)
             end = high if offset is None else min(offset, high)
-            events = tuple(_page(_backward(file, end, low), limit))[::-1]
+            events = tuple(_page(backward(file, end, low), limit))[::-1]
         return LogPage(events, events[0].start if events else end, end)
 
     def _group(self, scope: Scope, name: str) -> GroupInfo:
@@ -265,84 +253,6 @@ def _page(events: Iterator[LogEvent], limit: int) -> Iterator[LogEvent]:
         if count >= limit or (count and room < 0):
             return
         yield event
-
-
-def _window(file: BinaryIO, since: int, until: int | None) -> tuple[int, int]:
-    """The offsets between which the events of a time range lie."""
-    size = _committed(file)
-    low = _bisect(file, size, since) if since > 0 else 0
-    return low, size if until is None else max(low, _bisect(file, size, until))
-
-
-def _bisect(file: BinaryIO, size: int, moment: int) -> int:
-    """The offset of the first event that is not before `moment`, or `size`."""
-    low, high = 0, size
-    while low < high:
-        middle = _line_start(file, (low + high) // 2)
-        event = next(_forward(file, middle, size))
-        if event.timestamp < moment:
-            low = event.end
-        else:
-            high = middle
-    return low
-
-
-def _line_start(file: BinaryIO, offset: int) -> int:
-    """Where the line that holds the byte at `offset` starts."""
-    end = offset
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-def _committed(file: BinaryIO) -> int:
-    """The size of the file without a last line that is still being written or was cut off."""
-    return _line_start(file, file.seek(0, os.SEEK_END))
-
-
-def _forward(file: BinaryIO, start: int, end: int) -> Iterator[LogEvent]:
-    file.seek(start)
-    while start < end:
-        line = file.readline()
-        yield _event(line, start)
-        start += len(line)
-
-
-def _backward(file: BinaryIO, end: int, start: int) -> Iterator[LogEvent]:
-    """The events between two offsets, the last one first."""
-    while end > start:
-        # A block's own first line may be longer than the block, hence the search.
-        begin = _line_start(file, max(start, end - _BLOCK))
-        file.seek(begin)
-        for line in reversed(file.read(end - begin).splitlines(keepends=True)):
-            end -= len(line)
-            yield _event(line, end)
-
-
-def _event(line: bytes, start: int) -> LogEvent:
-    head, _, message = line[:-1].partition(b" ")
-    moment = head if head.isdigit() else head.partition(b"=")[0].rstrip(b"+")
-    return LogEvent(int(moment), _unescaped(message), start, start + len(line))
-
-
-def _escaped(message: str) -> bytes:
-    """A message in one line; whatever bytes.splitlines() breaks at is replaced."""
-    data = message.encode("utf-8", "replace")
-    return data.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-
-
-def _unescaped(data: bytes) -> str:
-    if b"\\" in data:
-        data = _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), data)
-    return data.decode("utf-8", "replace")
-
-
-_PLAIN = {b"n": b"\n", b"r": b"\r"}
 
 
 def _file_name(name: str) -> str:

@@ -186,3 +186,20 @@ def test_names_fit_into_a_dns_label() -> None:
     assert name.startswith("sagemaker-aaa")
     assert len(f"{name}-algo-100") == 63
     assert placement_name("fit", "1a2b") == "sagemaker-fit-1a2b"
+
+
+def test_a_layer_is_a_volume_that_goes_with_its_container() -> None:
+    mount = Mount(Path("/cache/t"), "/opt/ml/input/data/train", layer=Path("/jobs/fit/l"))
+    [volume, _] = body(mounts=(mount,))["HostConfig"]["Mounts"]
+    layers = "lowerdir=/cache/t,upperdir=/jobs/fit/l/upper,workdir=/jobs/fit/l/work"
+    assert volume == {
+        "Type": "volume",
+        "Target": "/opt/ml/input/data/train",
+        "VolumeOptions": {
+            "NoCopy": True,
+            "DriverConfig": {
+                "Name": "local",
+                "Options": {"type": "overlay", "device": "overlay", "o": layers},
+            },
+        },
+    }

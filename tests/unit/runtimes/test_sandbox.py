@@ -150,3 +150,11 @@ def test_an_overlay_only_over_what_this_user_may_change() -> None:
 
 def test_devices_are_bound_one_by_one() -> None:
     assert "--dev-bind-try /dev/nvidia0 /dev/nvidia0" in words(devices=("/dev/nvidia0",))
+
+
+def test_a_layer_lies_above_a_directory_that_stays_as_it_is() -> None:
+    mount = Mount(Path("/cache/t"), "/opt/ml/input/data/train", layer=Path("/jobs/fit/l"))
+    assert (
+        "--overlay-src /cache/t --overlay /jobs/fit/l/upper /jobs/fit/l/work "
+        "/opt/ml/input/data/train"
+    ) in words(replace(PLAN, mounts=(*PLAN.mounts, mount)))

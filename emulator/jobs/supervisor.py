@@ -11,6 +11,7 @@ from emulator.container.layout import instances_below
 from emulator.jobs.alarms import Alarms
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.outcome import INTERNAL_ERROR
+from emulator.jobs.refusals import refuse_nul
 from emulator.jobs.resuming import Resumed, read_note
 from emulator.jobs.runner import JobRun
 from emulator.jobs.store import NOT_FOUND
@@ -60,6 +61,7 @@ class Supervisor:
 
     def submit(self, spec: JobSpec) -> Job:
         """Take a job in and start it; raises ApiError when it is refused."""
+        refuse_nul(spec.request)
         try:
             runtime = self._shop.runtimes.of(spec.image).runtime
             runtime.check(spec.image, len(spec.hosts), spec.network_isolation)

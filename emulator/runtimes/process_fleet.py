@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from emulator.model.errors import InternalServerError
@@ -30,6 +31,15 @@ class _Member:
     ended: float = 0.0
     gone: threading.Event = field(default_factory=threading.Event)
 
+    def abandon(self) -> None:
+        """End it, and let go of it, as soon as it has been started."""
+        process = self.instance.process
+        process.kill()
+        process.wait()
+        self.instance.release()
+        if self.reader.ident is None and process.stdout:  # there is nobody else to close it
+            process.stdout.close()
+
 
 class ProcessFleet:
     """A Fleet (see base.py) of child processes of the emulator."""
@@ -46,19 +56,23 @@ class ProcessFleet:
         self._ended: queue.SimpleQueue[_Member] = queue.SimpleQueue()
         self._draining: _Member | None = None
         self._closed = False
-        started: Future[list[_Member]] = Future()
+        started: Future[None] = Future()
+        self._members: list[_Member] = []
         # Instances die with the thread that started them (PR_SET_PDEATHSIG is about
         # threads), so one thread starts them and stays until the last one is gone.
         self._keeper = threading.Thread(
             target=self._keep, args=(starts, started), name="fleet", daemon=True
         )
-        self._keeper.start()
         try:
-            self._members = started.result()
-        except OSError as error:
+            self._keeper.start()
+        except RuntimeError as error:  # no more threads
+            clean()
+            raise _not_started(error) from error
+        # Whatever goes wrong in there: the job's thread must never wait in vain.
+        if failure := started.exception():
             self._keeper.join()
             clean()
-            raise InternalServerError(f"An instance could not be started: {error}") from error
+            raise _not_started(failure) from failure
 
     def next_exit(self, timeout: float) -> Exit | None:
         deadline = time.monotonic() + timeout
@@ -109,47 +123,55 @@ class ProcessFleet:
     def _running(self) -> list[_Member]:
         return [member for member in self._members if not member.gone.is_set()]
 
-    def _keep(
-        self, starts: Mapping[str, Callable[[], Instance]], started: Future[list[_Member]]
-    ) -> None:
-        members: list[_Member] = []
+    def _keep(self, starts: Mapping[str, Callable[[], Instance]], started: Future[None]) -> None:
         try:
-            for host, start in starts.items():
-                members.append(self._member(host, start()))
-        except OSError as error:
-            for member in members:
-                member.instance.process.kill()
-            self._watch(members)
+            ends = self._start_all(starts)
+        except BaseException as error:  # noqa: BLE001 - the top of this thread
+            for member in self._members:
+                member.abandon()
             started.set_exception(error)
             return
-        for member in members:
-            member.instance.started()
-        started.set_result(members)
-        self._watch(members)
+        started.set_result(None)
+        with ends:
+            self._watch(ends)
+
+    def _start_all(self, starts: Mapping[str, Callable[[], Instance]]) -> selectors.DefaultSelector:
+        """Start all; what it returns tells of each end.
+
+        It is complete before anybody hears of the start: a job whose ends are not seen would
+        go on until its time is up.
+        """
+        for host, start in starts.items():
+            member = self._member(host, start())
+            self._members.append(member)
+            member.reader.start()
+        with ExitStack() as held:
+            ends = held.enter_context(selectors.DefaultSelector())
+            for member in self._members:
+                member.instance.started()
+                descriptor = os.pidfd_open(member.instance.process.pid)
+                held.callback(os.close, descriptor)
+                ends.register(descriptor, selectors.EVENT_READ, member)
+            held.pop_all()  # from here on each is closed at its end
+            return ends
 
     def _member(self, host: str, instance: Instance) -> _Member:
         reader = threading.Thread(
             target=self._read, args=(host, instance), name=f"output of {host}", daemon=True
         )
-        reader.start()
         return _Member(host, instance, reader)
 
-    def _watch(self, members: list[_Member]) -> None:
+    def _watch(self, ends: selectors.DefaultSelector) -> None:
         """Note each end when it happens, until there is none to wait for."""
-        with selectors.DefaultSelector() as selector:
-            for member in members:
-                selector.register(
-                    os.pidfd_open(member.instance.process.pid), selectors.EVENT_READ, member
-                )
-            while selector.get_map():
-                for key, _ in selector.select():
-                    member = key.data
-                    member.ended = time.time()
-                    member.instance.process.wait()
-                    selector.unregister(key.fileobj)
-                    os.close(key.fd)
-                    member.gone.set()
-                    self._ended.put(member)
+        while ends.get_map():
+            for key, _ in ends.select():
+                member = key.data
+                member.ended = time.time()
+                member.instance.process.wait()
+                ends.unregister(key.fileobj)
+                os.close(key.fd)
+                member.gone.set()
+                self._ended.put(member)
 
     def _read(self, host: str, instance: Instance) -> None:
         """Hand over everything the instance writes; ends when nobody can write any more."""
@@ -163,3 +185,7 @@ class ProcessFleet:
                 _log.exception("The output of %s is lost from here on", host)
                 while os.read(pipe.fileno(), _CHUNK):
                     pass  # a full pipe would stop the script
+
+
+def _not_started(error: BaseException) -> InternalServerError:
+    return InternalServerError(f"An instance could not be started: {error}")

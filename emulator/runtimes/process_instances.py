@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -56,21 +57,25 @@ class Sandboxed:
     ):
         """`entry` comes before bubblewrap and becomes it.
 
-        Raises OSError when bubblewrap itself cannot be started.
+        Raises OSError when bubblewrap itself cannot be started, and ValueError for an
+        argument that no program can be given.
         """
-        # Through a file in memory: no limit on their length, and no credentials in `ps`.
-        told = os.memfd_create("bwrap-arguments", os.MFD_CLOEXEC)
-        status, status_end = os.pipe()
-        try:
+        if any("\0" in word for word in arguments):
+            # It would end there, and what follows be an option of its own.
+            raise ValueError("an argument of the sandbox holds a NUL character")
+        with ExitStack() as held, ExitStack() as ours:
+            # Through a file in memory: no limit on their length, and no credentials in `ps`.
+            told = os.memfd_create("bwrap-arguments", os.MFD_CLOEXEC)
+            held.callback(os.close, told)
+            status, status_end = os.pipe()
+            held.callback(os.close, status_end)
+            self._status = ours.enter_context(os.fdopen(status, "rb"))
             os.write(told, b"".join(os.fsencode(word) + b"\0" for word in arguments))
             os.lseek(told, 0, os.SEEK_SET)
-            self._status = os.fdopen(status, "rb")
             options = ("--args", str(told), "--json-status-fd", str(status_end), "--")
             words = [*entry, str(bwrap), *options, *_EXEC, *command]
             self.process = _spawn(words, {}, (told, status_end))
-        finally:
-            os.close(told)
-            os.close(status_end)
+            ours.pop_all()
         self._first: int | None = None
 
     def started(self) -> None:

@@ -8,22 +8,19 @@ from emulator.model.errors import InternalServerError, JobError, SetupError
 from emulator.model.job import S3Uri
 from emulator.model.plan import Mount
 from emulator.storage.cache import Wanted
+from emulator.storage.channels import file
 from emulator.storage.channels.base import DataDownloadFailed, StagedChannel, Staging
 from emulator.storage.channels.failures import in_the_services_words
 from emulator.storage.channels.selection import select, share, source_of
 from emulator.storage.fuse import FuseMount
 
-_UNSEEN = (
-    "FastFile channel {}: the emulator runs in a container, and what it mounts is not seen by "
-    "the containers beside it. Run the emulator outside of one, or use TrainingInputMode File."
-)
-
 
 def stage(staging: Staging) -> StagedChannel:
     """Mount the prefix; no object is read before the training reads it."""
-    uri = source_of(staging)
     if not staging.sources.sees_mounts:
-        raise DataDownloadFailed(_UNSEEN.format(staging.channel.name))
+        # The same files for an emulator in a container, only all of them beforehand.
+        return file.stage(staging)
+    uri = source_of(staging)
     with in_the_services_words(staging.channel.name, str(uri)):
         selection = select(staging)
         refuse_partial_prefix(uri, selection.objects)

@@ -72,12 +72,21 @@ class InstanceDirs:
 
     def behind(self, spec: JobSpec, path: str) -> Path:
         """Where a path of the instance lies on this machine, for what `saved.py` names."""
+        mount, below = self._mount_of(spec, path)
+        return mount / below
+
+    def depth(self, spec: JobSpec, path: str) -> int:
+        """How many parts at the end of that place the instance can replace by links; or 1."""
+        _, below = self._mount_of(spec, path)
+        return max(1, len(below.parts))
+
+    def _mount_of(self, spec: JobSpec, path: str) -> tuple[Path, PurePosixPath]:
         sources = (self.input, self.model, self.output, self.checkpoints)
         places = dict(zip(mounted(spec), sources, strict=True))
         for target in sorted(places, key=len, reverse=True):
             if PurePosixPath(path).is_relative_to(target):
-                return places[target] / PurePosixPath(path).relative_to(target)
-        return self.saved(path)
+                return places[target], PurePosixPath(path).relative_to(target)
+        return self.saved(path), PurePosixPath()
 
     @property
     def tmp(self) -> Path:

@@ -6,6 +6,7 @@ Below S3OutputPath the names are those that the SageMaker Python SDK builds for
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -86,4 +87,5 @@ def _reports(spec: JobSpec) -> list[Saved]:
 
 
 def _plain(path: str) -> str:
-    return str(PurePosixPath("/", path))
+    """Without `..`, which would lead out of the instance's directories on this machine."""
+    return posixpath.normpath("/" + path.strip("/"))

@@ -52,6 +52,9 @@ def test_everything_at_its_default_place() -> None:
         ("/opt/ml/outputs", "ml/saved/opt-ml-outputs", True),
         ("/logs/tb", "ml/saved/logs-tb", True),
         ("/state/tb", "ml/checkpoints/tb", False),
+        ("/opt/ml/output/a/../tb", "ml/output/tb", False),
+        ("/opt/ml/output/../../../home/me", "ml/saved/home-me", True),
+        ("//opt/ml/output/./tb", "ml/output/tb", False),
     ],
 )
 def test_places_of_ones_own(path: str, place: str, own_mount: bool) -> None:
@@ -62,6 +65,15 @@ def test_places_of_ones_own(path: str, place: str, own_mount: bool) -> None:
     board = saved_directories(spec)[1]
     assert InstanceDirs(Path("/x")).behind(spec, board.path) == Path("/x", place)
     assert unmounted(spec) == ((board.path,) if own_mount else ())
+
+
+@pytest.mark.parametrize(
+    ("path", "depth"),
+    [("/opt/ml/output/tb", 1), ("/opt/ml/output/a/tb", 2), ("/logs/tb", 1), ("/state", 1)],
+)
+def test_how_much_of_its_place_a_script_can_replace(path: str, depth: int) -> None:
+    spec = job(CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": "/state"})
+    assert InstanceDirs(Path("/x")).depth(spec, path) == depth
 
 
 def test_two_configurations_of_one_path_are_one_directory() -> None:

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from isal import isal_zlib
 
-from emulator.storage.tree import Found, Warn, open_file, printable
+from emulator.storage.tree import Found, Warn, link_target, open_file, printable
 
 LEVEL = 1
 """ISA-L's; on weights it packs as well as gzip's own default (docs/adr/0010-compression.md)."""
@@ -127,7 +127,7 @@ class TarGz:
     def _member(self, member: Found) -> Iterator[bytes]:
         try:
             header = _header(member)
-            descriptor = open_file(member.path) if member.is_file else None
+            descriptor = open_file(member) if member.is_file else None
         except OSError as error:
             self._warn(f"{printable(member.name)} is left out: {error.strerror}")
             return
@@ -215,7 +215,7 @@ def _header(member: Found) -> tarfile.TarInfo:
         header.type = tarfile.DIRTYPE
     elif member.is_link:
         header.type = tarfile.SYMTYPE
-        header.linkname = str(member.path.readlink())
+        header.linkname = link_target(member)
     return header
 
 

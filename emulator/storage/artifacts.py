@@ -141,15 +141,15 @@ class _Upload:
             return ""
         target = self._output.join(name, *found.name)
         try:
-            path = content(found, _SEEN_AS[name])
-            self._persist(lambda count: self._send(target, path, count))
+            source = content(found, _SEEN_AS[name])
+            self._persist(lambda count: self._send(target, source, count))
         except FileNotFoundError as error:
             self._warn(f"{printable(found.name)} is left out: {error.strerror}")
             return ""
         return target.key
 
-    def _send(self, target: S3Uri, path: Path, count: Callable[[int], None]) -> list[str]:
-        with os.fdopen(open_file(path), "rb") as file:
+    def _send(self, target: S3Uri, source: Found, count: Callable[[int], None]) -> list[str]:
+        with os.fdopen(open_file(source), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             self._store.upload(target.bucket, target.key, file, size, count)
         return []

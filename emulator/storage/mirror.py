@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import signal
+import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from emulator.model.job import S3Uri
+from emulator.storage.beneath import open_beneath
 from emulator.storage.objects import ObjectStore, StoreError
 from emulator.storage.sync import SETTLED, Replica, Sight, Stamp, look_again, plan
 from emulator.storage.tree import Found, content, open_file, printable, scan
@@ -47,7 +49,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class _Version:
-    path: Path
+    file: Found
     stamp: Stamp
 
 
@@ -66,16 +68,22 @@ class Mirror:
         seen_as: str,
         rules: Rules,
         memory: Mapping[str, Memory] | None = None,
+        depth: int = 1,
     ):
-        """`roots` by host; `seen_as` is their path on the instances."""
+        """`roots` by host; `seen_as` is their path on the instances.
+
+        Scripts can replace the last `depth` parts of each root.
+        """
         self.target = target
         self.memory = dict(memory or {})
         self._roots = roots
         self._store = store
         self._seen_as = seen_as
+        self._depth = depth
         self._rules = rules
         self._sights: dict[str, dict[str, Sight]] = {host: {} for host in roots}
         self._warned: set[str] = set()
+        self._unreadable: set[Path] = set()
         for host in roots:
             self.memory.setdefault(host, Memory())
 
@@ -115,19 +123,22 @@ class Mirror:
         }
         failed = self._upload(going, settled)
         for name in made.deletes if not failed else ():
-            self._delete(name)
+            if self._is_gone(name):
+                self._delete(name)
         if failed:
             raise failed
         return bool(going or made.deletes)
 
     def pending(self) -> list[tuple[str, str]]:
-        """Files whose version is not in S3: host and name."""
-        return [
-            (host, name)
-            for host, root in self._roots.items()
-            for name, version in self._listing(root).items()
-            if version.stamp != self.memory[host].known.get(name)
-        ]
+        """Files whose version is not in S3, "." for all of a root that cannot be read."""
+        found = []
+        for host, root in self._roots.items():
+            known = self.memory[host].known
+            listing = self._listing(root)
+            found += [(host, name) for name in listing if listing[name].stamp != known.get(name)]
+            if root in self._unreadable:
+                found.append((host, "."))
+        return found
 
     def _replicas(self) -> dict[str, Replica]:
         return {
@@ -136,8 +147,15 @@ class Mirror:
         }
 
     def _listing(self, root: Path) -> dict[str, _Version]:
-        found = (each for each in scan(root, self._warn) if not each.is_directory)
-        return dict(self._versions(found))
+        """Empty, with a warning, if the root cannot be read: the other ones can be."""
+        try:
+            found = list(scan(root, self._warn, self._depth))
+        except OSError as error:
+            self._unreadable.add(root)
+            self._warn(f"{root} is left out: {error.strerror}")
+            return {}
+        self._unreadable.discard(root)
+        return dict(self._versions(each for each in found if not each.is_directory))
 
     def _versions(self, found: Iterable[Found]) -> Iterable[tuple[str, _Version]]:
         for each in found:
@@ -146,16 +164,16 @@ class Mirror:
                 self._warn(f"{printable(each.name)} is left out: the name is not UTF-8")
                 continue
             try:
-                path = content(each, self._seen_as)
-                status = path.stat() if each.is_link else None
+                file = content(each, self._seen_as)
+                status = file.path.lstat() if each.is_link else None
             except OSError as error:
                 self._warn(f"{name} is left out: {error.strerror}")
                 continue
             if status is None:
-                yield name, _Version(path, Stamp(each.size, each.modified, each.inode))
-            elif path.is_file():
+                yield name, _Version(file, Stamp(each.size, each.modified, each.inode))
+            elif stat.S_ISREG(status.st_mode):
                 stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
-                yield name, _Version(path, stamp)
+                yield name, _Version(file, stamp)
             else:
                 self._warn(f"{name} is left out: it is a link to a directory")
 
@@ -163,7 +181,7 @@ class Mirror:
         return (
             self._rules.whole_files
             and sight.times < _OPEN_LISTINGS
-            and is_open_for_writing(version.path)
+            and is_open_for_writing(version.file)
         )
 
     def _upload(self, going: Mapping[str, _Version], settled: int) -> StoreError | None:
@@ -189,7 +207,7 @@ class Mirror:
         """Upload one file; False, and nothing in S3, if it is not the one that was seen."""
         target = self.target.join(*name.split("/"))
         try:
-            with os.fdopen(open_file(version.path), "rb") as file:
+            with os.fdopen(open_file(version.file), "rb") as file:
                 steady = _Steady(file, version.stamp, self._rules.whole_files)
                 self._store.upload(target.bucket, target.key, steady, version.stamp.size)
         except (_Changed, OSError) as error:
@@ -205,6 +223,19 @@ class Mirror:
             if sight.stamp != memory.known.get(name):
                 memory.known[name] = sight.stamp
                 memory.made.add(name)
+
+    def _is_gone(self, name: str) -> bool:
+        """On all instances; not if it lies where nothing can be looked at."""
+        parts = name.split("/")
+        for root in self._roots.values():
+            folder, depth = root.joinpath(*parts).parent, self._depth + len(parts) - 1
+            try:
+                os.close(open_beneath(folder, depth, os.O_DIRECTORY))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                return False
+        return True
 
     def _delete(self, name: str) -> None:
         target = self.target.join(*name.split("/"))
@@ -240,14 +271,14 @@ class _Steady:
         return data
 
 
-def is_open_for_writing(path: Path) -> bool:
+def is_open_for_writing(file: Found) -> bool:
     """Has any process of this machine the file open for writing, in whatever container?
 
     Asks the kernel for a read lease, which it gives only when nobody has. False where it
     cannot tell: another user's file, a file system without leases.
     """
     try:
-        descriptor = open_file(path)
+        descriptor = open_file(file)
     except OSError:
         return False
     try:

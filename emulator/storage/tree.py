@@ -6,8 +6,10 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from emulator.storage.beneath import open_beneath
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ class Found:
     modified: int = 0
     """The same in nanoseconds."""
     inode: int = 0
+    depth: int = 1
+    """How many parts at the end of `path` a script can replace, by a link for instance."""
 
     @property
     def is_directory(self) -> bool:
@@ -71,31 +75,57 @@ def _order(found: Found) -> tuple[bytes, ...]:
     return tuple(os.fsencode(part) for part in found.name)
 
 
-def scan(root: Path, warn: Warn) -> Iterator[Found]:
+def scan(root: Path, warn: Warn, depth: int = 1) -> Iterator[Found]:
     """Everything below `root` that an archive can hold; symbolic links are not followed.
 
-    Sockets, pipes, devices and what cannot be looked at are left out, with a warning each.
+    Nor are they on the way: not at the last `depth` parts of `root`, which a script can replace,
+    and not where a directory turns into one while it is looked at. Sockets, pipes, devices and
+    what cannot be looked at are left out, with a warning each, and so is a root that is no
+    directory. Raises OSError if the root cannot be read.
     """
-    waiting: list[tuple[Path, Name]] = [(root, ())]
+    waiting: list[Name] = [()]
     while waiting:
-        directory, name = waiting.pop()
+        name = waiting.pop()
         try:
-            with os.scandir(directory) as children:
-                for child in children:
-                    found = _look(child, (*name, child.name), warn)
-                    if found is None:
-                        continue
-                    yield found
-                    if found.is_directory:
-                        waiting.append((found.path, found.name))
+            yield from _children(root, name, depth, warn, waiting)
         except OSError as error:
             if name:
                 warn(f"{printable(name)} is left out: {error.strerror}")
+            elif isinstance(error, NotADirectoryError):
+                warn(f"{root.name} is left out: it is no directory")
             elif not isinstance(error, FileNotFoundError):
                 raise
 
 
-def _look(child: os.DirEntry[str], name: Name, warn: Warn) -> Found | None:
+def _children(
+    root: Path, name: Name, depth: int, warn: Warn, waiting: list[Name]
+) -> Iterator[Found]:
+    place = root.joinpath(*name)
+    descriptor = open_beneath(place, depth + len(name), os.O_DIRECTORY)
+    try:
+        with os.scandir(descriptor) as children:
+            for child in children:
+                status = _look(child, (*name, child.name), warn)
+                if status is None:
+                    continue
+                found = Found(
+                    (*name, child.name),
+                    place / child.name,
+                    status.st_mode,
+                    status.st_size,
+                    int(status.st_mtime),
+                    status.st_mtime_ns,
+                    status.st_ino,
+                    depth + len(name) + 1,
+                )
+                yield found
+                if found.is_directory:
+                    waiting.append(found.name)
+    finally:
+        os.close(descriptor)
+
+
+def _look(child: os.DirEntry[str], name: Name, warn: Warn) -> os.stat_result | None:
     try:
         status = child.stat(follow_symlinks=False)
     except OSError as error:
@@ -110,30 +140,25 @@ def _look(child: os.DirEntry[str], name: Name, warn: Warn) -> Found | None:
     if kind := kinds.get(stat.S_IFMT(status.st_mode)):
         warn(f"{printable(name)} is left out: it is {kind}")
         return None
-    return Found(
-        name,
-        Path(child.path),
-        status.st_mode,
-        status.st_size,
-        int(status.st_mtime),
-        status.st_mtime_ns,
-        status.st_ino,
-    )
+    return status
 
 
-def content(found: Found, seen_as: str = "") -> Path:
-    """The file whose bytes stand for this one: a link's target if that lies in the same tree.
+def content(found: Found, seen_as: str = "") -> Found:
+    """The same name with the file whose bytes stand for it: a link's target in the same tree.
 
     S3 has no links. `seen_as` is the root's path on the instance, where a script's absolute
     links lead. Raises FileNotFoundError for a link that leads elsewhere.
     """
     if not found.is_link:
-        return found.path
-    root = found.path.parents[len(found.name) - 1].resolve()
+        return found
+    root = found.path.parents[len(found.name) - 1]
+    depth = found.depth - len(found.name)
+    # Only what no script can replace is resolved: the root may be a link by now.
+    root = root.parents[depth - 1].resolve().joinpath(*root.parts[-depth:])
     target = _within(found.path.parent, found.path.readlink(), root, seen_as)
     if not target.is_relative_to(root):
         raise FileNotFoundError(2, "the link leads elsewhere", str(found.path))
-    return target
+    return replace(found, path=target, depth=depth + len(target.relative_to(root).parts))
 
 
 def _within(parent: Path, link: Path, root: Path, seen_as: str) -> Path:
@@ -142,16 +167,25 @@ def _within(parent: Path, link: Path, root: Path, seen_as: str) -> Path:
     return (parent / link).resolve()
 
 
-def open_file(path: Path) -> int:
+def open_file(found: Found) -> int:
     """Open a regular file for reading, without following a link or waiting for a pipe.
 
     Raises OSError, also when something else has taken the file's place since the scan.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = open_beneath(found.path, found.depth, os.O_RDONLY | os.O_NONBLOCK)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)
-    raise FileNotFoundError(2, "it is no longer a file", str(path))
+    raise FileNotFoundError(2, "it is no longer a file", str(found.path))
+
+
+def link_target(found: Found) -> str:
+    """Where a symbolic link leads. Raises OSError, also when it is none any more."""
+    folder = open_beneath(found.path.parent, found.depth - 1, os.O_DIRECTORY)
+    try:
+        return os.readlink(found.path.name, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def printable(name: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from emulator.storage.archive import TarGz
 from emulator.storage.objects import ignore_bytes
-from emulator.storage.tree import Found, merge, open_file, scan
+from emulator.storage.tree import Found, content, link_target, merge, open_file, scan
 
 DIR, FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644
 
@@ -96,8 +96,74 @@ def test_opening_follows_no_link_and_waits_for_no_pipe(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):
-        with pytest.raises(OSError, match=name):
-            open_file(tmp_path / name)
+        with pytest.raises(OSError):  # noqa: PT011 - which one is the kernel's choice
+            open_file(Found((name,), tmp_path / name, FILE, 1, 0))
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A directory that is not the job's."""
+    (tmp_path / "home" / "inner").mkdir(parents=True)
+    (tmp_path / "home" / "key").write_text("secret")
+    (tmp_path / "home" / "inner" / "key").write_text("secret")
+    return tmp_path / "home"
+
+
+def test_a_root_that_became_a_link_is_left_out(tmp_path: Path, secret: Path) -> None:
+    (tmp_path / "data").symlink_to(secret)
+    warnings: list[str] = []
+    assert list(scan(tmp_path / "data", warnings.append)) == []
+    assert warnings == ["data is left out: it is no directory"]
+
+
+def test_a_root_behind_a_link_is_left_out(tmp_path: Path, secret: Path) -> None:
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "way").symlink_to(secret)
+    warnings: list[str] = []
+    assert list(scan(tmp_path / "output" / "way" / "inner", warnings.append, depth=2)) == []
+    assert warnings == ["inner is left out: it is no directory"]
+
+
+def test_a_directory_that_becomes_a_link_during_the_scan_is_left_out(
+    tmp_path: Path, secret: Path
+) -> None:
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    warnings: list[str] = []
+    seen = []
+    for each in scan(tmp_path / "data", warnings.append):
+        seen.append(each.name)
+        (tmp_path / "data" / "inner").rmdir()
+        (tmp_path / "data" / "inner").symlink_to(secret / "inner")
+    assert seen == [("inner",)]
+    assert warnings == ["inner is left out: Not a directory"]
+
+
+@pytest.mark.parametrize("replaced", ["data", "data/inner"])
+def test_nothing_is_read_through_a_link_that_came_after_the_scan(
+    tmp_path: Path, secret: Path, replaced: str
+) -> None:
+    (tmp_path / "data" / "inner").mkdir(parents=True)
+    (tmp_path / "data" / "inner" / "key").write_text("own")
+    (tmp_path / "data" / "inner" / "link").symlink_to("key")
+    tree = {each.name[-1]: each for each in scan(tmp_path / "data", [].append)}
+    (tmp_path / replaced).rename(tmp_path / "moved")
+    (tmp_path / replaced).symlink_to(secret / replaced.removeprefix("data").strip("/"))
+    with pytest.raises(OSError):  # noqa: PT011
+        open_file(tree["key"])
+    with pytest.raises(OSError):  # noqa: PT011
+        link_target(tree["link"])
+    with pytest.raises(OSError):  # noqa: PT011
+        open_file(content(tree["link"]))
+
+
+def test_a_link_within_the_tree_stands_for_its_target(tmp_path: Path) -> None:
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "data" / "a" / "file").write_text("x")
+    (tmp_path / "data" / "link").symlink_to("a/file")
+    tree = {each.name: each for each in scan(tmp_path / "data", [].append)}
+    source = content(tree[("link",)])
+    os.close(open_file(source))
+    assert (source.path, source.depth) == (tmp_path / "data" / "a" / "file", 3)
 
 
 def read_all(archive: TarGz) -> bytes:

@@ -81,7 +81,7 @@ class S3Syncs:
             try:
                 before = complete if each.kind == CHECKPOINTS else None
                 mirror.round(last=True, complete_before=before)
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 _log.warning("training job %s: %s: %s", spec.name, each.target, error)
             if mirror.pending():
                 place = self.keep(spec, instances, each)
@@ -92,14 +92,15 @@ class S3Syncs:
     def keep(self, spec: JobSpec, instances: Instances, saved: Saved) -> Path:
         """Move a saved directory of all instances to where it outlives the job."""
         roots = {host: dirs.behind(spec, saved.path) for host, dirs in instances.items()}
-        return keep(self.kept, spec, saved.kind, roots)
+        return keep(self.kept, spec, saved.kind, roots, _depth(spec, instances, saved))
 
     def _mirror(
         self, spec: JobSpec, instances: Instances, saved: Saved, memory: Mapping[str, Memory]
     ) -> Mirror:
         roots = {host: dirs.behind(spec, saved.path) for host, dirs in instances.items()}
         rules = _CHECKPOINTS if saved.kind == CHECKPOINTS else _REPORTS
-        return Mirror(roots, saved.target, self.store, saved.path, rules, memory)
+        depth = _depth(spec, instances, saved)
+        return Mirror(roots, saved.target, self.store, saved.path, rules, memory, depth)
 
     def _restore(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
         saved = next(each for each in saved_directories(spec) if each.kind == CHECKPOINTS)
@@ -111,6 +112,10 @@ class S3Syncs:
             cancelled,
         )
         _log.info("training job %s: %d checkpoint objects restored", spec.name, count)
+
+
+def _depth(spec: JobSpec, instances: Instances, saved: Saved) -> int:
+    return next(iter(instances.values())).depth(spec, saved.path)
 
 
 class Journal:
@@ -153,21 +158,21 @@ class Journal:
         return self._path.stat().st_mtime_ns
 
     def load(self) -> dict[str, dict[str, Memory]]:
-        """What was saved, by kind and host; nothing if there is no journal."""
+        """What was saved, by kind and host; nothing if there is no journal, or a foreign one."""
         try:
             stored = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return {
-            kind: {
-                host: Memory(
-                    {name: Stamp(**stamp) for name, stamp in memory["known"].items()},
-                    set(memory["made"]),
-                )
-                for host, memory in hosts.items()
+            return {
+                kind: {
+                    host: Memory(
+                        {name: Stamp(**stamp) for name, stamp in memory["known"].items()},
+                        set(memory["made"]),
+                    )
+                    for host, memory in hosts.items()
+                }
+                for kind, hosts in stored.items()
             }
-            for kind, hosts in stored.items()
-        }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
 
 class _Running:
@@ -218,14 +223,21 @@ class _Running:
         mirror = self._mirrors[saved.kind]
         try:
             persist(lambda: mirror.round(last=True), self._syncs.patience)
-        except StoreError as error:
-            place = self._syncs.keep(self._spec, self._instances, saved)
-            reason = f"Upload of {saved.path} failed:{error}. The files are kept in {place}."
-            _log.warning("training job %s: %s", self._spec.name, reason)
-            return InternalServerError(reason) if error.transient else ClientError(reason)
-        for host, name in mirror.pending():
+            unread = mirror.pending()
+        except (StoreError, OSError) as error:
+            refused = isinstance(error, StoreError) and not error.transient
+            return self._kept(saved, str(error), ClientError if refused else InternalServerError)
+        for host, name in unread:
             _log.warning("training job %s: %s of %s could not be read", self._spec.name, name, host)
+        if unread:
+            return self._kept(saved, f"{len(unread)} files could not be read", InternalServerError)
         return None
+
+    def _kept(self, saved: Saved, why: str, kind: type[JobError]) -> JobError:
+        place = self._syncs.keep(self._spec, self._instances, saved)
+        reason = f"Upload of {saved.path} failed:{why}. The files are kept in {place}."
+        _log.warning("training job %s: %s", self._spec.name, reason)
+        return kind(reason)
 
     def _keep_on(self) -> None:
         try:
@@ -239,7 +251,7 @@ class _Running:
             began = time.monotonic()
             try:
                 worked = mirror.round()
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 _log.warning("training job %s: %s: %s", self._spec.name, kind, error)
                 continue
             if worked:

@@ -17,6 +17,7 @@ from emulator.model.lifecycle import Status
 from emulator.storage.objects import ObjectStore
 
 NOWHERE = {"S3Uri": "s3://no-such-bucket-anywhere/c"}
+NOWHERE_ELSE = {"S3OutputPath": "s3://no-such-bucket-anywhere/t"}
 
 
 @pytest.fixture
@@ -59,6 +60,16 @@ def test_a_job_whose_checkpoints_are_not_saved_fails_with_its_model_uploaded(
 def test_that_they_are_not_is_not_why_a_job_failed(bench: Bench) -> None:
     bench.submit('echo c > "$MODEL/../checkpoints/c"; exit 4', CheckpointConfig=NOWHERE)
     assert bench.ended().life.failure_reason == "AlgorithmError: , exit code: 4"
+
+
+@pytest.mark.parametrize("put", ['echo x > "$BOARD"', 'ln -s / "$BOARD"'])
+def test_what_is_no_directory_does_not_cost_the_job_its_model(bench: Bench, put: str) -> None:
+    bench.submit(
+        f'BOARD="$MODEL/../output/tensorboard"; {put}; echo w > "$MODEL/m"',
+        TensorBoardOutputConfig=NOWHERE_ELSE,
+    )
+    assert bench.ended().life.status is Status.COMPLETED
+    assert (bench.folder.root / "job/algo-1/m").exists()
 
 
 def test_a_missing_bucket_is_found_before_the_training(

@@ -2,8 +2,8 @@
 
 A line is `<epoch milliseconds> <message>`. The timestamps of a stream never go back, so
 a moment is found by bisection and no page needs more of the file than it shows. A last
-line without its newline was cut off by a kill: readers do not see it, and the next
-writer removes it.
+line without its newline was cut off by a kill: readers do not see it, and the next to
+open the stream for writing removes it.
 
 What an instance wrote is marked, so that an emulator after a killed one finds where to go on:
 the last line of each piece as `<milliseconds>=<bytes>`, with the bytes of the instance's output
@@ -13,16 +13,17 @@ that the stream has then, those before it as `<milliseconds>+`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from emulator.logs.lines import LogEvent as LogEvent
-from emulator.logs.lines import backward, committed, escaped, forward, window
+from emulator.logs.lines import backward, committed, forward, window
+from emulator.logs.writing import LogWriter as LogWriter
+from emulator.logs.writing import Tails
 from emulator.model.errors import ResourceNotFound
 from emulator.model.scope import Scope
 
@@ -65,88 +66,26 @@ class GroupInfo:
     stored_bytes: int
 
 
-class LogWriter:
-    """Appends to one stream; a stream has at most one writer at a time."""
-
-    def __init__(self, path: Path):
-        self._lock = Lock()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        with path.open("rb") as existing:
-            self._size = committed(existing)
-            last = next(backward(existing, self._size, 0), None)
-        self._last = last.timestamp if last else 0
-        os.ftruncate(self._file, self._size)
-
-    def write(self, message: str, timestamp_ms: int) -> None:
-        """Append one event; readers see it when this returns."""
-        self.write_all((message,), timestamp_ms)
-
-    def write_all(
-        self, messages: Sequence[str], timestamp_ms: int, received: int | None = None
-    ) -> None:
-        """Append events of one moment; an earlier moment than the last counts as the last.
-
-        `received` is how much of its instance's output, in bytes, the stream has with them.
-        """
-        if not messages:
-            return
-        with self._lock:
-            self._last = max(self._last, timestamp_ms)
-            if received is None:
-                head = last = b"%d " % self._last
-            else:
-                head, last = b"%d+ " % self._last, b"%d=%d " % (self._last, received)
-            lines = [head + escaped(text) + b"\n" for text in messages[:-1]]
-            self._append(b"".join((*lines, last + escaped(messages[-1]) + b"\n")))
-
-    def close(self) -> None:
-        with self._lock:
-            if self._file >= 0:
-                os.close(self._file)
-                self._file = -1
-
-    def _append(self, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-        except OSError:
-            # A full disk must not leave half a line for the next one to be glued to.
-            os.ftruncate(self._file, self._size)
-            raise
-        self._size += len(data)
-
-
 class LogStore:
     """All log groups of all scopes, below one directory."""
 
     def __init__(self, root: Path):
         self._root = root
+        self._tails = Tails()
 
     def writer(self, scope: Scope, group: str, stream: str) -> LogWriter:
         """Open a stream for appending, made with its group when it is new."""
         self.path(scope, group).mkdir(parents=True, exist_ok=True)
         self.mark(scope, group)
-        return LogWriter(self.path(scope, group, stream))
+        return LogWriter(self._tails, self.path(scope, group, stream))
 
     def received(self, scope: Scope, group: str, stream: str) -> int:
-        """How many bytes of its instance's output a stream has; for one that nobody writes.
+        """How many bytes of its instance's output a stream has; for one whose instance is silent.
 
         Lines of a piece that a kill cut off are removed: the whole piece is still to come.
         """
-        with self.path(scope, group, stream).open("r+b") as file:
-            size = whole = committed(file)
-            found = 0
-            for event in backward(file, size, 0):
-                file.seek(event.start)
-                head = file.read(event.end - event.start).partition(b" ")[0]
-                if head.endswith(b"+"):
-                    whole = event.start
-                elif b"=" in head:
-                    found = int(head.partition(b"=")[2])
-                    break
-            file.truncate(whole)
-        return found
+        with self._tails.held(self.path(scope, group, stream)) as tail:
+            return tail.received()
 
     def mark(self, scope: Scope, group: str) -> None:
         """Keep the moment a group was made, which its folder's own time does not."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -183,3 +184,65 @@ def test_a_page_of_a_long_stream_reads_only_its_own_part(tmp_path: Path) -> None
     assert [event.message for event in page.events] == [f"123 {n}" for n in range(10)]
     last = store.backward(SCOPE, GROUP, STREAM, until=124, limit=2)
     assert [event.message for event in last.events] == ["123 998", "123 999"]
+
+
+def test_a_second_writer_neither_cuts_off_nor_outruns_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LogStore(tmp_path)
+    first = store.writer(SCOPE, GROUP, STREAM)
+    write_through = os.write
+
+    def halfway(file: int, data: bytes) -> int:
+        """Another one opens the stream while half a line is in it."""
+        monkeypatch.setattr(os, "write", write_through)
+        written = write_through(file, bytes(data[:8]))
+        store.writer(SCOPE, GROUP, STREAM).close()
+        return written
+
+    monkeypatch.setattr(os, "write", halfway)
+    first.write("whole", 2000)
+    second = store.writer(SCOPE, GROUP, STREAM)
+    second.write("later", 3000)
+    first.write("last", 2500)
+    events = store.forward(SCOPE, GROUP, STREAM).events
+    assert [event.message for event in events] == ["whole", "later", "last"]
+    assert [event.timestamp for event in events] == [2000, 3000, 3000]
+
+
+def test_a_full_disk_costs_no_line_of_another_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LogStore(tmp_path)
+    first, second = (store.writer(SCOPE, GROUP, STREAM) for _ in range(2))
+    second.write("kept", 1)
+
+    def full(file: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            first.write("lost", 2)
+    assert [e.message for e in store.forward(SCOPE, GROUP, STREAM).events] == ["kept"]
+
+
+def test_a_stream_that_is_made_again_has_a_file_of_its_own(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    old = store.writer(SCOPE, GROUP, STREAM)
+    old.write("old", 5)
+    store.path(SCOPE, GROUP, STREAM).unlink()
+    new = store.writer(SCOPE, GROUP, STREAM)
+    new.write("new", 1)
+    old.close()
+    new.write("newer", 2)
+    events = store.forward(SCOPE, GROUP, STREAM).events
+    assert [(event.message, event.timestamp) for event in events] == [("new", 1), ("newer", 2)]
+
+
+def test_a_closed_writer_says_so(tmp_path: Path) -> None:
+    writer = LogStore(tmp_path).writer(SCOPE, GROUP, STREAM)
+    writer.close()
+    writer.close()
+    with pytest.raises(OSError, match="closed"):
+        writer.write("x", 1)

@@ -59,6 +59,9 @@ class DisturbedOutputs:
         _meet(self.book, bucket, "Artifact upload failed", self.sleep, lambda: False)
         self.inner.upload(spec, instances)
 
+    def keep(self, spec: JobSpec, instances: Instances) -> None:
+        self.inner.keep(spec, instances)
+
 
 def _meet(
     book: FaultBook,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
+from emulator.jobs.directories import has_files
 from emulator.jobs.keeping import keep
 from emulator.jobs.reports import Meter, Reports
 from emulator.jobs.workshop import Instances, StagedInputs
@@ -162,20 +163,27 @@ class S3Outputs:
         for warning in uploaded.warnings:
             self.reports.line(spec, f"Uploading: {warning}")
 
+    def keep(self, spec: JobSpec, instances: Instances) -> None:
+        if any(has_files(dirs) for dirs in instances.values()):
+            place = self._move(spec, instances)
+            self.reports.line(spec, f"Model and output are kept in {place}.")
+
     def _tell(self, spec: JobSpec, pace: str) -> None:
         self.reports.status(spec, f"{UPLOADING}: {pace}")
         self.reports.line(spec, f"{UPLOADING}: {pace}")
 
     def _keep(self, spec: JobSpec, instances: Instances, error: JobError) -> JobError:
         """Move the outputs to where they outlive the job, and say where that is."""
-        keep(
-            self.kept, spec, "output", {host: dirs.output_data for host, dirs in instances.items()}
-        )
-        place = keep(
-            self.kept, spec, "model", {host: dirs.model for host, dirs in instances.items()}
-        )
+        place = self._move(spec, instances)
         self.reports.line(spec, f"{error}. Model and output are kept in {place}.")
         kind = ClientError if isinstance(error, ClientError) else InternalServerError
         reason = str(error).removeprefix(f"{kind.prefix}: ")
         told = f"{reason}. Model and output are kept in {place}."
         return kind(told if len(told) < FAILURE_REASON_LIMIT - len(kind.prefix) else reason)
+
+    def _move(self, spec: JobSpec, instances: Instances) -> Path:
+        outputs = {host: dirs.output_data for host, dirs in instances.items()}
+        keep(self.kept, spec, "output", outputs)
+        return keep(
+            self.kept, spec, "model", {host: dirs.model for host, dirs in instances.items()}
+        )

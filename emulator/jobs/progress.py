@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from emulator.model.lifecycle import STOPPING, Lifecycle, Secondary
 from emulator.model.record import Job
 
 _STAYS = (Secondary.STOPPING, Secondary.UPLOADING)
+_log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -59,9 +61,15 @@ class Progress:
         self._shop.store.update(self._spec.scope, self._spec.name, end)
 
     def notice(self, text: str) -> None:
-        """A line of the emulator's own in the logs of all instances."""
+        """A line of the emulator's own in the logs of all instances.
+
+        A disk without room for it must not keep the job from ending.
+        """
         hosts, shop = [host.name for host in self._spec.hosts], self._shop
-        notice(shop.logs, self._spec.scope, self._spec.name, hosts, text, shop.clock.now)
+        try:
+            notice(shop.logs, self._spec.scope, self._spec.name, hosts, text, shop.clock.now)
+        except OSError as error:
+            _log.warning("training job %s: not in its log (%s): %s", self._spec.name, error, text)
 
     def _change(self, step: Callable[[Lifecycle, float], Lifecycle]) -> None:
         now = self._shop.clock.now()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from emulator.model.errors import ValidationError
 
 
-def refuse_nul(request: dict[str, Any]) -> None:
+def refuse_nul(request: Mapping[str, Any]) -> None:
     """Raise ValidationError if a text of the request has a NUL character in it.
 
     No argument, environment variable or path of Linux can hold one. The service's patterns
@@ -25,7 +25,7 @@ def _with_nul(value: object, place: str) -> Iterator[str]:
     if isinstance(value, str):
         if "\0" in value:
             yield place
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for name, part in value.items():
             if "\0" in name:
                 yield f"A name in {place}"

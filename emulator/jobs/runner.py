@@ -127,11 +127,11 @@ class JobRun:
             self._end_early(attempt)
             return None
         except JobError as error:
-            return self._fail_or_retry(error)
+            return self._fail_or_retry(error, attempt)
         except Exception:  # noqa: BLE001 - the top of the job's thread
             _log.exception("training job %s: the emulator failed", self._spec.name)
             self._progress.notice(CRASH_NOTICE)
-            return self._fail_or_retry(InternalServerError(INTERNAL_ERROR))
+            return self._fail_or_retry(InternalServerError(INTERNAL_ERROR), attempt)
         finally:
             self._put_away(attempt)
 
@@ -153,9 +153,10 @@ class JobRun:
         self._end_early(None)
         return False
 
-    def _fail_or_retry(self, error: JobError) -> _Again | None:
+    def _fail_or_retry(self, error: JobError, attempt: Attempt) -> _Again | None:
         again = self._retry(error)
         if again is None:
+            self._keep(attempt)
             self._fail(error)
         return again
 
@@ -178,6 +179,7 @@ class JobRun:
             self._fail(failure, ending.failed.at if ending.failed else None)
             return None
         if ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN:
+            self._keep(attempt)
             self._fail(InternalServerError(INTERNAL_ERROR))
             return None
         self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
@@ -191,6 +193,13 @@ class JobRun:
             self._spec.model_artifacts,
         )
         return None
+
+    def _keep(self, attempt: Attempt) -> None:
+        """What nobody uploads any more stays on this machine: it may be hours of training."""
+        try:
+            self._shop.outputs.keep(self._spec, attempt.instances)
+        except OSError as error:
+            _log.warning("training job %s: not kept: %s", self._spec.name, error)
 
     def _upload_remains(self, attempt: Attempt) -> None:
         """Also a failed job's files are kept; that they cannot be is not why it failed."""

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
-from emulator.container.layout import instances_below
 from emulator.jobs.alarms import Alarms
-from emulator.jobs.directories import remove_directory
-from emulator.jobs.outcome import INTERNAL_ERROR
 from emulator.jobs.refusals import refuse_nul
 from emulator.jobs.resuming import Resumed, read_note
 from emulator.jobs.runner import JobRun
+from emulator.jobs.settling import abandon, end_as_failed, end_in_time
 from emulator.jobs.store import NOT_FOUND
 from emulator.jobs.warm_pools import WarmPools
 from emulator.jobs.wish import Wish
 from emulator.jobs.workshop import Workshop
-from emulator.logs.collector import notice
-from emulator.model import lifecycle
 from emulator.model.errors import (
     ApiError,
-    InternalServerError,
     JobError,
     ResourceInUse,
     ValidationError,
@@ -34,7 +28,6 @@ from emulator.model.scope import Scope
 from emulator.model.warm_pool import PoolStatus
 from emulator.runtimes.base import Lasting
 
-RESTART_NOTICE = "The emulator was restarted while this training job ran."
 _WITH_INSTANCES = (Secondary.TRAINING, Secondary.UPLOADING, Secondary.STOPPING)
 _SHUTDOWN_SECONDS = 30.0
 _PUT_AWAY_SECONDS = 30.0
@@ -57,7 +50,7 @@ class Supervisor:
         self._lock = Lock()
         self._running: dict[str, tuple[Wish, Thread]] = {}
         """By the job's ARN."""
-        self._closing = False
+        self._closing = Event()
 
     def submit(self, spec: JobSpec) -> Job:
         """Take a job in and start it; raises ApiError when it is refused."""
@@ -69,12 +62,13 @@ class Supervisor:
             raise ValidationError(str(error)) from error
         self._shop.inputs.check(spec)
         with self._lock:
-            if self._closing:
+            if self._closing.is_set():
                 raise ApiError(
                     "The emulator is shutting down.", code="ServiceUnavailable", status=503
                 )
             job = self._shop.store.create(spec, self._shop.clock.now())
-            self._start(spec, Wish())
+            if not self._start(spec, Wish()):
+                return end_as_failed(self._shop, spec)
         return job
 
     def stop(self, scope: Scope, name: str) -> Job:
@@ -119,9 +113,13 @@ class Supervisor:
         Raises ValidationError for an unknown job, ResourceInUse for one that has not ended or
         has an available warm pool (API reference).
         """
-        if self.job(scope, name).life.status.terminal:
-            # Its directory has the name that the next job may take.
-            self.wait(scope, name, _PUT_AWAY_SECONDS)
+        ended = self.job(scope, name).life.status.terminal
+        # Its directory has the name that the next job may take.
+        if ended and not self.wait(scope, name, _PUT_AWAY_SECONDS):
+            raise ResourceInUse(
+                f"The training job {name} cannot be deleted yet: what it has left is still "
+                "being removed."
+            )
         return self._shop.store.delete(scope, name, _refuse_deletion)
 
     def job(self, scope: Scope, name: str) -> Job:
@@ -171,7 +169,7 @@ class Supervisor:
         for job in unfinished:
             if note := notes.get(job.spec.arn):
                 self._take_over(job, Resumed(note, leases[job.spec.arn], job.life.created))
-        return [self._abandon(job) for job in unfinished if job.spec.arn not in notes]
+        return [abandon(shop, job) for job in unfinished if job.spec.arn not in notes]
 
     def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
         """End or leave all running jobs, and wait for that; new ones are refused.
@@ -179,7 +177,7 @@ class Supervisor:
         Those whose instances end with this process fail; see Workshop.leaves_instances.
         """
         with self._lock:
-            self._closing = True
+            self._closing.set()
             running = list(self._running.values())
         for wish, _ in running:
             wish.shut_down()
@@ -198,51 +196,37 @@ class Supervisor:
         if job.life.stop_requested:
             wish.stop()
         with self._lock:
-            self._start(job.spec, wish, resumed)
+            started = self._start(job.spec, wish, resumed)
+        if not started:
+            # Its instances go with the next start, and hold their GPUs until then.
+            end_as_failed(self._shop, job.spec)
 
-    def _start(self, spec: JobSpec, wish: Wish, resumed: Resumed | None = None) -> None:
-        """Only under the lock."""
+    def _start(self, spec: JobSpec, wish: Wish, resumed: Resumed | None = None) -> bool:
+        """Only under the lock. False where there can be no more threads."""
         thread = Thread(
             target=self._run, args=(spec, wish, resumed), name=f"job-{spec.name}", daemon=True
         )
         self._running[spec.arn] = (wish, thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            _log.exception("training job %s: it has no thread", spec.name)
+            del self._running[spec.arn]
+            return False
+        return True
 
     def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None) -> None:
         try:
             JobRun(self._shop, spec, wish, self._alarms, self._pools, resumed).run()
         except Exception:  # noqa: BLE001 - the top of the job's thread
-            # Not even its end could be written down: the next start settles it.
+            # Not even its end could be written down. It holds nothing any more.
             _log.exception("training job %s: lost", spec.name)
+            end_in_time(self._shop, spec, self._closing)
         finally:
             with self._lock:
-                del self._running[spec.arn]
-
-    def _abandon(self, job: Job) -> Job:
-        shop, spec = self._shop, job.spec
-        notice(
-            shop.logs,
-            spec.scope,
-            spec.name,
-            [host.name for host in spec.hosts],
-            RESTART_NOTICE,
-            shop.clock.now,
-        )
-        # Before the end can be seen: whoever starts anew then finds its checkpoints.
-        shop.syncs.rescue(spec, instances_below(shop.job_directory(spec), spec))
-        now, reason = shop.clock.now(), str(InternalServerError(INTERNAL_ERROR))
-        ended = shop.store.update(
-            spec.scope,
-            spec.name,
-            lambda job: replace(
-                job,
-                life=job.life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason),
-                warm_pool=job.warm_pool and job.warm_pool.end(now),
-            ),
-        )
-        if not shop.keep_directories:
-            remove_directory(shop.job_directory(spec))
-        return ended
+                # Never the entry of another job that has the name by now.
+                if self._running.get(spec.arn, (None,))[0] is wish:
+                    del self._running[spec.arn]
 
 
 def _stopping(life: Lifecycle, now: float) -> Lifecycle:

@@ -96,6 +96,13 @@ class Outputs(Protocol):
         """Upload models and outputs of all instances. Raises JobError."""
         ...
 
+    def keep(self, spec: JobSpec, instances: Instances) -> None:
+        """Move models and outputs, if there are any, to where they outlive a job that is lost.
+
+        The job's log says where. Raises OSError.
+        """
+        ...
+
 
 class RunningSync(Protocol):
     """What is being copied to S3 while the instances run."""

@@ -198,7 +198,9 @@ def _newest(store: LogStore, scope: Scope, prefix: str) -> str | None:
         names = store.stream_names(scope, GROUP, prefix)
     except ResourceNotFound:
         return None
-    return max(names, key=lambda name: int(name.rpartition("-")[2]), default=None)
+    # Anybody may have made others that begin alike, with PutLogEvents.
+    made = [name for name in names if re.fullmatch(r"[0-9]{1,18}", name.removeprefix(prefix))]
+    return max(made, key=lambda name: int(name.removeprefix(prefix)), default=None)
 
 
 def _messages(lines: bytes) -> list[str]:

@@ -21,6 +21,7 @@ from emulator.cluster.instance_types import load_catalog
 from emulator.cluster.machine import Machine
 from emulator.container.plan import Credentials
 from emulator.database import Database
+from emulator.jobs.directories import has_files
 from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.jobs.supervisor import Supervisor
 from emulator.jobs.workshop import Instances, StagedInputs, Workshop
@@ -115,11 +116,12 @@ class LocalRuntime:
             raise ClientError("Cannot pull algorithm container.")
 
     def launch(self, plan: JobPlan, sink: OutputSink) -> Processes:
-        return Processes(plan, sink)
+        self.last = Processes(plan, sink)
+        return self.last
 
 
 class Folder:
-    """Inputs and outputs as a folder; `hold` keeps downloads or uploads waiting."""
+    """Inputs and outputs as a folder; `holding` keeps stage, upload or close waiting."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -144,7 +146,7 @@ class Folder:
             if cancelled():
                 raise Cancelled
             time.sleep(0.01)
-        return StagedInputs()
+        return StagedInputs(close=self._close)
 
     def upload(self, spec: JobSpec, instances: Instances) -> None:
         self._pass("upload")
@@ -152,6 +154,15 @@ class Folder:
             time.sleep(0.01)
         for host, dirs in instances.items():
             shutil.copytree(dirs.model, self.root / spec.name / host)
+
+    def keep(self, spec: JobSpec, instances: Instances) -> None:
+        for host, dirs in instances.items():
+            if has_files(dirs):
+                dirs.model.rename(self.root.with_name(f"kept-{spec.name}-{host}"))
+
+    def _close(self) -> None:
+        while "close" in self.holding:
+            time.sleep(0.01)
 
     def _pass(self, gate: str) -> None:
         if gate in self.broken:

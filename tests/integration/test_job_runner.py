@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
-from emulator.jobs.runner import SHUTDOWN_NOTICE
-from emulator.jobs.supervisor import RESTART_NOTICE
+from emulator.jobs.attempt import SHUTDOWN_NOTICE
+from emulator.jobs.settling import RESTART_NOTICE
 from emulator.logs.collector import GROUP
 from emulator.model.errors import ResourceInUse, ValidationError
 from emulator.model.lifecycle import Secondary, Status

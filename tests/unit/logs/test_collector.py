@@ -100,6 +100,16 @@ def test_the_last_line_may_lack_its_end(store: LogStore, lines: LineCollector) -
     assert read(store, "algo-2") == ["three"]
 
 
+def test_streams_that_others_made_are_not_taken_up(store: LogStore) -> None:
+    LineCollector(store, SCOPE, "job", ["algo-1"], lambda: 1000.0).close()
+    store.writer(SCOPE, GROUP, "job/algo-1-notes").close()
+    lines = LineCollector(store, SCOPE, "job", ["algo-1"], Time(), go_on=True)
+    lines.say("algo-1", "later")
+    lines.close()
+    page = store.forward(SCOPE, GROUP, "job/algo-1-1000")
+    assert [event.message for event in page.events] == ["later"]
+
+
 def test_long_lines_are_split_between_characters(store: LogStore, lines: LineCollector) -> None:
     text = "x" + "\u20ac" * 300_000
     lines.feed("algo-1", text.encode())

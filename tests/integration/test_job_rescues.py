@@ -1,0 +1,148 @@
+"""What is left of jobs that the emulator itself, or its disk, has failed."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_bench import INTERNAL_ERROR, SCOPE, Bench
+
+from emulator.jobs import supervisor
+from emulator.jobs.settling import RESTART_NOTICE
+from emulator.jobs.store import JobStore
+from emulator.jobs.workshop import Instances, NoSyncs
+from emulator.model.errors import ResourceInUse
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Secondary, Status
+
+SAVES = 'echo weights > "$MODEL/weights"; '
+STAYS = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.folder.holding.clear()
+    bench.supervisor.shutdown()
+
+
+def weights(bench: Bench) -> str:
+    return (bench.root / "kept-job-algo-1/weights").read_text()
+
+
+def killed(bench: Bench, root: Path, script: str) -> None:
+    """What a kill in the middle of the upload leaves, below `root`."""
+    bench.folder.holding.add("upload")
+    bench.submit(script)
+    assert bench.folder.reached.wait(20)
+    shutil.copytree(bench.root, root)
+    bench.folder.holding.clear()
+    bench.ended()
+
+
+def test_a_shutdown_keeps_the_model_of_a_job_that_trains(bench: Bench) -> None:
+    bench.submit(SAVES + STAYS)
+    bench.until_logged("ready")
+    bench.supervisor.shutdown()
+    assert bench.job().life.failure_reason == INTERNAL_ERROR
+    assert weights(bench) == "weights\n"
+
+
+def test_a_crash_of_the_emulator_keeps_the_model(bench: Bench) -> None:
+    bench.folder.broken.add("upload crash")
+    bench.submit(SAVES)
+    assert bench.ended().life.failure_reason == INTERNAL_ERROR
+    assert weights(bench) == "weights\n"
+
+
+def test_a_kill_during_the_upload_keeps_the_model(bench: Bench, tmp_path: Path) -> None:
+    after = tmp_path.with_name(f"{tmp_path.name}-after")
+    killed(bench, after, SAVES)
+    started = Bench(after)
+    assert [job.life.status for job in started.supervisor.recover()] == [Status.FAILED]
+    assert weights(started) == "weights\n"
+    assert started.lines()[-1] == RESTART_NOTICE
+    assert not started.workshop.job_directory(started.job().spec).exists()
+
+
+class ForeignJournal(NoSyncs):
+    def rescue(self, spec: JobSpec, instances: Instances) -> None:  # noqa: ARG002
+        raise KeyError("known")
+
+
+def test_the_emulator_starts_whatever_a_job_has_left(bench: Bench, tmp_path: Path) -> None:
+    after = tmp_path.with_name(f"{tmp_path.name}-after")
+    killed(bench, after, SAVES)
+    shutil.rmtree(after / "logs")
+    (after / "logs").write_text("no directory: nothing can be written there")
+    started = Bench(after, syncs=ForeignJournal())
+    assert [job.life.status for job in started.supervisor.recover()] == [Status.FAILED]
+    directory = started.workshop.job_directory(started.job().spec)
+    assert not directory.exists()
+    assert [path.name.split(".")[0] for path in directory.parent.iterdir()] == ["job"]
+
+
+class FullDisk:
+    """A database that takes nothing while `full`."""
+
+    def __init__(self, store: JobStore, monkeypatch: pytest.MonkeyPatch):
+        self.full = threading.Event()
+        self.refused = threading.Event()
+        for name in ("change", "update"):
+            monkeypatch.setattr(store, name, self._unless_full(getattr(store, name)))
+
+    def _unless_full(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*arguments: Any) -> Any:
+            if self.full.is_set():
+                self.refused.set()
+                raise sqlite3.OperationalError("database or disk is full")
+            return write(*arguments)
+
+        return guarded
+
+
+def test_a_job_that_met_a_full_disk_ends_when_there_is_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(bench.store, monkeypatch)
+    bench.submit(STAYS.replace("''", "'exit 0'"))
+    bench.until_logged("ready")
+    bench.until(Secondary.TRAINING)
+    disk.full.set()
+    bench.workshop.runtimes.all[0].last.kill()  # type: ignore[attr-defined]
+    assert disk.refused.wait(20)
+    bench.eventually(lambda: not bench.workshop.job_directory(bench.job().spec).exists())
+    disk.full.clear()
+    assert bench.ended().life.failure_reason == INTERNAL_ERROR
+
+
+def test_a_name_is_taken_until_the_job_has_been_put_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_PUT_AWAY_SECONDS", 0.0)
+    bench.folder.holding.add("close")
+    bench.submit("true")
+    bench.until(Secondary.COMPLETED)
+    with pytest.raises(ResourceInUse, match="still being removed"):
+        bench.supervisor.delete(SCOPE, "job")
+    bench.folder.holding.clear()
+    bench.ended()
+    bench.supervisor.delete(SCOPE, "job")
+
+
+def test_a_job_without_a_thread_has_failed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        bench.submit("true")
+    assert bench.job().life.failure_reason == INTERNAL_ERROR
+    assert bench.supervisor.running() == 0
+    bench.supervisor.shutdown()

@@ -45,6 +45,7 @@ from emulator.storage.channels import Sources
 from emulator.storage.embedded import EmbeddedStore
 from emulator.storage.fuse import sweep_mounts
 from emulator.storage.objects import ObjectStore
+from emulator.storage.private import make_private
 from emulator.storage.transfer import Downloader
 
 OpenDoor = Callable[[socket.socket], Callable[[], None]]
@@ -52,6 +53,8 @@ OpenDoor = Callable[[socket.socket], Callable[[], None]]
 
 _SCHEMA = (*MIGRATIONS, leases.MIGRATION)
 """Scripts are applied by their place: once released, a new one goes to the end."""
+
+_DATABASE = "emulator.sqlite3"
 
 _log = logging.getLogger(__name__)
 
@@ -88,10 +91,10 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
 
     `url` is where the emulator itself will answer. Raises SetupError.
     """
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    make_private(settings.state_dir, _DATABASE)
     keys = (settings.access_key, settings.secret_key.get_secret_value())
     objects = _objects(settings, keys, resources)
-    database = Database(settings.state_dir / "emulator.sqlite3", _SCHEMA)
+    database = Database(settings.state_dir / _DATABASE, _SCHEMA)
     resources.callback(database.close)
     measured = Database(settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS)
     resources.callback(measured.close)

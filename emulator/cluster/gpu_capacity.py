@@ -79,9 +79,14 @@ class GpuCapacity:
             order = self._ledger.order(spec)
             self._start_what_fits()
             at_once = order.job not in self._ledger.queue
-        if not at_once:
-            waiting()
-        return self._await(order, cancelled)
+        try:
+            if not at_once:
+                waiting()
+            return self._await(order, cancelled)
+        except BaseException:
+            # Nobody is left who could give back what it would be given later.
+            self._withdraw(order)
+            raise
 
     def release(self, lease: Lease) -> None:
         """Give everything back; a second time does nothing."""
@@ -133,6 +138,14 @@ class GpuCapacity:
                     self._changed.wait(GPU_LOOK_SECONDS if others else None)
             if look:
                 self._look()
+
+    def _withdraw(self, order: Order) -> None:
+        with self._changed:
+            self._failed.pop(order.job, None)
+            self._ledger.queue.pop(order.job, None)
+            if self._ledger.drop(order.job):
+                self._book.close(order.job, self._clock())
+            self._start_what_fits()
 
     def _look(self) -> None:
         """See what others do on the GPUs now; takes a second where only nvidia-smi answers."""

@@ -20,6 +20,12 @@ class Alarm:
 
     def cancel(self) -> None:
         self.off = True
+        # It stays in the queue until it is due, and must not hold a whole job that long.
+        self.ring = _silent
+
+
+def _silent() -> None:
+    return
 
 
 class Alarms:

@@ -57,8 +57,13 @@ class Pool:
     """Its job has been put away: what is kept can be handed over."""
     kept: Kept | None = None
     ended: bool = False
-    """It ended before anybody took it."""
+    """Nobody takes it any more."""
     alarm: Alarm | None = None
+
+    def take(self) -> Kept | None:
+        """What is kept, for one caller alone; only under the lock of the pools."""
+        kept, self.kept = self.kept, None
+        return kept
 
 
 class WarmPools:
@@ -105,11 +110,11 @@ class WarmPools:
             self._drop(pool)
             self._hand_over(pool.spec, spec.name)
         # The former job has ended, but its instances may be being removed at this moment.
-        if not pool.ready.wait(_HAND_OVER_SECONDS):
-            with self._lock:
-                # Too late for this job: what still comes is given back.
-                pool.ended = pool.kept is None
-        return pool.kept
+        pool.ready.wait(_HAND_OVER_SECONDS)
+        with self._lock:
+            # Too late for this job, if there is nothing: what still comes is given back.
+            pool.ended = True
+            return pool.take()
 
     def offer(self, spec: JobSpec, finish: Callable[[], None]) -> Pool | None:
         """A job ends, by `finish`; from then on its pool can be taken, if it asked for one."""
@@ -125,9 +130,10 @@ class WarmPools:
     def fill(self, pool: Pool, kept: Kept) -> None:
         """Tell what a pool has, once its job has been put away."""
         with self._lock:
-            pool.kept = kept
-            pool.ready.set()
             ended = pool.ended
+            if not ended:
+                pool.kept = kept
+            pool.ready.set()
         if ended:
             self.give_back(kept)
 
@@ -159,9 +165,10 @@ class WarmPools:
                 return
             self._drop(pool)
             pool.ended = True
+            kept = pool.take()
             self._mark(spec, lambda warm, now: warm.end(now))
-        if pool.kept:
-            self.give_back(pool.kept)
+        if kept:
+            self.give_back(kept)
 
     def close(self) -> None:
         """End all pools."""

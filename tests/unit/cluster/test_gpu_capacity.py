@@ -199,3 +199,28 @@ def test_a_crowd_of_jobs_never_holds_a_gpu_twice(place):
     counts = list(place.threads.map(run, range(40), timeout=PATIENCE * 2))
     assert counts == [1 + number % 3 for number in range(40)]
     assert place.book.holdings() == ()
+
+
+def test_a_job_that_fails_while_it_begins_to_wait_is_given_nothing_later(place):
+    first = place.get(spec("first", count=2))
+
+    def full_disk():
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        place.capacity.acquire(spec("second", count=2), Event(), full_disk)
+    place.capacity.release(first)
+    assert place.book.holdings() == ()
+    place.get(spec("third", count=2))
+
+
+def test_what_such_a_job_was_given_meanwhile_is_given_back(place):
+    first = place.get(spec("first", count=2))
+
+    def freed_then_failed():
+        place.capacity.release(first)
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        place.capacity.acquire(spec("second", count=2), Event(), freed_then_failed)
+    assert place.book.holdings() == ()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 from emulator.jobs.alarms import Alarms
 
 
@@ -39,3 +41,16 @@ def test_nothing_rings_after_the_end() -> None:
     hands.now = 200.0
     alarms.ring_due()
     assert rung == []
+
+
+def test_an_alarm_that_was_called_off_holds_nothing() -> None:
+    class Job:
+        def expire(self) -> None:
+            raise AssertionError
+
+    alarms, job = Alarms(Hands()), Job()
+    gone = weakref.ref(job)
+    alarms.after(1000, job.expire).cancel()
+    del job
+    assert gone() is None
+    alarms.close()

@@ -1,0 +1,125 @@
+"""What a warm pool keeps goes to one taker, in whatever order things happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+
+import pytest
+
+from emulator.cluster.leases import Lease
+from emulator.database import Database
+from emulator.jobs import warm_pools
+from emulator.jobs.alarms import Alarms
+from emulator.jobs.clock import Clock
+from emulator.jobs.store import MIGRATIONS, JobStore
+from emulator.jobs.warm_pools import Kept, Pool, WarmPools
+from emulator.model import lifecycle
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Secondary
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+
+SCOPE = Scope("123456789012", "us-east-1")
+
+
+def spec(name: str) -> JobSpec:
+    request = {
+        "TrainingJobName": name,
+        "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
+        "AlgorithmSpecification": {"TrainingImage": "image", "TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": "s3://bucket/out"},
+        "ResourceConfig": {
+            "InstanceType": "ml.m5.large",
+            "InstanceCount": 1,
+            "VolumeSizeInGB": 1,
+            "KeepAlivePeriodInSeconds": 600,
+        },
+    }
+    return JobSpec.from_request(request, SCOPE)
+
+
+class Interrupted:
+    """A lock after whose n-th release something else happens first."""
+
+    def __init__(self, number: int, then: Callable[[], None]):
+        self._lock = Lock()
+        self._left = number
+        self._then = then
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        self._left -= 1
+        if self._left == 0:
+            self._then()
+
+
+class Place:
+    def __init__(self, root: Path):
+        self.database = Database(root / "emulator.db", MIGRATIONS)
+        self.store = JobStore(self.database)
+        self.released: list[Lease] = []
+        self.alarms = Alarms(lambda: 0.0)
+        self.pools = WarmPools(
+            self.store, Clock(), self.alarms, root / "pools", self.released.append
+        )
+        self.kept = Kept("one", root / "pools/cache", Lease("arn", "one"))
+
+    def offered(self) -> Pool:
+        one = spec("one")
+        self.store.create(one, 1.0)
+
+        def end(job: Job) -> Job:
+            life = job.life.finish(Secondary.FAILED, lifecycle.FAILED, 2.0, "why")
+            return replace(job, life=life, warm_pool=job.warm_pool and job.warm_pool.keep(2.0))
+
+        pool = self.pools.offer(one, lambda: void(self.store.update(SCOPE, "one", end)))
+        assert pool
+        return pool
+
+    def after_release(self, number: int, then: Callable[[], None]) -> None:
+        """Let something happen right after the lock is given back for the n-th time."""
+        self.pools._lock = Interrupted(number, then)  # type: ignore[assignment]
+
+
+def void(_: object) -> None:
+    return
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.alarms.close()
+    place.database.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_pools, "_HAND_OVER_SECONDS", 0.0)
+
+
+def test_what_comes_too_late_for_its_taker_is_given_back_and_not_used(place: Place) -> None:
+    pool = place.offered()
+    place.after_release(2, lambda: place.pools.fill(pool, place.kept))
+    assert place.pools.take(spec("two")) is None
+    assert place.released == [place.kept.lease]
+
+
+def test_what_comes_in_time_is_used(place: Place) -> None:
+    pool = place.offered()
+    place.after_release(1, lambda: place.pools.fill(pool, place.kept))
+    assert place.pools.take(spec("two")) == place.kept
+    assert place.released == []
+
+
+def test_a_pool_that_is_filled_as_it_ends_is_given_back_once(place: Place) -> None:
+    pool = place.offered()
+    place.after_release(1, lambda: place.pools.fill(pool, place.kept))
+    place.pools.end(spec("one"))
+    assert place.released == [place.kept.lease]

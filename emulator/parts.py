@@ -55,6 +55,8 @@ _SCHEMA = (*MIGRATIONS, leases.MIGRATION)
 """Scripts are applied by their place: once released, a new one goes to the end."""
 
 _DATABASE = "emulator.sqlite3"
+_CLIENT_FILES = "client"
+"""The command line may have put them there before the first start."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
 
     `url` is where the emulator itself will answer. Raises SetupError.
     """
-    make_private(settings.state_dir, _DATABASE)
+    make_private(settings.state_dir, (_DATABASE, _CLIENT_FILES))
     keys = (settings.access_key, settings.secret_key.get_secret_value())
     objects = _objects(settings, keys, resources)
     database = Database(settings.state_dir / _DATABASE, _SCHEMA)

@@ -10,7 +10,7 @@ import pytest
 
 from emulator.storage.private import make_private
 
-MARK = "emulator.sqlite3"
+MARKS = ("emulator.sqlite3", "client")
 
 
 def mode(directory: Path) -> int:
@@ -18,16 +18,16 @@ def mode(directory: Path) -> int:
 
 
 def test_a_new_one_is_its_owners_alone(tmp_path: Path) -> None:
-    make_private(tmp_path / "new" / "state", MARK)
+    make_private(tmp_path / "new" / "state", MARKS)
     assert mode(tmp_path / "new" / "state") == 0o700
 
 
-@pytest.mark.parametrize("content", [(), (MARK, "jobs")])
+@pytest.mark.parametrize("content", [(), ("emulator.sqlite3", "jobs"), ("client",)])
 def test_an_earlier_one_is_closed(tmp_path: Path, content: tuple[str, ...]) -> None:
     tmp_path.chmod(0o755)
     for name in content:
         (tmp_path / name).touch()
-    make_private(tmp_path, MARK)
+    make_private(tmp_path, MARKS)
     assert mode(tmp_path) == 0o700
 
 
@@ -37,6 +37,6 @@ def test_one_with_other_things_in_it_stays_open(
     tmp_path.chmod(0o755)
     (tmp_path / "thesis.tex").touch()
     with caplog.at_level(logging.WARNING):
-        make_private(tmp_path, MARK)
+        make_private(tmp_path, MARKS)
     assert mode(tmp_path) == 0o755
     assert "other users may look into" in caplog.text

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -22,11 +22,10 @@ from emulator.storage.failures import Cancelled as Cancelled
 from emulator.storage.failures import StoreError as StoreError
 from emulator.storage.listing import Lister, NoListing
 from emulator.storage.listing import ObjectInfo as ObjectInfo
+from emulator.storage.uploading import CHUNK as CHUNK
+from emulator.storage.uploading import Counted, Readable, part_size
+from emulator.storage.uploading import ignore_bytes as ignore_bytes
 
-CHUNK = 1 << 20
-PART = 16 << 20
-"""Bytes of an upload that are in memory at a time, unless the object needs larger parts."""
-_MAX_PARTS = 10_000
 _ATTEMPTS = 4
 _TRIES = 5
 _PATIENT_TRIES = 13
@@ -38,19 +37,9 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 log = logging.getLogger(__name__)
 
 
-class Readable(Protocol):
-    """What an upload reads from: `read(n)` gives n bytes, fewer only at the end."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
 def never() -> bool:
     """Nobody cancels."""
     return False
-
-
-def ignore_bytes(count: int) -> None:
-    """Nobody counts."""
 
 
 class ObjectStore:
@@ -237,7 +226,7 @@ class ObjectStore:
             self._client.put_object(
                 bucket,
                 key,
-                cast(BinaryIO, _Counted(stream, on_bytes)),
+                cast(BinaryIO, Counted(stream, on_bytes)),
                 length=-1,
                 part_size=part_size(bound),
                 # minio's own threads would outlive an error of the stream.
@@ -305,25 +294,6 @@ class ObjectStore:
         """The error of an answer, with what is known to be wrong with the server itself."""
         trouble = self._trouble() if status >= 500 else ""
         return StoreError(code, status, f"{message} [{trouble}]" if trouble else message)
-
-
-def part_size(bound: int) -> int:
-    """Bytes a part so that an object of `bound` bytes fits S3's number of parts."""
-    needed = -(-bound // _MAX_PARTS)
-    return max(PART, -(-needed // CHUNK) * CHUNK)
-
-
-class _Counted:
-    """Counts what an upload has read."""
-
-    def __init__(self, stream: Readable, on_bytes: Callable[[int], None]):
-        self._stream = stream
-        self._on_bytes = on_bytes
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._stream.read(size)
-        self._on_bytes(len(data))
-        return data
 
 
 def _status(error: InvalidResponseError | ServerError) -> int:

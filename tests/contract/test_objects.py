@@ -17,14 +17,8 @@ import pytest
 from minio import Minio
 
 from emulator.model.errors import SetupError
-from emulator.storage.objects import (
-    PART,
-    Cancelled,
-    ObjectInfo,
-    ObjectStore,
-    StoreError,
-    part_size,
-)
+from emulator.storage.objects import Cancelled, ObjectInfo, ObjectStore, StoreError
+from emulator.storage.uploading import PART, part_size
 
 ODD_KEYS = [
     "ü/ñ ö.txt",

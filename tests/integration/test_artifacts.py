@@ -18,7 +18,8 @@ from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
 from emulator.storage.artifacts import Uploaded, upload_artifacts
-from emulator.storage.objects import PART, ObjectStore, StoreError
+from emulator.storage.objects import ObjectStore, StoreError
+from emulator.storage.uploading import PART
 
 Roots = list[tuple[Path, Path]]
 

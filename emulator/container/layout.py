@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from emulator.container.config_files import channels_of, config_files
 from emulator.container.saved import mounted, unmounted
+from emulator.model.errors import InternalServerError
 from emulator.model.job import Host, JobSpec
 from emulator.model.plan import RuntimeTraits
 
@@ -106,9 +107,18 @@ class InstanceDirs:
     def create(self, spec: JobSpec, host: Host, traits: RuntimeTraits) -> None:
         """Make all directories and write the config files. Raises OSError.
 
+        What an earlier job left is nothing to build on: its links would lead what is written
+        here, and a checkpoint that is restored, to other places. Raises InternalServerError.
+
         /opt/ml/output/intermediate is left out: the toolkit uploads it only when it
         made the directory itself.
         """
+        try:
+            self.root.mkdir(parents=True)
+        except FileExistsError as error:
+            raise InternalServerError(
+                f"{self.root} has files of an earlier job that could not be removed"
+            ) from error
         # A Pipe channel has no directory: its FIFOs lie directly below input/data.
         channels = [c for c in channels_of(spec, host) if c.input_mode != "Pipe"]
         for directory in (
@@ -136,7 +146,7 @@ def instances_below(job_dir: Path, spec: JobSpec) -> Mapping[str, InstanceDirs]:
 def create_instances(
     job_dir: Path, spec: JobSpec, traits: RuntimeTraits
 ) -> Mapping[str, InstanceDirs]:
-    """Host name → its directories below `job_dir`, all made and filled. Raises OSError."""
+    """Host name → its directories below `job_dir`, all made and filled; raises as `create`."""
     instances = instances_below(job_dir, spec)
     for host in spec.hosts:
         instances[host.name].create(spec, host, traits)

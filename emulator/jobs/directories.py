@@ -31,9 +31,9 @@ def failure_file(dirs: InstanceDirs) -> str:
 
 
 def has_files(dirs: InstanceDirs) -> bool:
-    """Did the instance leave a model or other output?"""
-    folders = (folder for folder in (dirs.model, dirs.output_data) if folder.is_dir())
-    return any(any(folder.iterdir()) for folder in folders)
+    """Did the instance leave a model or other output? Where a link leads does not count."""
+    folders = (dirs.model, dirs.output_data)
+    return any(any(each.iterdir()) for each in folders if each.is_dir() and not each.is_symlink())
 
 
 def remove_directory(directory: Path) -> None:

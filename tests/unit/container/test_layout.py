@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from job_examples import TRAITS, channel, job
 
 from emulator.container.config_files import config_files
 from emulator.container.layout import InstanceDirs, create_instances
+from emulator.model.errors import InternalServerError
 
 SPEC = job(
     ResourceConfig={"InstanceType": "ml.c5.xlarge", "InstanceCount": 2},
@@ -39,6 +41,17 @@ def test_each_host_has_its_own_config(tmp_path: Path) -> None:
     for host in SPEC.hosts:
         written = {p.name: p.read_text() for p in instances[host.name].config.iterdir()}
         assert written == config_files(SPEC, host, TRAITS)
+
+
+def test_nothing_is_written_over_what_an_earlier_job_left(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("not the job's")
+    config = InstanceDirs(tmp_path / "job" / "algo-1").config
+    config.mkdir(parents=True)
+    (config / "hyperparameters.json").symlink_to(precious)
+    with pytest.raises(InternalServerError, match="earlier job"):
+        create_instances(tmp_path / "job", SPEC, TRAITS)
+    assert precious.read_text() == "not the job's"
 
 
 def test_places_have_the_names_the_container_knows() -> None:

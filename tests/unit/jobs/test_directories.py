@@ -1,0 +1,44 @@
+"""A job's files, as its run looks at them and removes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emulator.container.layout import InstanceDirs
+from emulator.jobs.directories import failure_file, has_files, remove_directory
+
+
+def test_what_a_link_leads_to_is_no_output(tmp_path: Path) -> None:
+    dirs = InstanceDirs(tmp_path / "algo-1")
+    dirs.output.mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "key").touch()
+    dirs.output_data.symlink_to(tmp_path / "home")
+    assert not has_files(dirs)
+    dirs.model.mkdir()
+    (dirs.model / "weights").touch()
+    assert has_files(dirs)
+
+
+def test_a_link_is_no_account_of_a_failure(tmp_path: Path) -> None:
+    dirs = InstanceDirs(tmp_path / "algo-1")
+    dirs.output.mkdir(parents=True)
+    (tmp_path / "key").write_text("secret")
+    dirs.failure.symlink_to(tmp_path / "key")
+    assert failure_file(dirs) == ""
+
+
+def test_removing_follows_no_link(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "inner").mkdir(parents=True)
+    (home / "inner" / "key").touch()
+    home.chmod(0o755)
+    job = tmp_path / "job"
+    (job / "model" / "closed").mkdir(parents=True)
+    (job / "model" / "link").symlink_to(home)
+    (job / "model" / "closed" / "link").symlink_to(home / "inner")
+    (job / "model" / "closed").chmod(0o500)
+    remove_directory(job)
+    assert not job.exists()
+    assert (home / "inner" / "key").exists()
+    assert home.stat().st_mode & 0o777 == 0o755

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 
 from emulator.cluster.leases import Lease
@@ -13,12 +13,14 @@ from emulator.jobs.alarms import Alarms
 from emulator.jobs.collectives import CollectiveWatch, Links, arrange_links
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.faults import JobFaults
-from emulator.jobs.fleetwatch import Cause, Ending, FleetWatch
+from emulator.jobs.fleetwatch import Cause, Ending, FleetWatch, grace_of, stops
 from emulator.jobs.measuring import JobMetrics
+from emulator.jobs.observing import collect_lines, measure, watch_collectives
 from emulator.jobs.outcome import INTERNAL_ERROR, NO_CAPACITY
 from emulator.jobs.progress import Progress
+from emulator.jobs.queueing import wait_for_capacity
 from emulator.jobs.resuming import Note, Resumed, can_be_left
-from emulator.jobs.warm_pools import WARM_CACHE, Kept
+from emulator.jobs.warm_pools import Kept, mount_cache
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Instances, RunningSync, StagedInputs, Workshop
 from emulator.logs.collector import LineCollector
@@ -28,15 +30,12 @@ from emulator.model.faults import Kind, Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.members import unacted
-from emulator.model.plan import JobPlan, Mount, RuntimeTraits
+from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import Fleet, Lasting, Leavable, Runtime
 from emulator.storage.objects import Cancelled
 
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
 TAKEN_OVER_NOTICE = "The emulator was restarted; this instance went on meanwhile."
-_ACCELERATED = ("ml.p", "ml.g", "ml.trn")
-"""The families that MaxPendingTimeInSeconds is about (API reference)."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -123,10 +122,10 @@ class Attempt:
             where = None if cache is None else str(cache)
             note = Note(runtime.traits.name, clock.now(), trained, retries, where)
             note.save(self._directory)
-        self._collectives = self._watch_collectives(lines)
-        metrics = self._measure(lines)
+        self._collectives = watch_collectives(self._shop, self._spec, self._links(), lines)
+        metrics = measure(self._shop, self._spec, lines)
         self._fleet = runtime.launch(plan, lines.feed)
-        return self._until_over(plan, metrics, started, seconds)
+        return self._to_the_end(plan, metrics, started, seconds)
 
     def resume(self, resumed: Resumed, seconds: float, cache: Path | None) -> Ending:
         """Take over the instances that an earlier emulator left; otherwise as `train`.
@@ -139,15 +138,24 @@ class Attempt:
         self._runtime = runtime
         self.instances = instances_below(self._directory, self._spec)
         lines = self._open_lines(go_on=True)
-        self._collectives = self._watch_collectives(lines)
-        metrics = self._measure(lines)
+        self._collectives = watch_collectives(self._shop, self._spec, self._links(), lines)
+        metrics = measure(self._shop, self._spec, lines)
         started = shop.clock.monotonic() - max(0.0, shop.clock.now() - resumed.note.began)
         self._fleet = runtime.adopt(self._spec.arn, lines.feed, lines.received)
         if self._fleet is None:
             shop.syncs.rescue(self._spec, self.instances)
             raise InternalServerError(INTERNAL_ERROR)
         self._sync = shop.syncs.resume(self._spec, self.instances)
-        return self._until_over(self._plan(cache, runtime.traits), metrics, started, seconds)
+        return self._to_the_end(self._plan(cache, runtime.traits), metrics, started, seconds)
+
+    def _to_the_end(
+        self, plan: JobPlan, metrics: JobMetrics | None, started: float, seconds: float
+    ) -> Ending:
+        try:
+            return self._until_over(plan, metrics, started, seconds)
+        except BaseException:
+            self._end()
+            raise
 
     def _until_over(
         self, plan: JobPlan, metrics: JobMetrics | None, started: float, seconds: float
@@ -161,9 +169,9 @@ class Attempt:
         ending = watch.until_over(seconds - (clock.monotonic() - started), self._trouble)
         if self._leaves(ending, runtime):
             return Ending(Cause.LEFT)
-        if self._stops(ending):
+        if stops(ending, self._wish):
             self._progress.enter_stopping()
-        watch.end_all(self._grace(ending), shop.failure_grace)
+        watch.end_all(grace_of(ending, shop), shop.failure_grace)
         ending = self._unless_stopped_meanwhile(ending)
         self.trained = clock.monotonic() - started
         self._finish_sync()
@@ -196,45 +204,47 @@ class Attempt:
     def close(self) -> None:
         """End and remove everything but what a warm pool may keep: the lease."""
         try:
-            if self._fleet:
-                self._fleet.close()
-            self._staged.close()
-            if self._sync:
-                self._finish_sync()
-            if self._lines:
-                self._lines.close()
-            if not self._shop.keep_directories:
-                remove_directory(self._directory)
+            with ExitStack() as left:  # the last one first; what one raises is no other's affair
+                if not self._shop.keep_directories:
+                    left.callback(remove_directory, self._directory)
+                left.callback(self._close_lines)
+                left.callback(self._finish_sync)
+                left.callback(self._staged.close)
+                left.callback(self._close_fleet)
         except Exception:  # noqa: BLE001 - called at the top of the job's thread
             _log.exception("training job %s: not all of it was removed", self._spec.name)
+
+    def _end(self) -> None:
+        """Before its failure is seen: no instance runs any more, no line and metric is missing."""
+        try:
+            with ExitStack() as left:
+                left.callback(self._close_lines)
+                left.callback(self._finish_sync)
+                left.callback(self._close_fleet)
+        except Exception:  # noqa: BLE001 - something else is being raised already
+            _log.exception("training job %s: it was not ended in good order", self._spec.name)
+
+    def _close_fleet(self) -> None:
+        fleet, self._fleet = self._fleet, None
+        if fleet:
+            fleet.close()
+
+    def _close_lines(self) -> None:
+        if self._lines:
+            self._lines.close()
 
     def _refuse_capacity(self) -> None:
         if self._faults.at(Kind.CAPACITY_ERROR):
             raise CapacityError(NO_CAPACITY)
 
     def _acquire(self) -> Lease:
-        alarm = None
+        return wait_for_capacity(
+            self._shop, self._spec, self._wish, self._alarms, self._say_waiting
+        )
 
-        def waiting() -> None:
-            nonlocal alarm
-            self._waited = True
-            self._progress.enter(Secondary.PENDING, lifecycle.WAITING_FOR_CAPACITY)
-            limit = self._spec.max_pending
-            if limit is not None and _is_accelerated(self._spec):
-                alarm = self._alarms.after(limit, self._expire)
-
-        try:
-            lease = self._shop.capacity.acquire(self._spec, self._wish.end, waiting)
-        finally:
-            if alarm:
-                alarm.cancel()
-        if lease is None:
-            raise Cancelled
-        return lease
-
-    def _expire(self) -> None:
-        self._wish.stop(Reason.MAX_PENDING)
-        self._shop.capacity.wake()
+    def _say_waiting(self) -> None:
+        self._waited = True
+        self._progress.enter(Secondary.PENDING, lifecycle.WAITING_FOR_CAPACITY)
 
     def _plan(self, cache: Path | None, traits: RuntimeTraits) -> JobPlan:
         shop = self._shop
@@ -249,17 +259,7 @@ class Attempt:
             channels=self._staged.mounts,
             sharing=links.sharing,
         )
-        if cache is None:
-            return plan
-        mounts = {host: Mount(cache / host, WARM_CACHE) for host in plan.hosts}
-        for mount in mounts.values():
-            mount.source.mkdir(parents=True, exist_ok=True)
-        return replace(
-            plan,
-            instances=tuple(
-                replace(one, mounts=(*one.mounts, mounts[one.host])) for one in plan.instances
-            ),
-        )
+        return plan if cache is None else mount_cache(plan, cache)
 
     def _trouble(self, trained: float) -> Ending | None:
         fault = self._faults.during_training(trained)
@@ -277,30 +277,18 @@ class Attempt:
         return Ending(Cause.LOST)
 
     def _can_be_left(self, runtime: Runtime) -> bool:
-        lasting = isinstance(runtime, Lasting) and can_be_left(self._spec)
-        # GPUs that came from a warm pool are held in the name of the job that left it.
-        return lasting and (self.lease is None or self.lease.job == self._spec.arn)
+        return isinstance(runtime, Lasting) and can_be_left(self._spec, self.lease)
 
     def _leaves(self, ending: Ending, runtime: Runtime) -> bool:
         shutdown = ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN
         return shutdown and self._shop.leaves_instances and self._can_be_left(runtime)
-
-    def _stops(self, ending: Ending) -> bool:
-        by_wish = ending.cause is Cause.WISH and self._wish.reason is not Reason.SHUTDOWN
-        return by_wish or ending.cause is Cause.TIME
-
-    def _grace(self, ending: Ending) -> float:
-        if ending.cause is Cause.INTERRUPTED:
-            return self._shop.spot_notice
-        failed = ending.cause in (Cause.FAILED, Cause.HUNG, Cause.LOST)
-        return self._shop.failure_grace if failed else self._shop.stop_grace
 
     def _unless_stopped_meanwhile(self, ending: Ending) -> Ending:
         """A stop during the notice of an interruption ends the job: nothing comes back."""
         if ending.cause is not Cause.INTERRUPTED or not self._wish.end.is_set():
             return ending
         stopped = Ending(Cause.WISH)
-        if self._stops(stopped):
+        if stops(stopped, self._wish):
             self._progress.enter_stopping()
         return stopped
 
@@ -323,52 +311,20 @@ class Attempt:
     def _open_lines(self, go_on: bool = False) -> LineCollector:
         if self._lines:
             return self._lines
-        hosts, shop = [host.name for host in self._spec.hosts], self._shop
-        lines = LineCollector(
-            shop.logs, self._spec.scope, self._spec.name, hosts, shop.clock.now, go_on
-        )
-        self._lines = lines
+        lines = self._lines = collect_lines(self._shop, self._spec, go_on)
         if go_on:
             lines.say_all(TAKEN_OVER_NOTICE)
             return lines
         notes = self.lease.notes if self.lease else ()
-        for note in (*notes, *self._reused(), *unacted(self._spec.request)):
+        reused = (self._kept.note,) if self._kept else ()
+        for note in (*notes, *reused, *unacted(self._spec.request)):
             lines.say_all(note)
         return lines
-
-    def _measure(self, lines: LineCollector) -> JobMetrics | None:
-        shop = self._shop
-        if shop.metrics is None:
-            return None
-        metrics = JobMetrics(
-            shop.metrics, self._spec, shop.clock, shop.system_metrics_seconds, lines.say_all
-        )
-        lines.observe(metrics)
-        return metrics
 
     def _links(self) -> Links:
         lease = self.lease or Lease(self._spec.arn, self._spec.name)
         return arrange_links(self._spec, lease, self._shop.nccl_preset)
 
-    def _watch_collectives(self, lines: LineCollector) -> CollectiveWatch:
-        shop = self._shop
-        watch = CollectiveWatch(
-            self._spec,
-            self._links().preset,
-            shop.idle_seconds,
-            shop.clock.monotonic,
-            lines.say_all,
-        )
-        lines.observe(watch)
-        return watch
-
-    def _reused(self) -> tuple[str, ...]:
-        return (self._kept.note,) if self._kept else ()
-
     def _go_on(self) -> None:
         if self._wish.calls():
             raise Cancelled
-
-
-def _is_accelerated(spec: JobSpec) -> bool:
-    return any(group.instance_type.startswith(_ACCELERATED) for group in spec.groups)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from emulator.jobs.wish import Wish
+from emulator.jobs.wish import Reason, Wish
+from emulator.jobs.workshop import Workshop
 from emulator.logs.collector import LineCollector
 from emulator.model.plan import Exit
 from emulator.runtimes.base import Fleet
@@ -40,6 +41,20 @@ class Ending:
     """Seconds until there is spot capacity again."""
     why: str = ""
     """What shows that the job hangs."""
+
+
+def stops(ending: Ending, wish: Wish) -> bool:
+    """Whether the job is stopped with it; a shutdown of the emulator fails it."""
+    by_wish = ending.cause is Cause.WISH and wish.reason is not Reason.SHUTDOWN
+    return by_wish or ending.cause is Cause.TIME
+
+
+def grace_of(ending: Ending, shop: Workshop) -> float:
+    """Seconds that instances have between SIGTERM and SIGKILL."""
+    if ending.cause is Cause.INTERRUPTED:
+        return shop.spot_notice
+    failed = ending.cause in (Cause.FAILED, Cause.HUNG, Cause.LOST)
+    return shop.failure_grace if failed else shop.stop_grace
 
 
 class FleetWatch:

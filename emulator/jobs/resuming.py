@@ -56,6 +56,13 @@ def read_note(directory: Path) -> Note | None:
         return None
 
 
-def can_be_left(spec: JobSpec) -> bool:
-    """Whether nothing that the emulator serves ends with it: no pipes, no mounts from S3."""
-    return all(channel.s3 is None or channel.input_mode == "File" for channel in spec.channels)
+def can_be_left(spec: JobSpec, lease: Lease | None) -> bool:
+    """Whether nothing that the emulator serves ends with it: no pipes, no mounts from S3.
+
+    GPUs that came from a warm pool are held in the name of the job that left it: nobody would
+    find them again.
+    """
+    own = lease is None or lease.job == spec.arn
+    return own and all(
+        channel.s3 is None or channel.input_mode == "File" for channel in spec.channels
+    )

@@ -20,6 +20,7 @@ from emulator.jobs.directories import remove_directory
 from emulator.jobs.store import JobStore
 from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec
+from emulator.model.plan import JobPlan, Mount
 from emulator.model.record import Job
 from emulator.model.scope import Scope
 from emulator.model.warm_pool import PoolKey, WarmPool, pool_key
@@ -206,6 +207,19 @@ class WarmPools:
             spec.name,
             lambda job: replace(job, warm_pool=job.warm_pool and step(job.warm_pool, now)),
         )
+
+
+def mount_cache(plan: JobPlan, cache: Path) -> JobPlan:
+    """The plan with the cache directory that each instance has below `cache`. Raises OSError."""
+    mounts = {host: Mount(cache / host, WARM_CACHE) for host in plan.hosts}
+    for mount in mounts.values():
+        mount.source.mkdir(parents=True, exist_ok=True)
+    return replace(
+        plan,
+        instances=tuple(
+            replace(one, mounts=(*one.mounts, mounts[one.host])) for one in plan.instances
+        ),
+    )
 
 
 def _with_period(job: Job, keep_alive: int) -> Job:

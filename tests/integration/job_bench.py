@@ -65,6 +65,11 @@ class Processes:
 
     def close(self) -> None:
         self.kill()
+        for child in self._children.values():
+            child.wait()
+
+    def alive(self) -> int:
+        return sum(child.poll() is None for child in self._children.values())
 
     def _start(self, plan: InstancePlan) -> subprocess.Popen[bytes]:
         places = {mount.target: str(mount.source) for mount in plan.mounts}

@@ -146,3 +146,31 @@ def test_a_job_without_a_thread_has_failed(bench: Bench, monkeypatch: pytest.Mon
     assert bench.job().life.failure_reason == INTERNAL_ERROR
     assert bench.supervisor.running() == 0
     bench.supervisor.shutdown()
+
+
+def test_when_a_crash_is_seen_nothing_runs_and_no_output_is_missing(bench: Bench) -> None:
+    def crash(timeout: float) -> None:
+        raise RuntimeError("a bug")
+
+    bench.folder.holding.add("close")
+    bench.submit("printf 'ready\\nhalf a line'; exec sleep 300")
+    bench.until_logged("ready")
+    fleet = bench.workshop.runtimes.all[0].last  # type: ignore[attr-defined]
+    fleet.next_exit = crash
+    bench.until(Secondary.FAILED)
+    assert "half a line" in bench.lines()
+    assert fleet.alive() == 0
+
+
+def test_what_cannot_be_removed_does_not_keep_the_rest(bench: Bench) -> None:
+    def refuse() -> None:
+        raise RuntimeError("the engine does not answer")
+
+    bench.submit("echo ready; read nothing < /dev/null; exec sleep 300")
+    bench.until_logged("ready")
+    fleet = bench.workshop.runtimes.all[0].last  # type: ignore[attr-defined]
+    fleet.close = refuse
+    bench.supervisor.stop(SCOPE, "job")
+    job = bench.ended()
+    assert job.life.status is Status.STOPPED
+    assert not bench.workshop.job_directory(job.spec).exists()

@@ -1,0 +1,35 @@
+"""Where the output of a job's instances goes: its log, and who looks at it beside that."""
+
+from __future__ import annotations
+
+from emulator.jobs.collectives import CollectiveWatch, Links
+from emulator.jobs.measuring import JobMetrics
+from emulator.jobs.workshop import Workshop
+from emulator.logs.collector import LineCollector
+from emulator.model.job import JobSpec
+
+
+def collect_lines(shop: Workshop, spec: JobSpec, go_on: bool) -> LineCollector:
+    """The log of a job; `go_on`: the one that an earlier emulator has begun."""
+    hosts = [host.name for host in spec.hosts]
+    return LineCollector(shop.logs, spec.scope, spec.name, hosts, shop.clock.now, go_on)
+
+
+def watch_collectives(
+    shop: Workshop, spec: JobSpec, links: Links, lines: LineCollector
+) -> CollectiveWatch:
+    """Sees whether the instances of a job talk to each other, and how."""
+    watch = CollectiveWatch(
+        spec, links.preset, shop.idle_seconds, shop.clock.monotonic, lines.say_all
+    )
+    lines.observe(watch)
+    return watch
+
+
+def measure(shop: Workshop, spec: JobSpec, lines: LineCollector) -> JobMetrics | None:
+    """The metrics of a job, where any are kept."""
+    if shop.metrics is None:
+        return None
+    metrics = JobMetrics(shop.metrics, spec, shop.clock, shop.system_metrics_seconds, lines.say_all)
+    lines.observe(metrics)
+    return metrics

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,7 +38,11 @@ def has_files(dirs: InstanceDirs) -> bool:
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove a job's files, also those in folders that its script made read-only."""
+    """Remove a job's files, also those in folders that its script made read-only.
+
+    What cannot be removed, such as another user's files, is moved aside: the next attempt at
+    the job starts with nothing.
+    """
     if not directory.exists():
         return
     for folder, names, _ in os.walk(directory):
@@ -48,5 +53,14 @@ def remove_directory(directory: Path) -> None:
                 if not child.is_symlink():
                     child.chmod(0o700)
     shutil.rmtree(directory, ignore_errors=True)
-    if directory.exists():
-        _log.warning("%s could not be removed completely", directory)
+    if not directory.exists():
+        return
+    # No job's name has a tilde.
+    first = directory.name.partition("~")[0]
+    aside = directory.with_name(f"{first}~{time.time_ns()}")
+    try:
+        directory.rename(aside)
+    except OSError as error:
+        _log.warning("%s could not be removed completely: %s", directory, error)
+        return
+    _log.warning("%s could not be removed completely; the rest is in %s", directory, aside)

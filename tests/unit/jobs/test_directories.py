@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 from emulator.container.layout import InstanceDirs
 from emulator.jobs.directories import failure_file, has_files, remove_directory
@@ -42,3 +45,16 @@ def test_removing_follows_no_link(tmp_path: Path) -> None:
     assert not job.exists()
     assert (home / "inner" / "key").exists()
     assert home.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_cannot_be_removed_is_moved_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root, who may run this, can remove anything: hence a removal that does nothing."""
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    job = tmp_path / "job"
+    job.mkdir()
+    (job / "stays").touch()
+    remove_directory(job)
+    assert not job.exists()
+    assert [path.name for path in tmp_path.glob("job~*/*")] == ["stays"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +24,8 @@ from emulator.parts import Parts, build
 from emulator.settings import Settings
 
 _BACKLOG = 2048
+_LAST_ANSWERS_SECONDS = 5
+_log = logging.getLogger(__name__)
 
 
 class _Doors:
@@ -41,23 +45,32 @@ class _Doors:
         self._loop = asyncio.get_running_loop()
 
     def open(self, listening: socket.socket) -> Callable[[], None]:
-        """Answer on that socket, too; the function it returns ends that soon."""
+        """Answer on that socket, too; the function it returns ends that soon.
+
+        Raises OSError when the endpoint has ended, as it does before the jobs do.
+        """
         if self._application is None or self._loop is None:
             raise SetupError("The endpoint does not answer yet.")
         config = uvicorn.Config(
-            self._application, log_config=None, access_log=False, lifespan="off"
+            self._application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
         )
         server = uvicorn.Server(config)
-        asyncio.run_coroutine_threadsafe(server.serve([listening]), self._loop)
+        serving = server.serve([listening])
+        try:
+            future = asyncio.run_coroutine_threadsafe(serving, self._loop)
+        except RuntimeError as error:
+            serving.close()
+            raise OSError("the endpoint does not answer any more") from error
+        future.add_done_callback(_tell_failure)
         return lambda: setattr(server, "should_exit", True)
 
 
 class Emulator:
-    """One emulator: a port, a state directory and everything that runs behind them.
-
-    The thread that enters `running` must live as long as the emulator: the embedded
-    object store ends with it.
-    """
+    """One emulator: a port, a state directory and everything that runs behind them."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -72,8 +85,7 @@ class Emulator:
         if self._socket is None:
             raise SetupError("The emulator is not running.")
         port = self._socket.getsockname()[1]
-        host = self.settings.host
-        return f"http://{'127.0.0.1' if host in ('0.0.0.0', '') else host}:{port}"  # noqa: S104
+        return f"http://{reached_at(self.settings.host)}:{port}"
 
     @classmethod
     @contextmanager
@@ -97,7 +109,10 @@ class Emulator:
         sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.supervisor.recover()
         config = uvicorn.Config(
-            self._application(parts), log_config=None, access_log=False, timeout_graceful_shutdown=5
+            self._application(parts),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
         )
         self._server = uvicorn.Server(config)
         thread = threading.Thread(
@@ -173,6 +188,17 @@ class Emulator:
             "region": self.settings.region,
             "jobs": {"running": parts.supervisor.running()},
         }
+
+
+def reached_at(host: str) -> str:
+    """How a URL names this machine where the emulator listens on `host`."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]" if ":" in host else host
+
+
+def _tell_failure(serving: Future[None]) -> None:
+    if not serving.cancelled() and (error := serving.exception()):
+        _log.error("A job does not reach the emulator any more", exc_info=error)
 
 
 def _listen(host: str, port: int) -> socket.socket:

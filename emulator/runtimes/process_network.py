@@ -66,12 +66,25 @@ class ProcessNetworks:
             held.callback(network.close)
             proxy = None
             if not isolated:
-                emulator, way_out = (listening.dup() for listening in network.listeners)
-                held.callback(self._answer(emulator))
-                held.callback(ForwardProxy(way_out, self._ambient).close)
+                emulator, way_out = network.listeners
+                held.callback(_taken_over(emulator, self._answer))
+                held.callback(_taken_over(way_out, self._proxy))
                 proxy = f"http://127.0.0.1:{self._proxy_port}"
             inside = OwnNetwork(tuple(hosts), proxy)
             return Joined(network.entry, inside, held.pop_all().close)
+
+    def _proxy(self, listening: socket.socket) -> Callable[[], None]:
+        return ForwardProxy(listening, self._ambient).close
+
+
+def _taken_over(listening: socket.socket, answer: Answer) -> Callable[[], None]:
+    """Let somebody serve a socket of his own beside this one."""
+    own = listening.dup()
+    try:
+        return answer(own)
+    except BaseException:
+        own.close()
+        raise
 
 
 def _port_of(url: str) -> int:

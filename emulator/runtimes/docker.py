@@ -115,19 +115,19 @@ class DockerRuntime:
             request = job_request(plan, self._placement(plan, lock_memory))
             _tell_key(plan)
             containers = self._create(request, isolated=plan.network_isolation)
-        except (DockerException, JobError, *ENGINE_GONE) as error:
+        except (DockerException, JobError, OSError) as error:
             self._undo(plan.arn)
             raise job_error(error) from error
         fleet = self._fleet(plan.arn, containers, sink, _runs(plan))
         try:
             self._start(fleet, containers)
             self._check_gpus(plan, containers)
-        except (DockerException, JobError, *ENGINE_GONE) as error:
+            _let_go(_runs(plan))
+        except (DockerException, JobError, OSError) as error:  # those of ENGINE_GONE are OSErrors
             fleet.close()
             if lock_memory and "setting rlimit" in str(error):
                 raise _LimitRefused from error
             raise job_error(error) from error
-        _let_go(_runs(plan))
         return fleet
 
     def adopt(

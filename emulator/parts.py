@@ -44,6 +44,7 @@ from emulator.storage.cache import ObjectCache
 from emulator.storage.channels import Sources
 from emulator.storage.embedded import EmbeddedStore
 from emulator.storage.fuse import sweep_mounts
+from emulator.storage.lock import StateLock
 from emulator.storage.objects import ObjectStore
 from emulator.storage.private import make_private
 from emulator.storage.transfer import Downloader
@@ -95,6 +96,8 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     """
     make_private(settings.state_dir, (_DATABASE, _CLIENT_FILES))
     keys = (settings.access_key, settings.secret_key.get_secret_value())
+    # Before anything else is touched: what another emulator's jobs use there is not ours.
+    resources.callback(StateLock.take(settings.state_dir / "emulator.lock").release)
     objects = _objects(settings, keys, resources)
     database = Database(settings.state_dir / _DATABASE, _SCHEMA)
     resources.callback(database.close)

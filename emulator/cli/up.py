@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,13 +74,28 @@ def up(
         config=config,
     )
     configure_logging(level=logging.DEBUG if verbose else logging.INFO)
-    stop = threading.Event()
+    ending = Ending()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, ending)
     with serving(settings) as endpoint:
         show(settings, endpoint)
-        stop.wait()
+        ending.asked.wait()
         err.print("[dim]Stopping …[/]")
+
+
+class Ending:
+    """What signals do: the first ends the emulator, a second one does not wait for that."""
+
+    def __init__(self, leave: Callable[[int], object] = os._exit):
+        """`leave` ends this process at once, with an exit code."""
+        self.asked = threading.Event()
+        self._leave = leave
+
+    def __call__(self, number: int, _: object) -> None:
+        if self.asked.is_set():
+            os.write(sys.stderr.fileno(), b"Not waiting: the next start settles what is left.\n")
+            self._leave(128 + number)
+        self.asked.set()
 
 
 @contextmanager
@@ -174,7 +189,14 @@ def show(settings: Settings, endpoint: Endpoint) -> None:
     out.print("In another terminal:\n")
     out.print(f"  {command}", style="bold", markup=False)
     out.print("  python your_script.py\n", style="bold")
-    out.print("[dim]Ctrl-C stops the emulator and what runs; jobs that have ended are kept.[/]")
+    out.print(f"[dim]{at_ctrl_c(settings, said)}[/]")
+
+
+def at_ctrl_c(settings: Settings, said: dict[str, Any]) -> str:
+    """What Ctrl-C does, from the settings and the emulator's health answer."""
+    if said.get("runtime", {}).get("name") == "docker" and settings.leave_containers:
+        return "Ctrl-C stops the emulator; jobs in containers go on, for the next start to take up."
+    return "Ctrl-C stops the emulator and what runs; jobs that have ended are kept."
 
 
 def rows(settings: Settings, endpoint: Endpoint, said: dict[str, Any]) -> list[tuple[str, str]]:

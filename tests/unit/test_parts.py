@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from emulator.model.errors import SetupError
+from emulator.parts import build
+from emulator.runtimes.shared_memory import SharedMemory
+from emulator.settings import Settings
+from emulator.storage.lock import StateLock
+
+
+def test_a_second_emulator_touches_nothing_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        state_dir=tmp_path / "state", s3_endpoint="http://127.0.0.1:9", runtime="process"
+    )
+    settings.state_dir.mkdir()
+    monkeypatch.setattr(StateLock, "take", partial(StateLock.take, wait=0.0))
+    swept: list[Path] = []
+    monkeypatch.setattr(SharedMemory, "__init__", lambda _, state_dir: swept.append(state_dir))
+    first = StateLock.take(settings.state_dir / "emulator.lock")
+    try:
+        with ExitStack() as resources, pytest.raises(SetupError, match="Another emulator"):
+            build(settings, "http://127.0.0.1:4570", lambda _: lambda: None, resources)
+    finally:
+        first.release()
+    assert swept == []

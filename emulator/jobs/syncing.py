@@ -230,7 +230,7 @@ class _Running:
         for host, name in unread:
             _log.warning("training job %s: %s of %s could not be read", self._spec.name, name, host)
         if unread:
-            return self._kept(saved, f"{len(unread)} files could not be read", InternalServerError)
+            return self._kept(saved, "not all of it could be read", InternalServerError)
         return None
 
     def _kept(self, saved: Saved, why: str, kind: type[JobError]) -> JobError:

@@ -72,6 +72,18 @@ def test_what_is_no_directory_does_not_cost_the_job_its_model(bench: Bench, put:
     assert (bench.folder.root / "job/algo-1/m").exists()
 
 
+def test_what_cannot_be_read_is_said_with_the_model_uploaded(bench: Bench) -> None:
+    """No file system takes such a name: looking at it fails for root, too."""
+    unreadable = f"/opt/ml/output/{'n' * 256}"
+    bench.submit(
+        'echo w > "$MODEL/m"', TensorBoardOutputConfig={**NOWHERE_ELSE, "LocalPath": unreadable}
+    )
+    reason = bench.ended().life.failure_reason
+    assert reason
+    assert "failed:not all of it could be read. The files are kept in" in reason
+    assert (bench.folder.root / "job/algo-1/m").exists()
+
+
 def test_a_missing_bucket_is_found_before_the_training(
     bench: Bench, object_store: ObjectStore, tmp_path: Path
 ) -> None:

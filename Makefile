@@ -39,18 +39,18 @@ check: lint types arch ## Lint, types, floors and unit tests
 	$(BIN)/pytest -q tests/unit tests/architecture
 
 test: $(STAMP) ## Every test that needs no container engine
-	$(BIN)/pytest -m "not docker"
+	$(BIN)/pytest -m "not docker" $(PYTEST_FLAGS)
 
 test-gpu: $(STAMP) ## Jobs on this machine's GPUs; says why where it cannot
 	$(BIN)/pytest -m gpu tests/gpu
 
 test-docker: $(STAMP) ## The tests in containers; installs, starts and fills an engine if need be
 	.ci/docker
-	$(BIN)/pytest -m docker
+	$(BIN)/pytest -m docker $(PYTEST_FLAGS)
 
 test-all: $(STAMP) ## Every test, those in containers included
 	.ci/docker
-	$(BIN)/pytest
+	$(BIN)/pytest $(PYTEST_FLAGS)
 
 coverage-table: $(STAMP) ## Write docs/coverage.md from the code
 	$(BIN)/python -m emulator.aws.coverage > docs/coverage.md

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -171,7 +171,8 @@ def test_closing_cuts_what_is_open(elsewhere: str) -> None:
     with socket.create_connection(address, 20) as client:
         client.sendall(b"CONNECT ")
         running.close()
-        assert client.recv(1) == b""
+        with suppress(ConnectionResetError):  # what was sent may still be unread
+            assert client.recv(1) == b""
     assert threading.active_count() == before
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, 20)

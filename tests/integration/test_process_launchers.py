@@ -56,6 +56,7 @@ assert all(torch.equal(mine, other) for other in theirs)
 print(f"rank {rank} of {dist.get_world_size()} on {os.uname().nodename}")
 if rank == 0:
     torch.save(model.module.state_dict(), os.environ["SM_MODEL_DIR"] + "/model.pth")
+dist.barrier()
 dist.destroy_process_group()
 """
 
@@ -77,6 +78,7 @@ dist.all_reduce(total)
 print(f"epochs {args.epochs} sum {total.item()} data {os.listdir(args.train)}")
 if rank == 0:
     torch.save(total, args.model_dir + "/model.pth")
+dist.barrier()
 dist.destroy_process_group()
 """
 

@@ -54,6 +54,9 @@ class DisturbedOutputs:
     book: FaultBook
     sleep: Callable[[float], None] = time.sleep
 
+    def check(self, spec: JobSpec) -> None:
+        self.inner.check(spec)
+
     def upload(self, spec: JobSpec, instances: Instances) -> None:
         bucket = S3Uri.parse(spec.output_path).bucket
         _meet(self.book, bucket, "Artifact upload failed", self.sleep, lambda: False)

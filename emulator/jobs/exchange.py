@@ -16,11 +16,13 @@ from emulator.jobs.reports import Meter, Reports
 from emulator.jobs.workshop import Instances, StagedInputs
 from emulator.model.errors import (
     FAILURE_REASON_LIMIT,
+    ApiError,
     ClientError,
     InternalServerError,
     JobError,
+    ValidationError,
 )
-from emulator.model.job import ChannelSpec, JobSpec
+from emulator.model.job import ChannelSpec, JobSpec, S3Uri
 from emulator.model.lifecycle import UPLOADING
 from emulator.model.plan import RuntimeTraits
 from emulator.storage.artifacts import upload_artifacts
@@ -33,7 +35,7 @@ from emulator.storage.channels import (
     stage,
 )
 from emulator.storage.layers import can_hold_layers
-from emulator.storage.objects import ObjectStore
+from emulator.storage.objects import ObjectStore, StoreError
 from emulator.storage.persistence import PATIENCE
 from emulator.storage.transfer import in_parallel
 
@@ -149,6 +151,22 @@ class S3Outputs:
     kept: Path
     """What S3 does not take in the end is moved below it."""
     patience: float = PATIENCE
+
+    def check(self, spec: JobSpec) -> None:
+        """The service's words for it are not known; the form is that of missing input."""
+        bucket = S3Uri.parse(spec.output_path).bucket
+        try:
+            missing = not self.store.bucket_exists(bucket)
+        except StoreError as error:
+            if error.transient:
+                raise ApiError(str(error), code="ServiceUnavailable", status=503) from error
+            missing = True
+        if missing:
+            raise ValidationError(
+                f'The S3 output path "{spec.output_path}" cannot be used. Please ensure that the '
+                f"bucket exists in the selected region ({spec.scope.region}), and that the role "
+                f'"{spec.role_arn}" has "s3:PutObject" permissions on bucket "{bucket}".'
+            )
 
     def upload(self, spec: JobSpec, instances: Instances) -> None:
         roots = [(dirs.model, dirs.output_data) for dirs in instances.values()]

@@ -10,7 +10,7 @@ from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
 from emulator.logs.collector import LineCollector
 from emulator.model.plan import Exit
-from emulator.runtimes.base import Fleet
+from emulator.runtimes.base import Fleet, HandsOver
 
 TICK_SECONDS = 0.2
 """How often a watch looks beside its instances' ends; an end itself is seen at once."""
@@ -90,9 +90,16 @@ class FleetWatch:
         return Ending(Cause.DONE)
 
     def end_all(self, grace: float, hurried_grace: float) -> None:
-        """SIGTERM, up to `grace` seconds, SIGKILL; a shutdown shortens the grace."""
-        if not self._running:
-            return
+        """SIGTERM, up to `grace` seconds, SIGKILL; a shutdown shortens the grace.
+
+        What they have written can be read afterwards: the last copies are made of it.
+        """
+        if self._running:
+            self._end_running(grace, hurried_grace)
+        if isinstance(self._fleet, HandsOver):
+            self._fleet.hand_over()
+
+    def _end_running(self, grace: float, hurried_grace: float) -> None:
         self._fleet.terminate()
         started = self._monotonic()
         while self._running:

@@ -61,6 +61,7 @@ class Supervisor:
         except JobError as error:
             raise ValidationError(str(error)) from error
         self._shop.inputs.check(spec)
+        self._shop.outputs.check(spec)
         with self._lock:
             if self._closing.is_set():
                 raise ApiError(

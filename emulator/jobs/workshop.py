@@ -92,6 +92,10 @@ class Inputs(Protocol):
 class Outputs(Protocol):
     """Takes what a job leaves behind to S3."""
 
+    def check(self, spec: JobSpec) -> None:
+        """Raise ApiError if CreateTrainingJob must be refused for where its outputs go."""
+        ...
+
     def upload(self, spec: JobSpec, instances: Instances) -> None:
         """Upload models and outputs of all instances. Raises JobError."""
         ...

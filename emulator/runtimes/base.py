@@ -59,6 +59,15 @@ class Measured(Protocol):
         ...
 
 
+@runtime_checkable
+class HandsOver(Protocol):
+    """A fleet whose instances write files as another user; a fleet need not be one."""
+
+    def hand_over(self) -> None:
+        """Give what the instances have written to the emulator's user; they have all ended."""
+        ...
+
+
 class Runtime(Protocol):
     """A place where instances run."""
 

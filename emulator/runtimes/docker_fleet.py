@@ -45,7 +45,7 @@ class DockerFleet:
 
         `foreign_root`: root in the containers is not the emulator's own user.
         """
-        self._hand_over = foreign_root
+        self._to_hand_over = foreign_root
         self._client = client
         self._labels = labels
         self._run_dirs = run_dirs
@@ -114,12 +114,25 @@ class DockerFleet:
                 found[host] = usage
         return found
 
+    def hand_over(self) -> None:
+        """See HandsOver in base.py."""
+        if not self._to_hand_over:
+            return
+        ended = not any(thread.is_alive() for thread in self._threads.values())
+        try:
+            hand_over(self._client, self._containers.values())
+        except (DockerException, *ENGINE_GONE) as error:
+            # So it is for an image without a shell.
+            log.warning("What containers wrote as root stays root's: %s", error)
+        # What still ran may have written more since.
+        self._to_hand_over = not ended
+
     def close(self) -> None:
         self._closed.set()
+        if self._to_hand_over:
+            self.kill()  # nothing is written any more
+            self.hand_over()
         try:
-            if self._hand_over:
-                self.kill()  # nothing is written any more
-                hand_over(self._client, self._containers.values())
             remove_job(self._client, self._labels)
         except (DockerException, *ENGINE_GONE) as error:
             # The next clean() of the runtime finds them by their labels.

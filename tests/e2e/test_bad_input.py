@@ -87,6 +87,14 @@ def test_input_that_is_not_there(sagemaker: Any, bucket: str, prefix: str | None
     )
 
 
+def test_an_output_bucket_that_is_not_there(sagemaker: Any, bucket: str) -> None:
+    output = {"S3OutputPath": "s3://no-such-bucket-anywhere/out"}
+    body = shell_request(bucket, "true", OutputDataConfig=output)
+    code, message = refused(sagemaker.create_training_job, **body)
+    assert code == "ValidationException"
+    assert message.startswith('The S3 output path "s3://no-such-bucket-anywhere/out" cannot be ')
+
+
 def test_unknown_jobs(sagemaker: Any) -> None:
     for call in (sagemaker.describe_training_job, sagemaker.stop_training_job):
         assert refused(call, TrainingJobName="no-such-job") == (

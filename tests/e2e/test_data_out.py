@@ -194,14 +194,19 @@ def test_the_toolkits_own_intermediate_output(sagemaker: Any, s3: Any, bucket: s
 
 
 def test_outputs_that_s3_does_not_take_are_kept(
-    sagemaker: Any, logs: Any, bucket: str, emulator: Any
+    sagemaker: Any, s3: Any, logs: Any, bucket: str, emulator: Any
 ) -> None:
+    s3.create_bucket(Bucket="short-lived-bucket")
     request = shell_request(
         bucket,
-        "echo m > /opt/ml/model/m; echo d > /opt/ml/output/data/d",
-        OutputDataConfig={"S3OutputPath": "s3://no-such-bucket-anywhere/out"},
+        "echo m > /opt/ml/model/m; echo d > /opt/ml/output/data/d; sleep 4",
+        OutputDataConfig={"S3OutputPath": "s3://short-lived-bucket/out"},
     )
-    job = run(sagemaker, request)
+    name = request["TrainingJobName"]
+    sagemaker.create_training_job(**request)
+    wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
+    s3.delete_bucket(Bucket="short-lived-bucket")
+    job = wait(sagemaker, name)
     assert job["TrainingJobStatus"] == "Failed"
     reason = job["FailureReason"]
     assert reason.startswith("ClientError: Artifact upload failed:Error 7: NoSuchBucket (404): ")

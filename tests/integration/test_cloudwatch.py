@@ -305,7 +305,7 @@ def test_data_that_is_none_is_refused_as_a_whole(watch: Any, datum: dict[str, An
 
 def test_not_a_number_gets_no_further(watch: Any) -> None:
     """The query protocol can say it; JSON cannot, and is not understood."""
-    with pytest.raises(ClientError, match="InvalidParameterValue|SerializationException"):
+    with pytest.raises(ClientError, match=r"InvalidParameterValue|SerializationException"):
         put(watch, (0, float("nan")))
 
 

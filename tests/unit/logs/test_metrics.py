@@ -77,11 +77,7 @@ def test_pieces_make_no_difference(values: list[int], end: bytes, cuts: list[int
     data = b"".join(b"step loss=%d.5 end" % value + end for value in values)
     scanner = MetricScanner([r"loss=(\S+)"])
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    found = [
-        item
-        for at, to in pairwise(edges)
-        for item in scanner.feed("h", data[at:to])
-    ]
+    found = [item for at, to in pairwise(edges) for item in scanner.feed("h", data[at:to])]
     found += scanner.finish("h")
     assert found == [(0, single(value + 0.5)) for value in values]
 

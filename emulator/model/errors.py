@@ -88,7 +88,7 @@ class AlgorithmError(JobError):
     """The training container ended with a code other than 0.
 
     The text is `<content of /opt/ml/output/failure>, exit code: N`; without a failure
-    file the part before the comma is empty (contract/errors.md).
+    file the part before the comma is empty (documented).
     """
 
     prefix = "AlgorithmError"

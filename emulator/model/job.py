@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from emulator.model.scope import Scope
 
 HOMOGENEOUS_GROUP = "homogeneousCluster"
-"""Name of the one instance group of a job that has no InstanceGroups (contract/config_files.md)."""
+"""Name of the one instance group of a job that has no InstanceGroups, as seen from the service."""
 
 DEFAULT_CHECKPOINT_PATH = "/opt/ml/checkpoints"
 DEFAULT_MAX_RUNTIME = 86_400

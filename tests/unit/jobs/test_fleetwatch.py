@@ -128,3 +128,24 @@ def test_a_shutdown_shortens_the_grace(tmp_path: Path) -> None:
     fleet = Fleet(never())
     watch(tmp_path, fleet, wish).end_all(grace=120, hurried_grace=3)
     assert fleet.log[1][0] == pytest.approx(3)
+
+
+class RootsFleet(Fleet):
+    """What its instances write is root's at first."""
+
+    def hand_over(self) -> None:
+        self.log.append((self.now, f"hand over, {len(self._ends)} run"))
+
+
+def test_files_are_handed_over_when_the_last_has_ended(tmp_path: Path) -> None:
+    fleet = RootsFleet(never(), heed={"algo-1": 10})
+    watch(tmp_path, fleet).end_all(grace=120, hurried_grace=3)
+    assert [what for _, what in fleet.log] == ["terminate", "kill", "hand over, 0 run"]
+
+
+def test_files_are_handed_over_when_all_have_ended_by_themselves(tmp_path: Path) -> None:
+    fleet = RootsFleet(dict.fromkeys(HOSTS, (1.0, 0)))
+    seen = watch(tmp_path, fleet)
+    assert seen.until_over(60, calm) == Ending(Cause.DONE)
+    seen.end_all(grace=120, hurried_grace=3)
+    assert fleet.log == [(1.0, "hand over, 0 run")]

@@ -107,7 +107,7 @@ class DockerFleet:
                 continue
             try:
                 stats = self._client.api.stats(self._containers[host], stream=False, one_shot=True)
-            except (APIError, *ENGINE_GONE) as error:
+            except (DockerException, *ENGINE_GONE) as error:  # also an engine that is too old
                 log.debug("%s cannot be measured: %s", host, error)
                 continue
             if usage := usage_in(stats):

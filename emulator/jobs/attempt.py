@@ -29,13 +29,11 @@ from emulator.model.errors import CapacityError, InternalServerError, JobError
 from emulator.model.faults import Kind, Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
-from emulator.model.members import unacted
 from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import Fleet, Lasting, Leavable, Runtime
 from emulator.storage.objects import Cancelled
 
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
-TAKEN_OVER_NOTICE = "The emulator was restarted; this instance went on meanwhile."
 _log = logging.getLogger(__name__)
 
 
@@ -98,7 +96,8 @@ class Attempt:
         lines = self._open_lines()
         if chosen.reason:
             lines.say_all(f"Runtime {runtime.traits.name}: {chosen.reason}")
-        runtime.prepare(self._spec.image, lines.say_all)
+        runtime.prepare(self._spec.image, lines.say_all, self._wish.calls)
+        self._go_on()
         self._sync = self._shop.syncs.start(self._spec, self.instances, self._wish.calls)
         self.fail_at(Stage.DOWNLOADING)
         self._go_on()
@@ -309,17 +308,11 @@ class Attempt:
         self._open_lines().say_all(f"{lifecycle.DOWNLOADING_DATA}: {pace}")
 
     def _open_lines(self, go_on: bool = False) -> LineCollector:
-        if self._lines:
-            return self._lines
-        lines = self._lines = collect_lines(self._shop, self._spec, go_on)
-        if go_on:
-            lines.say_all(TAKEN_OVER_NOTICE)
-            return lines
-        notes = self.lease.notes if self.lease else ()
-        reused = (self._kept.note,) if self._kept else ()
-        for note in (*notes, *reused, *unacted(self._spec.request)):
-            lines.say_all(note)
-        return lines
+        if self._lines is None:
+            notes = self.lease.notes if self.lease else ()
+            reused = (self._kept.note,) if self._kept else ()
+            self._lines = collect_lines(self._shop, self._spec, (*notes, *reused), go_on)
+        return self._lines
 
     def _links(self) -> Links:
         lease = self.lease or Lease(self._spec.arn, self._spec.name)

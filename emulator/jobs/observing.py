@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from emulator.jobs.collectives import CollectiveWatch, Links
 from emulator.jobs.measuring import JobMetrics
 from emulator.jobs.workshop import Workshop
 from emulator.logs.collector import LineCollector
 from emulator.model.job import JobSpec
+from emulator.model.members import unacted
+
+TAKEN_OVER_NOTICE = "The emulator was restarted; this instance went on meanwhile."
 
 
-def collect_lines(shop: Workshop, spec: JobSpec, go_on: bool) -> LineCollector:
-    """The log of a job; `go_on`: the one that an earlier emulator has begun."""
+def collect_lines(
+    shop: Workshop, spec: JobSpec, notes: Iterable[str], go_on: bool
+) -> LineCollector:
+    """The log of a job, which begins with `notes` and with what is done otherwise than asked.
+
+    `go_on`: the one that an earlier emulator has begun; that has told all this.
+    """
     hosts = [host.name for host in spec.hosts]
-    return LineCollector(shop.logs, spec.scope, spec.name, hosts, shop.clock.now, go_on)
+    lines = LineCollector(shop.logs, spec.scope, spec.name, hosts, shop.clock.now, go_on)
+    for note in (TAKEN_OVER_NOTICE,) if go_on else (*notes, *unacted(spec.request)):
+        lines.say_all(note)
+    return lines
 
 
 def watch_collectives(

@@ -78,8 +78,13 @@ class Runtime(Protocol):
         """Raise ClientError or ApiError if such a job can never run here."""
         ...
 
-    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
-        """Make the image available; `say` takes progress lines. Raises ClientError."""
+    def prepare(
+        self, image: str | None, say: Callable[[str], None], cancelled: Callable[[], bool]
+    ) -> None:
+        """Make the image available; `say` takes progress lines. Raises JobError.
+
+        It returns without the image soon after `cancelled()` turned true.
+        """
         ...
 
     def launch(self, plan: JobPlan, sink: OutputSink) -> Fleet:

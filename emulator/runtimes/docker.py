@@ -91,10 +91,12 @@ class DockerRuntime:
         if image is None:
             raise NotBuilt("A training job by AlgorithmName cannot run here: name a TrainingImage.")
 
-    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
+    def prepare(
+        self, image: str | None, say: Callable[[str], None], cancelled: Callable[[], bool]
+    ) -> None:
         if image is None:
             raise ClientError(CANNOT_PULL)
-        self._images.prepare(image, say)
+        self._images.prepare(image, say, cancelled)
 
     def launch(self, plan: JobPlan, sink: OutputSink) -> DockerFleet:
         try:

@@ -14,6 +14,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from emulator.model.errors import ClientError, InternalServerError
 from emulator.runtimes.docker_engine import ENGINE_GONE
 from emulator.runtimes.docker_requests import SHELL, LocalImage
+from emulator.runtimes.pulls import records
 
 CANNOT_PULL = (
     "Cannot pull algorithm container. Either the image does not exist or its permissions "
@@ -115,8 +116,13 @@ class Images:
             return False
         return True
 
-    def prepare(self, image: str, say: Callable[[str], None]) -> None:
-        """Make the image available, by a pull if need be; raises ClientError."""
+    def prepare(
+        self, image: str, say: Callable[[str], None], cancelled: Callable[[], bool]
+    ) -> None:
+        """Make the image available, by a pull if need be; raises JobError.
+
+        The pull is given up when `cancelled()` turns true.
+        """
         choice = self.choice(image)
         if choice.mapped:
             say(f"{image} is {choice.local} here")
@@ -128,7 +134,7 @@ class Images:
             )
             raise ClientError(CANNOT_PULL)
         elif choice.local is None:
-            self._pull(image, say)
+            self._pull(image, say, cancelled)
 
     def _has(self, image: str) -> bool:
         return self._inspect(image) is not None
@@ -158,25 +164,33 @@ class Images:
             self._client.api.remove_container(container)
         return True
 
-    def _pull(self, image: str, say: Callable[[str], None]) -> None:
+    def _pull(
+        self, image: str, say: Callable[[str], None], cancelled: Callable[[], bool]
+    ) -> None:
         say(f"Pulling {image}")
         progress = PullProgress(image)
         try:
-            for line in self._pull_lines(image, progress):
+            for line in self._pull_lines(image, progress, cancelled):
                 say(line)
         except (NotFound, APIError) as error:
             say(f"Pulling {image}: {error.explanation}")
             raise ClientError(CANNOT_PULL) from error
         except (DockerException, *ENGINE_GONE) as error:
             raise InternalServerError(f"The Docker engine does not answer: {error}") from error
+        if cancelled():
+            return
         if not self._has(image):
             raise ClientError(CANNOT_PULL)
         say(f"Pulled {image}")
 
-    def _pull_lines(self, image: str, progress: PullProgress) -> Iterable[str]:
+    def _pull_lines(
+        self, image: str, progress: PullProgress, cancelled: Callable[[], bool]
+    ) -> Iterable[str]:
         # Without a tag the API would pull every one of the repository.
         name = image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
-        for record in self._client.api.pull(name, stream=True, decode=True):
+        for record in records(
+            lambda: self._client.api.pull(name, stream=True, decode=True), cancelled
+        ):
             if "error" in record:
                 yield f"Pulling {image}: {record['error']}"
                 return

@@ -103,7 +103,12 @@ class ProcessRuntime:
             what = "Several instances" if instance_count > 1 else "EnableNetworkIsolation"
             raise ClientError(f"{what}: not without sandboxes. {self._why_none()}")
 
-    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
+    def prepare(
+        self,
+        image: str | None,
+        say: Callable[[str], None],
+        cancelled: Callable[[], bool],  # noqa: ARG002
+    ) -> None:
         """Nothing to pull: say what runs instead of the image."""
         python = f"Python {self._interpreter.version} at {self._interpreter.executable}"
         if image:

@@ -315,7 +315,7 @@ def test_a_sink_that_fails_does_not_stop_the_job(launch: Launch) -> None:
 def test_a_plain_job_passes_the_check(runtime: Runtime, image: str | None) -> None:
     said: list[str] = []
     runtime.check(image, 2, False)
-    runtime.prepare(image, said.append)
+    runtime.prepare(image, said.append, lambda: False)
     assert all(said)
 
 

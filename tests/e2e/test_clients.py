@@ -164,7 +164,8 @@ def test_the_aws_cli(emulator: RunningEmulator, bucket: str, tmp_path: Path) -> 
     assert [job["TrainingJobName"] for job in listed["TrainingJobSummaries"]] == [name]
 
     long = f"{name}-long"
-    file.write_text(json.dumps(shell_request(bucket, "sleep 600", TrainingJobName=long)))
+    forever = "trap 'exit 0' TERM; sleep 600 & wait"
+    file.write_text(json.dumps(shell_request(bucket, forever, TrainingJobName=long)))
     aws("create-training-job", "--cli-input-json", file.as_uri())
     assert aws("stop-training-job", "--training-job-name", long) is None
     aws("wait", "training-job-completed-or-stopped", "--training-job-name", long)

@@ -116,7 +116,9 @@ class LocalRuntime:
         if instance_count > 4:
             raise ClientError("no more than 4 instances")
 
-    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
+    def prepare(
+        self, image: str | None, say: Callable[[str], None], cancelled: Callable[[], bool]
+    ) -> None:
         if image == "missing":
             raise ClientError("Cannot pull algorithm container.")
 

@@ -179,7 +179,7 @@ def test_clean_spares_other_jobs_and_other_emulators(
 def test_a_missing_image_fails_in_the_services_words(runtime: DockerRuntime) -> None:
     said: list[str] = []
     with pytest.raises(ClientError) as error:
-        runtime.prepare("127.0.0.1:1/no/such-image:1", said.append)
+        runtime.prepare("127.0.0.1:1/no/such-image:1", said.append, lambda: False)
     assert str(error.value) == f"ClientError: {CANNOT_PULL}"
     assert said[0] == "Pulling 127.0.0.1:1/no/such-image:1"
     assert len(said) == 2
@@ -188,7 +188,7 @@ def test_a_missing_image_fails_in_the_services_words(runtime: DockerRuntime) -> 
 def test_a_service_image_is_mapped_and_told(runtime: DockerRuntime, tmp_path: Path) -> None:
     uri = "763104351884.dkr.ecr.us-west-2.amazonaws.com/pytorch-training:2.2.0-gpu-py310"
     said: list[str] = []
-    runtime.prepare(uri, said.append)
+    runtime.prepare(uri, said.append, lambda: False)
     assert said == [f"{uri} is {IMAGE} here"]
     fleet = runtime.launch(plan_of(tmp_path, "exit 5", image=uri), Output())
     assert end_of(fleet).code == 5

@@ -38,7 +38,7 @@ done = create("done", "echo trained")
 done.wait(poll=1, timeout=120)
 print("DONE", done.training_job_status)
 
-long = create("long", "sleep 600")
+long = create("long", "trap 'exit 0' TERM; sleep 600 & wait")
 long.stop()
 long.wait(poll=1, timeout=120)
 print("STOPPED", TrainingJob.get(training_job_name=long.training_job_name).secondary_status)

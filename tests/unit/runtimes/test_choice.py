@@ -23,7 +23,9 @@ class Named:
     def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:
         raise NotImplementedError
 
-    def prepare(self, image: str | None, say: Callable[[str], None]) -> None:
+    def prepare(
+        self, image: str | None, say: Callable[[str], None], cancelled: Callable[[], bool]
+    ) -> None:
         raise NotImplementedError
 
     def launch(self, plan: JobPlan, sink: OutputSink) -> Fleet:

@@ -122,7 +122,7 @@ def test_without_sandboxes_only_one_plain_instance_can_run(tmp_path: Path) -> No
 
 def test_prepare_says_what_runs_instead_of_the_image(tmp_path: Path) -> None:
     said: list[str] = []
-    runtime(tmp_path).prepare("repo/image:1", said.append)
+    runtime(tmp_path).prepare("repo/image:1", said.append, lambda: False)
     assert "does not use the image repo/image:1" in said[0]
     assert sys.executable in said[0]
     assert "without a sandbox" in said[1]

@@ -164,9 +164,7 @@ class Images:
             self._client.api.remove_container(container)
         return True
 
-    def _pull(
-        self, image: str, say: Callable[[str], None], cancelled: Callable[[], bool]
-    ) -> None:
+    def _pull(self, image: str, say: Callable[[str], None], cancelled: Callable[[], bool]) -> None:
         say(f"Pulling {image}")
         progress = PullProgress(image)
         try:

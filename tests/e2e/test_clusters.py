@@ -37,7 +37,7 @@ if me == 0:
 connection, _ = server.accept()
 token = int(connection.makefile().read())
 if me == 0:
-    print("hands:", token)
+    print(f"hands: {token}")
 else:
     pass_on(token + 1)
 """
@@ -54,7 +54,7 @@ rank = hosts.index(resources["current_host"])
 dist.init_process_group("gloo", f"tcp://{hosts[0]}:9100", rank=rank, world_size=len(hosts))
 total = torch.tensor([rank + 1.0])
 dist.all_reduce(total)
-print("sum:", int(total))
+print(f"sum: {int(total)}")
 dist.destroy_process_group()
 """
 MIXED = """

@@ -40,7 +40,7 @@ others = [torch.zeros_like(weights) for _ in range(dist.get_world_size())]
 dist.all_gather(others, weights)
 assert all(torch.equal(weights, other) for other in others)
 data = {name: open(f"/opt/ml/input/data/{name}/numbers.csv").read() for name in ("train", "test")}
-print("equal on", dist.get_world_size(), data)
+print(f"equal on {dist.get_world_size()} {data}")
 if dist.get_rank() == 0:
     torch.save(model.module.state_dict(), os.path.join(os.environ["SM_MODEL_DIR"], "model.pt"))
 dist.barrier()
@@ -51,7 +51,7 @@ import os, time, boto3
 print("begun", flush=True)
 while not os.path.exists("/opt/ml/output/enough"):
     time.sleep(0.1)
-print("still reached:", [b["Name"] for b in boto3.client("s3").list_buckets()["Buckets"]])
+print(f"still reached: {[b['Name'] for b in boto3.client('s3').list_buckets()['Buckets']]}")
 """
 WGET = """#!/opt/emulator/bin/python
 import sys, urllib.request

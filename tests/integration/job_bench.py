@@ -108,7 +108,7 @@ class Processes:
 
 
 class LocalRuntime:
-    """Runs the entrypoint on this machine; an image called `missing` cannot be had."""
+    """Runs the entrypoint on this machine; `missing` and `endless` are no images."""
 
     traits = RuntimeTraits("local", "lo", "http://127.0.0.1:4570")
 
@@ -121,6 +121,8 @@ class LocalRuntime:
     ) -> None:
         if image == "missing":
             raise ClientError("Cannot pull algorithm container.")
+        while image == "endless" and not cancelled():
+            time.sleep(0.01)
 
     def launch(self, plan: JobPlan, sink: OutputSink) -> Processes:
         self.last = Processes(plan, sink)

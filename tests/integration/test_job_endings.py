@@ -12,7 +12,7 @@ from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, FolderSyncs, status
 
 from emulator.jobs.faults import FaultBook, read_fault
 from emulator.model.errors import ValidationError
-from emulator.model.lifecycle import Secondary, Status
+from emulator.model.lifecycle import DOWNLOADING_IMAGE, Secondary, Status
 
 LONG = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
 SPOT: dict[str, Any] = {
@@ -244,3 +244,10 @@ def test_a_stop_while_interrupted(new_bench: Callable[..., Bench]) -> None:
     bench.until(Secondary.INTERRUPTED)
     bench.supervisor.stop(SCOPE, "job")
     assert statuses(bench.ended())[-3:] == ["Interrupted", "Stopping", "Stopped"]
+
+
+def test_a_stop_does_not_wait_for_the_image(bench: Bench) -> None:
+    bench.submit("true", image="endless")
+    bench.eventually(lambda: bench.job().life.transitions[-1].message == DOWNLOADING_IMAGE)
+    bench.supervisor.stop(SCOPE, "job")
+    assert bench.ended().life.status is Status.STOPPED

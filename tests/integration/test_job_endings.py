@@ -246,7 +246,8 @@ def test_a_stop_while_interrupted(new_bench: Callable[..., Bench]) -> None:
     assert statuses(bench.ended())[-3:] == ["Interrupted", "Stopping", "Stopped"]
 
 
-def test_a_stop_does_not_wait_for_the_image(bench: Bench) -> None:
+def test_a_stop_does_not_wait_for_the_image(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench()
     bench.submit("true", image="endless")
     bench.eventually(lambda: bench.job().life.transitions[-1].message == DOWNLOADING_IMAGE)
     bench.supervisor.stop(SCOPE, "job")

@@ -98,7 +98,11 @@ def _check_quota(instance_type: str, count: int) -> None:
 
 def _check_channels(request: Mapping[str, Any]) -> None:
     channels = request.get("InputDataConfig", [])
-    _check_unique("channel", [channel["ChannelName"] for channel in channels])
+    names = [channel["ChannelName"] for channel in channels]
+    _check_unique("channel", names)
+    if dots := {".", ".."}.intersection(names):
+        # The pattern lets them through; as a directory they would be another one's.
+        raise ValidationError(f"The channel name {min(dots)} cannot be used.")
     default = request["AlgorithmSpecification"]["TrainingInputMode"]
     modes = {channel.get("InputMode", default) for channel in channels}
     if {"Pipe", "FastFile"} <= modes:  # seen

@@ -113,6 +113,12 @@ def test_what_is_not_built_is_named() -> None:
         check({**REQUEST, "ResourceConfig": {"InstancePreferences": {}}})
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_channel_whose_directory_would_be_another_one(name: str) -> None:
+    channel = {"ChannelName": name, "DataSource": {}}
+    assert refusal(InputDataConfig=[channel]) == f"The channel name {name} cannot be used."
+
+
 def test_a_channel_for_a_group_that_the_job_does_not_have() -> None:
     def channel(group: str) -> dict[str, Any]:
         source = {"S3DataSource": {"S3Uri": "s3://b/k", "InstanceGroupNames": [group]}}

@@ -19,7 +19,8 @@ from emulator.jobs.observing import collect_lines, measure, watch_collectives
 from emulator.jobs.outcome import INTERNAL_ERROR, NO_CAPACITY
 from emulator.jobs.progress import Progress
 from emulator.jobs.queueing import wait_for_capacity
-from emulator.jobs.resuming import Note, Resumed, can_be_left
+from emulator.jobs.resuming import Note, Resumed, can_be_left, runtime_of
+from emulator.jobs.settling import salvage
 from emulator.jobs.warm_pools import Kept, mount_cache
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Instances, RunningSync, StagedInputs, Workshop
@@ -30,7 +31,7 @@ from emulator.model.faults import Kind, Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.plan import JobPlan, RuntimeTraits
-from emulator.runtimes.base import Fleet, Lasting, Leavable, Runtime
+from emulator.runtimes.base import Fleet, Lasting, LastingRuntime, Leavable, Runtime
 from emulator.storage.objects import Cancelled
 
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
@@ -129,23 +130,29 @@ class Attempt:
     def resume(self, resumed: Resumed, seconds: float, cache: Path | None) -> Ending:
         """Take over the instances that an earlier emulator left; otherwise as `train`.
 
-        `seconds` counts from their start. Raises InternalServerError if they are gone.
+        `seconds` counts from their start. Raises InternalServerError if they are gone. Where
+        they cannot be taken over nothing of them runs on.
         """
-        shop, runtime = self._shop, self._shop.runtimes.of(self._spec.image).runtime
-        if runtime.traits.name != resumed.note.runtime or not isinstance(runtime, Lasting):
-            raise InternalServerError(INTERNAL_ERROR)
-        self._runtime = runtime
+        runtime = self._runtime = runtime_of(resumed.note, self._shop.runtimes.all)
         self.instances = instances_below(self._directory, self._spec)
+        try:
+            metrics = self._adopt(runtime)
+        except BaseException:
+            salvage(self._shop, self._spec, runtime, self.instances)
+            raise
+        clock = self._shop.clock
+        started = clock.monotonic() - max(0.0, clock.now() - resumed.note.began)
+        return self._to_the_end(self._plan(cache, runtime.traits), metrics, started, seconds)
+
+    def _adopt(self, runtime: LastingRuntime) -> JobMetrics | None:
         lines = self._open_lines(go_on=True)
         self._collectives = watch_collectives(self._shop, self._spec, self._links(), lines)
         metrics = measure(self._shop, self._spec, lines)
-        started = shop.clock.monotonic() - max(0.0, shop.clock.now() - resumed.note.began)
         self._fleet = runtime.adopt(self._spec.arn, lines.feed, lines.received)
         if self._fleet is None:
-            shop.syncs.rescue(self._spec, self.instances)
             raise InternalServerError(INTERNAL_ERROR)
-        self._sync = shop.syncs.resume(self._spec, self.instances)
-        return self._to_the_end(self._plan(cache, runtime.traits), metrics, started, seconds)
+        self._sync = self._shop.syncs.resume(self._spec, self.instances)
+        return metrics
 
     def _to_the_end(
         self, plan: JobPlan, metrics: JobMetrics | None, started: float, seconds: float

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from emulator.cluster.leases import Lease
+from emulator.jobs.outcome import INTERNAL_ERROR
+from emulator.model.errors import InternalServerError
 from emulator.model.job import JobSpec
+from emulator.runtimes.base import LastingRuntime, Runtime
 
 _NOTE = "attempt.json"
 _log = logging.getLogger(__name__)
@@ -54,6 +58,17 @@ def read_note(directory: Path) -> Note | None:
     except (OSError, ValueError, TypeError) as error:
         _log.warning("%s cannot be read: %s", directory / _NOTE, error)
         return None
+
+
+def runtime_of(note: Note, runtimes: Iterable[Runtime]) -> LastingRuntime:
+    """The one that has the instances, whatever it would be for the job's image by now.
+
+    Raises InternalServerError where there is none of that name any more.
+    """
+    for runtime in runtimes:
+        if runtime.traits.name == note.runtime and isinstance(runtime, LastingRuntime):
+            return runtime
+    raise InternalServerError(INTERNAL_ERROR)
 
 
 def can_be_left(spec: JobSpec, lease: Lease | None) -> bool:

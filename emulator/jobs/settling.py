@@ -12,12 +12,13 @@ from emulator.container.layout import instances_below
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.outcome import INTERNAL_ERROR
 from emulator.jobs.progress import Progress
-from emulator.jobs.workshop import Workshop
+from emulator.jobs.workshop import Instances, Workshop
 from emulator.model import lifecycle
 from emulator.model.errors import InternalServerError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.record import Job
+from emulator.runtimes.base import Lasting
 
 RESTART_NOTICE = "The emulator was restarted while this training job ran."
 _LONGEST_PAUSE = 60.0
@@ -73,13 +74,29 @@ def abandon(shop: Workshop, job: Job) -> Job:
         _managed(spec, lambda: shop.outputs.keep(spec, instances)),
     ]
     if not all(saved):
-        # No job's name has a dot in it.
-        aside = directory.with_name(f"{spec.name}.{int(shop.clock.now())}")
-        if _managed(spec, lambda: directory.rename(aside)):
-            _log.warning("training job %s: what it left is in %s", spec.name, aside)
+        _set_aside(shop, spec)
     elif not shop.keep_directories:
         remove_directory(directory)
     return end_as_failed(shop, spec)
+
+
+def salvage(shop: Workshop, spec: JobSpec, runtime: Lasting, instances: Instances) -> None:
+    """End the instances of a job that could not be taken over, and save what they saved.
+
+    The job's capacity goes to others next: nothing of it may run on. Saved is what is copied
+    while a job runs; of model and output whoever ends the job takes care.
+    """
+    runtime.remove(spec.arn)
+    if not _managed(spec, lambda: shop.syncs.rescue(spec, instances)):
+        _set_aside(shop, spec)
+
+
+def _set_aside(shop: Workshop, spec: JobSpec) -> None:
+    directory = shop.job_directory(spec)
+    # No job's name has a dot in it.
+    aside = directory.with_name(f"{spec.name}.{int(shop.clock.now())}")
+    if _managed(spec, lambda: directory.rename(aside)):
+        _log.warning("training job %s: what it left is in %s", spec.name, aside)
 
 
 def _managed(spec: JobSpec, save: Callable[[], object]) -> bool:

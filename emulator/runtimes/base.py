@@ -119,6 +119,18 @@ class Lasting(Protocol):
         """
         ...
 
+    def remove(self, arn: str) -> None:
+        """End and remove what an earlier emulator left of a job; its files can be read then.
+
+        What cannot be removed now goes with a later clean().
+        """
+        ...
+
     def clean(self, keep: Collection[str] = ()) -> None:
         """Remove what earlier emulators left of all jobs but those of these ARNs."""
         ...
+
+
+@runtime_checkable
+class LastingRuntime(Runtime, Lasting, Protocol):
+    """A runtime whose instances outlive the emulator."""

@@ -15,7 +15,6 @@ from docker.errors import APIError, DockerException
 from emulator.model.errors import (
     CapacityError,
     ClientError,
-    InternalServerError,
     JobError,
     NotBuilt,
 )
@@ -23,7 +22,8 @@ from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
 from emulator.runtimes.docker_engine import ALIAS, ENGINE_GONE, Engine
 from emulator.runtimes.docker_errors import job_error
-from emulator.runtimes.docker_fleet import DockerFleet, remove_job
+from emulator.runtimes.docker_fleet import DockerFleet, end_job, remove_job
+from emulator.runtimes.docker_patience import patiently
 from emulator.runtimes.docker_requests import (
     JOB_KEY,
     LABEL_ARN,
@@ -118,7 +118,7 @@ class DockerRuntime:
             _tell_key(plan)
             containers = self._create(request, isolated=plan.network_isolation)
         except (DockerException, JobError, OSError) as error:
-            self._undo(plan.arn)
+            self.remove(plan.arn)
             raise job_error(error) from error
         fleet = self._fleet(plan.arn, containers, sink, _runs(plan))
         try:
@@ -141,10 +141,7 @@ class DockerRuntime:
         gets what follows them. None when the job has no complete set of containers; what
         there is of it is removed then. Raises JobError when the engine fails.
         """
-        try:
-            return self._adopt(arn, sink, received)
-        except (DockerException, *ENGINE_GONE) as error:
-            raise InternalServerError(f"The Docker engine does not answer: {error}") from error
+        return patiently(lambda: self._adopt(arn, sink, received))
 
     def _adopt(
         self, arn: str, sink: OutputSink, received: Mapping[str, int] | None
@@ -158,7 +155,7 @@ class DockerRuntime:
         }
         wanted = {int(container["Labels"][LABEL_INSTANCES]) for container in found}
         if wanted != {len(started)}:
-            self._undo(arn)
+            self.remove(arn)
             return None
         run_dirs = [
             Path(mount["Source"])
@@ -181,7 +178,7 @@ class DockerRuntime:
             log.warning("What earlier jobs left in the Docker engine stays there: %s", error)
             return
         for arn in left - set(keep):
-            self._undo(arn)
+            self.remove(arn)
 
     def _jobs_left(self) -> set[str]:
         """The ARNs of all jobs of which the engine has something."""
@@ -297,8 +294,11 @@ class DockerRuntime:
         output: bytes = self._client.api.exec_start(exec_id)
         return output.decode(errors="replace")
 
-    def _undo(self, arn: str) -> None:
+    def remove(self, arn: str) -> None:
+        """See Lasting in base.py."""
         try:
+            if self._engine.foreign_root:
+                end_job(self._client, self._labels(arn))
             remove_job(self._client, self._labels(arn))
         except (DockerException, *ENGINE_GONE) as error:
             log.warning("Containers of %s are left behind: %s", arn, error)

@@ -8,7 +8,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -119,11 +119,7 @@ class DockerFleet:
         if not self._to_hand_over:
             return
         ended = not any(thread.is_alive() for thread in self._threads.values())
-        try:
-            hand_over(self._client, self._containers.values())
-        except (DockerException, *ENGINE_GONE) as error:
-            # So it is for an image without a shell.
-            log.warning("What containers wrote as root stays root's: %s", error)
+        _try_hand_over(self._client, self._containers.values())
         # What still ran may have written more since.
         self._to_hand_over = not ended
 
@@ -162,12 +158,33 @@ class DockerFleet:
                 log.warning("%s did not get %s: %s", host, signal, error)
 
 
+def end_job(client: DockerClient, labels: list[str]) -> None:
+    """Kill what runs of a job and give what it has written to this process's user."""
+    containers = _ids(client, labels)
+    for container in containers:
+        with contextlib.suppress(APIError):  # it has ended before
+            client.api.kill(container)
+    _try_hand_over(client, containers)
+
+
+def _try_hand_over(client: DockerClient, containers: Iterable[str]) -> None:
+    try:
+        hand_over(client, containers)
+    except (DockerException, *ENGINE_GONE) as error:
+        # So it is for an image without a shell.
+        log.warning("What containers wrote as root stays root's: %s", error)
+
+
+def _ids(client: DockerClient, labels: list[str]) -> list[str]:
+    found = client.api.containers(all=True, filters={"label": labels})
+    return [container["Id"] for container in found]
+
+
 def remove_job(client: DockerClient, labels: list[str]) -> None:
     """Remove every container, network and volume that has these labels; kills what runs."""
-    containers = client.api.containers(all=True, filters={"label": labels})
-    if containers:
+    if containers := _ids(client, labels):
         with ThreadPoolExecutor(min(len(containers), _REMOVALS_AT_ONCE)) as pool:
-            list(pool.map(lambda container: _remove(client, container["Id"]), containers))
+            list(pool.map(lambda container: _remove(client, container), containers))
     for network in client.api.networks(filters={"label": labels}):
         _remove_network(client, network["Id"])
     for volume in client.api.volumes(filters={"label": labels})["Volumes"] or ():

@@ -220,7 +220,6 @@ class Bench:
         self.workshop = Workshop(
             store=self.store,
             logs=self.logs,
-            runtimes=Runtimes(LocalRuntime(), None),
             capacity=GpuCapacity(
                 leases.LeaseBook(database),
                 lambda: inventory or Inventory(),
@@ -232,7 +231,12 @@ class Bench:
             outputs=self.folder,
             credentials=Credentials("key", "secret"),
             directory=root / "jobs",
-            **{"stop_grace": SECONDS, "failure_grace": 0.5, **more},
+            **{
+                "runtimes": Runtimes(LocalRuntime(), None),
+                "stop_grace": SECONDS,
+                "failure_grace": 0.5,
+                **more,
+            },
         )
         self.supervisor = Supervisor(self.workshop)
 

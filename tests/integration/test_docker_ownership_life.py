@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -112,3 +113,19 @@ def test_an_image_without_a_shell_leaves_no_container(
         fleet.close()
     assert "stays root's" in caplog.text
     assert left(client, tmp_path) == 0
+
+
+def test_a_job_that_nobody_takes_over_is_ended_and_its_files_can_be_read(
+    runtime: DockerRuntime, client: DockerClient, tmp_path: Path
+) -> None:
+    plan = job(tmp_path, "sh", "-c", f"{SAVE}; exec sleep 300")
+    fleet = runtime.launch(plan, lambda *_: None)
+    weights = tmp_path / "model/deep/weights"
+    deadline = time.monotonic() + 60
+    while not weights.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    runtime.remove(plan.arn)
+    assert weights.stat().st_uid == USER
+    assert left(client, tmp_path) == 0
+    fleet.close()

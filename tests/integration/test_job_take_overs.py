@@ -1,0 +1,108 @@
+# ruff: noqa: ARG002 - the parts here do not need all they are told
+"""Instances that outlived an emulator, and that the next one cannot take over."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from job_bench import INTERNAL_ERROR, Bench, LocalRuntime
+
+from emulator.jobs.workshop import Instances, NoSyncs
+from emulator.model.errors import InternalServerError
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Secondary
+from emulator.model.plan import RuntimeTraits
+from emulator.runtimes.base import LeavableFleet, OutputSink
+from emulator.runtimes.choice import Runtimes
+
+TRAINS = 'echo weights > "$MODEL/weights"; echo ready; while :; do sleep 0.05; done'
+
+
+class Lasting(LocalRuntime):
+    """Its instances are said to go on; `adopting` is what becomes of a take-over."""
+
+    traits = RuntimeTraits("lasting", "lo", "http://127.0.0.1:4570")
+
+    def __init__(self, log: list[str], adopting: Callable[[], LeavableFleet | None]):
+        self._log = log
+        self._adopting = adopting
+
+    def adopt(
+        self, arn: str, sink: OutputSink, received: Mapping[str, int] | None = None
+    ) -> LeavableFleet | None:
+        self._log.append("adopt")
+        return self._adopting()
+
+    def remove(self, arn: str) -> None:
+        self._log.append(f"remove {arn}")
+
+    def clean(self, keep: Collection[str] = ()) -> None:
+        self._log.append(f"spare {len(keep)}")
+
+
+class Rescues(NoSyncs):
+    """`broken`: what is there cannot be saved."""
+
+    def __init__(self, log: list[str], broken: bool):
+        self._log = log
+        self._broken = broken
+
+    def rescue(self, spec: JobSpec, instances: Instances) -> None:
+        self._log.append(f"rescue {len(instances)}")
+        if self._broken:
+            raise KeyError("known")
+
+
+def gone() -> None:
+    """Not all containers are there."""
+
+
+def silent() -> None:
+    raise InternalServerError("The Docker engine does not answer")
+
+
+def crashes() -> None:
+    raise RuntimeError("a bug")
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Iterator[Path]:
+    """What a kill during the training leaves, without its instances."""
+    bench = Bench(tmp_path, runtimes=Runtimes(None, Lasting([], gone)))
+    bench.submit(TRAINS)
+    bench.until_logged("ready")
+    bench.until(Secondary.TRAINING)
+    after = tmp_path.with_name(f"{tmp_path.name}-after")
+    shutil.copytree(tmp_path, after)
+    yield after
+    bench.workshop.runtimes.all[0].last.kill()  # type: ignore[attr-defined]
+    bench.supervisor.shutdown()
+
+
+@pytest.mark.parametrize("adopting", [gone, silent, crashes])
+@pytest.mark.parametrize("broken", [False, True])
+def test_nothing_of_it_runs_on_and_what_it_saved_stays(
+    left: Path, adopting: Callable[[], LeavableFleet | None], broken: bool
+) -> None:
+    log: list[str] = []
+    # The image would run elsewhere by now.
+    runtimes = Runtimes(LocalRuntime(), Lasting(log, adopting), available=lambda _: False)
+    bench = Bench(left, runtimes=runtimes, syncs=Rescues(log, broken))
+    try:
+        assert bench.supervisor.recover() == []
+        job = bench.ended()
+    finally:
+        bench.supervisor.shutdown()
+    assert log == ["spare 1", "adopt", f"remove {job.spec.arn}", "rescue 1"]
+    assert job.life.secondary is Secondary.FAILED
+    assert (job.life.failure_reason == INTERNAL_ERROR) is (adopting is not silent)
+    directory = bench.workshop.job_directory(job.spec)
+    assert not directory.exists()
+    aside = [path for path in directory.parent.iterdir() if path.name.startswith("job.")]
+    assert len(aside) == broken
+    kept = aside[0] if broken else left
+    (weights,) = (path for path in kept.rglob("weights") if "model" in str(path) or not broken)
+    assert weights.read_text() == "weights\n"

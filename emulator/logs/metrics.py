@@ -14,7 +14,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 LINE_BYTES = 16 * 1024
 """How much of a line is searched: the time of some patterns grows with the square of it."""
@@ -118,15 +118,24 @@ class MetricScanner:
 class Watchdog:
     """Gives up searches that take long, by a timer that ticks with this process's work.
 
-    Python looks for signals while it matches. Only for the main thread.
+    Python looks for signals while it matches. Only for the main thread, as a context: a timer
+    that is left ticking kills the process as soon as nobody handles its signal any more.
     """
 
     def __init__(self) -> None:
         self._search = 0
         self._seen = 0
         self._busy = False
-        signal.signal(signal.SIGPROF, self._tick)
+        self._before: Any = signal.SIG_DFL
+
+    def __enter__(self) -> Watchdog:
+        self._before = signal.signal(signal.SIGPROF, self._tick)
         signal.setitimer(signal.ITIMER_PROF, SLOW_SECONDS, SLOW_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, self._before)
 
     def search(self, pattern: re.Pattern[str], line: str) -> list[float]:
         """`values_in`; raises TooSlow."""
@@ -150,18 +159,19 @@ def scan(source: BinaryIO, target: TextIO) -> None:
     and as many bytes; the kinds are `data`, `finish` and `forget`. An answer is
     `[[number, value], …]`, with a second list of the definitions dropped by then.
     """
-    scanner = MetricScanner(json.loads(source.readline()), Watchdog().search)
-    while header := source.readline():
-        kind, host, length = json.loads(header)
-        data = source.read(length)
-        found: list[tuple[int, float]] = []
-        if kind == "forget":
-            scanner.forget(host)
-        else:
-            found = list(scanner.finish(host) if kind == "finish" else scanner.feed(host, data))
-        json.dump([found, scanner.dropped()], target)
-        target.write("\n")
-        target.flush()
+    with Watchdog() as watchdog:
+        scanner = MetricScanner(json.loads(source.readline()), watchdog.search)
+        while header := source.readline():
+            kind, host, length = json.loads(header)
+            data = source.read(length)
+            found: list[tuple[int, float]] = []
+            if kind == "forget":
+                scanner.forget(host)
+            else:
+                found = list(scanner.finish(host) if kind == "finish" else scanner.feed(host, data))
+            json.dump([found, scanner.dropped()], target)
+            target.write("\n")
+            target.flush()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 import struct
 from itertools import pairwise
 
@@ -138,3 +139,10 @@ def test_the_program_answers_every_record() -> None:
     scan(source, target)
     answers = [json.loads(line) for line in target.getvalue().splitlines()]
     assert answers == [[[[0, 1.0], [0, 2.0]], []], [[], []], [[], []], [[[0, 3.0]], []]]
+
+
+def test_no_timer_ticks_on_when_there_is_nothing_more_to_search() -> None:
+    before = signal.getsignal(signal.SIGPROF)
+    scan(io.BytesIO(b'["x=(.*)"]\n'), io.StringIO())
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGPROF) is before

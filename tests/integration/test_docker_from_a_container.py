@@ -34,7 +34,10 @@ plan = JobPlan("inside", "arn:inside", tuple(
     InstancePlan(host, image, ("python", "-c"), (call,), {}, (), state / host)
     for host in ("algo-1", "algo-2")
 ))
-fleet = runtime.launch(plan, lambda host, chunk: print(host, chunk.decode().strip(), flush=True))
+# One write a line: the hosts' threads come here at the same time.
+fleet = runtime.launch(
+    plan, lambda host, chunk: sys.stdout.write(f"{host} {chunk.decode().strip()}\\n")
+)
 print(sorted((end.host, end.code) for end in (fleet.next_exit(60), fleet.next_exit(60))))
 fleet.close()
 mine = {"label": "sagemaker-emulator.emulator=" + state.name}

@@ -34,12 +34,12 @@ plan = JobPlan("inside", "arn:inside", tuple(
     InstancePlan(host, image, ("python", "-c"), (call,), {}, (), state / host)
     for host in ("algo-1", "algo-2")
 ))
-# One write a line: the hosts' threads come here at the same time.
-fleet = runtime.launch(
-    plan, lambda host, chunk: sys.stdout.write(f"{host} {chunk.decode().strip()}\\n")
-)
+said = {"algo-1": bytearray(), "algo-2": bytearray()}
+fleet = runtime.launch(plan, lambda host, chunk: said[host].extend(chunk))
 print(sorted((end.host, end.code) for end in (fleet.next_exit(60), fleet.next_exit(60))))
 fleet.close()
+for host, output in said.items():
+    print(host, output.decode().strip())
 mine = {"label": "sagemaker-emulator.emulator=" + state.name}
 print(client.api.containers(all=True, filters=mine), client.api.networks(filters=mine))
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from emulators import RunningEmulator, sdk_python, start_emulator
@@ -35,3 +36,18 @@ def sdk_v2() -> Path:
 @pytest.fixture(scope="session")
 def sdk_v3() -> Path:
     return sdk_python("v3")
+
+
+@pytest.fixture
+def sagemaker(emulator: Any) -> Any:
+    return emulator.client("sagemaker")
+
+
+@pytest.fixture
+def logs(emulator: Any) -> Any:
+    return emulator.client("logs")
+
+
+@pytest.fixture
+def s3(emulator: Any) -> Any:
+    return emulator.client("s3")

@@ -18,21 +18,6 @@ from emulators import start_emulator
 TRAIN = "/opt/ml/input/data/train"
 
 
-@pytest.fixture
-def sagemaker(emulator: Any) -> Any:
-    return emulator.client("sagemaker")
-
-
-@pytest.fixture
-def s3(emulator: Any) -> Any:
-    return emulator.client("s3")
-
-
-@pytest.fixture
-def logs(emulator: Any) -> Any:
-    return emulator.client("logs")
-
-
 def put(s3: Any, bucket: str, prefix: str, files: dict[str, bytes]) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(

@@ -29,21 +29,6 @@ pathlib.Path(os.environ["SM_MODEL_DIR"], "last").write_text(str(step))
 """
 
 
-@pytest.fixture
-def sagemaker(emulator: Any) -> Any:
-    return emulator.client("sagemaker")
-
-
-@pytest.fixture
-def logs(emulator: Any) -> Any:
-    return emulator.client("logs")
-
-
-@pytest.fixture
-def s3(emulator: Any) -> Any:
-    return emulator.client("s3")
-
-
 def keys(s3: Any, bucket: str, prefix: str) -> list[str]:
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
     return [entry["Key"].removeprefix(prefix) for entry in listed]

@@ -39,21 +39,6 @@ dist.destroy_process_group()
 """
 
 
-@pytest.fixture
-def sagemaker(emulator: Any) -> Any:
-    return emulator.client("sagemaker")
-
-
-@pytest.fixture
-def logs(emulator: Any) -> Any:
-    return emulator.client("logs")
-
-
-@pytest.fixture
-def s3(emulator: Any) -> Any:
-    return emulator.client("s3")
-
-
 def test_torchrun_trains_over_two_instances(
     sagemaker: Any, logs: Any, s3: Any, bucket: str
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from http_server import serving
+from wire import whole
 
 from emulator.app import _listen
 from emulator.aws.gateway import Gateway, Shortcut
@@ -43,7 +44,7 @@ def test_what_is_signed_takes_the_shortcut() -> None:
             with socket.create_connection((host, int(port))) as line:
                 head = f"GET /page HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
                 line.sendall(f"{head}{authorization}\r\n".encode())
-                return b"".join(iter(lambda: line.recv(65536), b""))
+                return whole(line)
 
         assert b'"a page"' in answer("")
         assert b'"a page"' in answer("Authorization: Bearer x\r\n")

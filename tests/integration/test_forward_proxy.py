@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from wire import answer_head, whole
 
 from emulator.runtimes.forward_proxy import ForwardProxy
 
@@ -55,15 +56,15 @@ def proxy(ambient: Mapping[str, str]) -> Iterator[socket.socket]:
     """A client's connection to a proxy of a machine with that environment."""
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
-    with closing(ForwardProxy(listening, ambient)), socket.create_connection(address, 20) as client:
-        client.settimeout(20)
+    with closing(ForwardProxy(listening, ambient)), socket.create_connection(address, 60) as client:
+        client.settimeout(60)
         yield client
 
 
 def talk(client: socket.socket, request: str) -> str:
     """Send a request, and read until the other side closes."""
     client.sendall(request.encode())
-    return b"".join(iter(lambda: client.recv(65536), b"")).decode()
+    return whole(client).decode()
 
 
 def address_of_this_machine() -> str:
@@ -111,13 +112,12 @@ def test_without_another_proxy_it_connects_itself(scheme: str) -> None:
     with ThreadingHTTPServer((host, 0), Elsewhere) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         name = f"{host}:{server.server_port}"
-        rest = f"HTTP/1.1\r\nHost: {name}\r\nContent-Length: 4\r\n\r\nbody"
+        rest = f"HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"
         with proxy({}) as client:
             if scheme == "tunnel":
                 client.sendall(f"CONNECT {name} HTTP/1.1\r\n\r\n".encode())
-                assert client.recv(100).startswith(b"HTTP/1.1 200 ")
-                client.sendall(f"POST /x {rest}".encode())
-                answer = client.recv(65536).decode()
+                assert answer_head(client).startswith("HTTP/1.1 200 ")
+                answer = talk(client, f"POST /x {rest}")
             else:
                 answer = talk(client, f"POST http://{name}/x {rest}")
         server.shutdown()
@@ -168,11 +168,11 @@ def test_closing_cuts_what_is_open(elsewhere: str) -> None:
     address = listening.getsockname()
     before = threading.active_count()
     running = ForwardProxy(listening, {})
-    with socket.create_connection(address, 20) as client:
+    with socket.create_connection(address, 60) as client:
         client.sendall(b"CONNECT ")
         running.close()
         with suppress(ConnectionResetError):  # what was sent may still be unread
             assert client.recv(1) == b""
     assert threading.active_count() == before
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address, 20)
+        socket.create_connection(address, 60)

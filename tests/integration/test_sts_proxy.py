@@ -11,6 +11,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 from botocore.config import Config
+from wire import answer_head, exactly
 
 from emulator.cli.certificates import authority, server_context, write_bundle
 from emulator.cli.sts_proxy import StsProxy
@@ -52,12 +53,12 @@ def proxy(behind: str, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def answer(proxy: str, request: bytes) -> bytes:
-    """What the proxy says to a request, up to the end of its head."""
+def answer(proxy: str, request: bytes) -> str:
+    """The first line of what the proxy says to a request."""
     host, port = proxy.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(request)
-        return connection.recv(200).split(b"\r\n", 1)[0]
+        return answer_head(connection).split("\r\n", 1)[0]
 
 
 def test_the_fixed_sts_host_is_answered_by_the_emulator(proxy: str, tmp_path: Path) -> None:
@@ -78,25 +79,26 @@ def test_other_hosts_get_their_bytes_untouched(proxy: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         target = f"127.0.0.1:{elsewhere.getsockname()[1]}"
         host, port = proxy.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as client:
+        with socket.create_connection((host, int(port)), timeout=60) as client:
             client.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
             peer, _ = elsewhere.accept()
             with peer:
-                assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+                peer.settimeout(60)
+                assert answer_head(client).startswith("HTTP/1.1 200 ")
                 client.sendall(b"\x16\x03anything")
-                assert peer.recv(100) == b"\x16\x03anything"
+                assert exactly(peer, 10) == b"\x16\x03anything"
                 peer.sendall(b"back")
-                assert client.recv(100) == b"back"
+                assert exactly(client, 4) == b"back"
 
 
 def test_telemetry_is_refused_at_once(proxy: str) -> None:
     name = b"sm-pysdk-t-us-east-1.s3.us-east-1.amazonaws.com:443"
-    assert answer(proxy, b"CONNECT " + name + b" HTTP/1.1\r\n\r\n") == b"HTTP/1.1 403 Forbidden"
+    assert answer(proxy, b"CONNECT " + name + b" HTTP/1.1\r\n\r\n") == "HTTP/1.1 403 Forbidden"
 
 
 def test_it_is_no_proxy_for_plain_http(proxy: str) -> None:
     request = b"GET http://example.org/ HTTP/1.1\r\n\r\n"
-    assert answer(proxy, request) == b"HTTP/1.1 405 Method Not Allowed"
+    assert answer(proxy, request) == "HTTP/1.1 405 Method Not Allowed"
 
 
 def test_a_host_that_refuses_is_a_bad_gateway(proxy: str) -> None:
@@ -104,7 +106,7 @@ def test_a_host_that_refuses_is_a_bad_gateway(proxy: str) -> None:
         closed.bind(("127.0.0.1", 0))
         name = f"127.0.0.1:{closed.getsockname()[1]}"
         request = f"CONNECT {name} HTTP/1.1\r\n\r\n".encode()
-        assert answer(proxy, request) == b"HTTP/1.1 502 Bad Gateway"
+        assert answer(proxy, request) == "HTTP/1.1 502 Bad Gateway"
 
 
 def test_a_taken_port_is_replaced(behind: str, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_stop_ends_a_long_download(stager: Stager) -> None:
     began = time.monotonic()
     with pytest.raises(Cancelled):
         stager.stage("in", cancelled=stopped.is_set)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert stager.seen[-1][0] < 96 << 20
     assert list(stager.root.rglob("*.part")) == []
 

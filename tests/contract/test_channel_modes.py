@@ -21,11 +21,12 @@ from emulator.storage.channels import check_input
 from emulator.storage.channels.base import StagedChannel
 
 ONE = HOSTS[:1]
+PATIENCE = 60.0
 
 
 def pipe(stager: Stager, epoch: int, host: str = "algo-1") -> Path:
     path = stager.directories[host] / f"train_{epoch}"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} does not appear"
         time.sleep(0.005)
@@ -157,7 +158,7 @@ def test_a_reader_that_never_comes_or_never_reads(stager: Stager, opened: bool) 
         readers.append(os.open(path, os.O_RDONLY))
     began = time.monotonic()
     staged.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert not any(path.is_fifo() for path in stager.root.rglob("*"))
     assert not [t for t in threading.enumerate() if t.name.startswith("pipe ")]
     assert threading.active_count() <= before
@@ -201,7 +202,7 @@ def test_a_truncated_gzip_is_trouble(stager: Stager) -> None:
     staged = stager.stage("in", hosts=ONE, mode="Pipe", more={"CompressionType": "Gzip"})
     assert staged.trouble() is None
     assert len(read(stager, 0)) < 50_000
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while staged.trouble() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "in/a: the gzip file ends too early" in str(staged.trouble())
@@ -235,7 +236,7 @@ def test_an_augmented_manifest_that_names_what_is_not_there(stager: Stager) -> N
         AttributeNames=["source-ref"],
     )
     assert read(stager, 0) == b""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while staged.trouble() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "404" in str(staged.trouble())

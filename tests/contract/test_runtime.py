@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runtime_harness import Launch
+from runtime_harness import PATIENCE, Launch
 
 from emulator.model.errors import ClientError
 from emulator.model.plan import Mount
@@ -82,7 +82,15 @@ def test_entrypoint_and_arguments_reach_the_command_word_by_word(launch: Launch)
 
 
 def test_the_first_to_end_is_told_first_and_each_one_once(launch: Launch) -> None:
-    run = launch("sleep 0.8; exit 1", "sleep 0.4; exit 2", "exit 3")
+    # Each waits for the next one, however long their starts take, and then a while for its end.
+    met = launch("true").directory("/opt/ml/model")
+    await_ = "until [ -e /met/{} ]; do sleep 0.02; done; sleep 1; "
+    run = launch(
+        await_.format(2) + "exit 1",
+        await_.format(3) + "touch /met/2; exit 2",
+        "touch /met/3; exit 3",
+        mounts=[Mount(met, "/met")],
+    )
     assert [(end.host, end.code) for end in run.exits()] == [
         ("algo-3", 3),
         ("algo-2", 2),
@@ -95,7 +103,7 @@ def test_waiting_ends_with_its_time(launch: Launch) -> None:
     run = launch("sleep 300")
     started = time.monotonic()
     assert run.fleet.next_exit(0.2) is None
-    assert 0.15 < time.monotonic() - started < 5
+    assert 0.15 < time.monotonic() - started < 30
 
 
 def test_terminate_runs_the_scripts_handler(launch: Launch) -> None:
@@ -146,7 +154,7 @@ def test_instances_reach_each_others_ports(launch: Launch) -> None:
     serve = (
         "import socket; s = socket.create_server(('algo-1', 0)); "
         "open('/shared/port', 'w').write(str(s.getsockname()[1]) + '.'); "
-        "print(s.accept()[0].recv(9))"
+        "print(s.accept()[0].makefile('rb').read())"
     )
     call = (
         "import pathlib, socket, time; f = pathlib.Path('/shared/port')\n"
@@ -268,7 +276,10 @@ def test_two_jobs_at_once_may_listen_on_the_same_port(runtime: Runtime, launch: 
 def test_isolated_instances_have_each_other(runtime: Runtime, launch: Launch) -> None:
     if runtime.traits.shares_ports:
         pytest.skip("jobs have no network of their own here")
-    serve = "import socket; print(socket.create_server(('algo-1', 7777)).accept()[0].recv(9))"
+    serve = (
+        "import socket; s = socket.create_server(('algo-1', 7777)); "
+        "print(s.accept()[0].makefile('rb').read())"
+    )
     call = """
 import socket, time
 for _ in range(1000):
@@ -296,12 +307,16 @@ def test_close_kills_what_runs_and_leaves_nothing(launch: Launch) -> None:
 def test_no_descriptor_is_left_open(launch: Launch) -> None:
     for _ in range(2):  # a runtime may keep connections to its engine
         launch("true", "true").fleet.close()
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = _descriptors()
     for _ in range(3):
         run = launch("true", "true")
         run.exits()
         run.fleet.close()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # A thread that has just ended may be about to close its own.
+    deadline = time.monotonic() + PATIENCE
+    while _descriptors() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_sink_that_fails_does_not_stop_the_job(launch: Launch) -> None:
@@ -327,6 +342,10 @@ def test_isolated_instances_need_a_network_of_their_own(
             runtime.check(image, 2, True)
     else:
         runtime.check(image, 2, True)
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def _read(path: Path) -> bytes:

@@ -38,7 +38,8 @@ from emulator.runtimes.choice import Runtimes
 from emulator.storage.objects import Cancelled
 
 SCOPE = Scope("123456789012", "us-east-1")
-SECONDS = 20.0
+SECONDS = 60.0
+"""How long a test waits for what has to come."""
 INTERNAL_ERROR = "InternalServerError: We encountered an internal error. Please try again."
 
 
@@ -233,7 +234,7 @@ class Bench:
             directory=root / "jobs",
             **{
                 "runtimes": Runtimes(LocalRuntime(), None),
-                "stop_grace": SECONDS,
+                "stop_grace": 5 * SECONDS,
                 "failure_grace": 0.5,
                 **more,
             },

@@ -190,9 +190,17 @@ class Relay:
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         self._open = []
+        # Kept, so that nobody takes it meanwhile; where nothing listens, nobody gets through.
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", self.port))
+
+    def close(self) -> None:
+        self.leave()
+        self._listener.close()
 
     def come_back(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener.listen()
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -231,7 +239,7 @@ def test_a_store_that_goes_away_between_two_parts_costs_only_the_wait(
             threading.Timer(3, relay.come_back).start()
 
     uploaded = upload_artifacts(job(bucket), roots, store, progress)
-    relay.leave()
+    relay.close()
     assert away.is_set()
     assert tries == sorted(tries), "nothing was begun anew"
     with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:

@@ -48,7 +48,7 @@ def test_an_interrupted_spot_job_goes_on_from_its_checkpoint(
     new_bench: Callable[..., Bench], tmp_path: Path
 ) -> None:
     bench = new_bench(
-        {"kind": "SpotInterruption", "after_seconds": 0.3},
+        {"kind": "SpotInterruption", "after_seconds": 1.5},
         syncs=FolderSyncs(tmp_path / "checkpoints"),
     )
     bench.submit(
@@ -112,7 +112,7 @@ def test_no_spot_capacity_until_the_wait_is_over(new_bench: Callable[..., Bench]
     job = bench.ended()
     assert statuses(job) == [*ONCE, "Interrupted", "Stopping", "MaxWaitTimeExceeded"]
     assert job.life.status is Status.STOPPED
-    assert 1 <= job.life.modified - job.life.created < 5
+    assert 1 <= job.life.modified - job.life.created < 30
 
 
 @pytest.mark.parametrize("phase", ["wait", "stage", "train"])
@@ -126,7 +126,7 @@ def test_max_wait_counts_from_the_creation(new_bench: Callable[..., Bench], phas
     job = bench.ended()
     assert statuses(job)[-1] == "MaxWaitTimeExceeded"
     assert (job.artifacts is not None) == (phase == "train"), "what was trained is kept"
-    assert 1 <= job.life.modified - job.life.created < 5
+    assert 1 <= job.life.modified - job.life.created < 30
 
 
 def test_max_pending(new_bench: Callable[..., Bench]) -> None:
@@ -148,10 +148,10 @@ def test_max_pending(new_bench: Callable[..., Bench]) -> None:
     assert bench.ended("cpu").life.status is Status.COMPLETED
 
 
-def test_an_instance_that_fails_is_retried(new_bench: Callable[..., Bench]) -> None:
-    bench = new_bench({"kind": "InstanceFailure", "host": "algo-2", "after_seconds": 0.2})
+def test_an_instance_that_fails_is_retried(new_bench: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = new_bench({"kind": "InstanceFailure", "host": "algo-2", "after_seconds": 1.5})
     bench.submit(
-        "trap 'echo told; exit 0' TERM; n=0; while [ $n -lt 20 ]; do n=$((n+1)); sleep 0.05; done",
+        f"[ -e '{tmp_path}/'$HOST ] && exit 0; touch '{tmp_path}/'$HOST; {LONG}",
         instances=2,
         RetryStrategy={"MaximumRetryAttempts": 2},
     )
@@ -179,11 +179,11 @@ def test_an_error_of_the_script_is_not_retried(new_bench: Callable[..., Bench]) 
 
 
 def test_max_runtime_covers_all_attempts(new_bench: Callable[..., Bench]) -> None:
-    bench = new_bench({"kind": "SpotInterruption", "after_seconds": 0.6, "times": 9})
+    bench = new_bench({"kind": "SpotInterruption", "after_seconds": 2.5, "times": 9})
     bench.submit(
         LONG,
         EnableManagedSpotTraining=True,
-        StoppingCondition={"MaxRuntimeInSeconds": 1, "MaxWaitTimeInSeconds": 60},
+        StoppingCondition={"MaxRuntimeInSeconds": 4, "MaxWaitTimeInSeconds": 60},
     )
     job = bench.ended()
     assert statuses(job)[-1] == "MaxRuntimeExceeded"
@@ -231,7 +231,7 @@ def test_a_shutdown_within_the_grace_of_a_stop(new_bench: Callable[..., Bench]) 
     bench.until(Secondary.STOPPING)
     began = time.monotonic()
     bench.supervisor.shutdown()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SECONDS
     job = bench.job()
     assert statuses(job)[-3:] == ["Stopping", "Uploading", "Stopped"]
     assert job.life.failure_reason is None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_bench import INTERNAL_ERROR, SCOPE, Bench
+from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench
 
 from emulator.jobs import supervisor
 from emulator.jobs.settling import RESTART_NOTICE
@@ -40,7 +40,7 @@ def killed(bench: Bench, root: Path, script: str) -> None:
     """What a kill in the middle of the upload leaves, below `root`."""
     bench.folder.holding.add("upload")
     bench.submit(script)
-    assert bench.folder.reached.wait(20)
+    assert bench.folder.reached.wait(SECONDS)
     shutil.copytree(bench.root, root)
     bench.folder.holding.clear()
     bench.ended()
@@ -116,7 +116,7 @@ def test_a_job_that_met_a_full_disk_ends_when_there_is_room(
     bench.until(Secondary.TRAINING)
     disk.full.set()
     bench.workshop.runtimes.all[0].last.kill()  # type: ignore[attr-defined]
-    assert disk.refused.wait(20)
+    assert disk.refused.wait(SECONDS)
     bench.eventually(lambda: not bench.workshop.job_directory(bench.job().spec).exists())
     disk.full.clear()
     assert bench.ended().life.failure_reason == INTERNAL_ERROR

@@ -65,7 +65,7 @@ def test_a_catastrophic_pattern_holds_up_nobody() -> None:
     scan.close()
     over.set()
     ticker.join()
-    assert fed < 1
+    assert fed < 10
     assert [item.value for item in listener.found] == list(range(30))
     assert listener.dropped == [0]
     # In one interpreter a search of this kind would stop every thread for good.

@@ -97,7 +97,7 @@ def run(
 
 
 def asks_for(url: str) -> str:
-    return f"import urllib.request as r; print(r.urlopen({url!r}, timeout=20).read().decode())"
+    return f"import urllib.request as r; print(r.urlopen({url!r}, timeout=60).read().decode())"
 
 
 def test_the_emulator_is_where_it_says(runtime: ProcessRuntime, tmp_path: Path) -> None:
@@ -122,11 +122,11 @@ def test_the_machines_own_services_are_not_reached(runtime: ProcessRuntime, tmp_
 import http.client, socket
 for host in ("127.0.0.1", "localhost"):
     try:
-        socket.create_connection((host, PORT), timeout=5)
+        socket.create_connection((host, PORT), timeout=60)
         print("reached directly")
     except OSError:
         pass
-    way_out = http.client.HTTPConnection("127.0.0.1", 3128, timeout=5)
+    way_out = http.client.HTTPConnection("127.0.0.1", 3128, timeout=60)
     way_out.request("GET", f"http://{host}:PORT/")
     print(way_out.getresponse().status)
 """
@@ -143,7 +143,7 @@ def test_isolated_instances_have_each_other_and_nothing_else(
 import os, socket
 for port in (4570, 3128):
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=60)
         print("reached", port)
     except ConnectionRefusedError:
         pass
@@ -154,7 +154,7 @@ assert not [name for name in os.environ if name.lower().endswith("_proxy")]
 import time
 for _ in range(1000):
     try:
-        print(socket.create_connection(("algo-1", 7777)).recv(9))
+        print(socket.create_connection(("algo-1", 7777)).makefile("rb").read())
         break
     except ConnectionRefusedError:
         time.sleep(0.02)
@@ -180,7 +180,8 @@ def test_a_job_that_cannot_start_leaves_no_network(runtime: ProcessRuntime, tmp_
     fleet.close()
     assert end is not None
     assert end.lost == "its sandbox could not be made"
-    assert networks() == before
+    # Others on this machine have networks, too: theirs come and go.
+    await_true(lambda: networks() <= before)
 
 
 def test_a_network_ends_with_an_emulator_that_is_killed(
@@ -217,7 +218,7 @@ def test_fifty_jobs_leave_neither_descriptors_nor_threads(
     before = held()
     for _ in range(50):
         run(runtime, tmp_path, "exit 0", command=("/bin/sh", "-c"))
-    assert held() == before
+    await_true(lambda: all(now <= then for now, then in zip(held(), before, strict=True)))
 
 
 def test_who_wants_the_machines_network_gets_it(tmp_path: Path) -> None:
@@ -238,13 +239,13 @@ def test_the_answer_is_served_until_it_is_ended() -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     end = answer(listening)
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     client.request("GET", "/")
     assert client.getresponse().status == 200
     client.close()
     end()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=10)
+        socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def networks() -> set[str]:

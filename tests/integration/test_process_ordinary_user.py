@@ -50,7 +50,7 @@ def as_somebody(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
         cwd=HERE.parents[1],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
 
 
@@ -71,6 +71,7 @@ def readable_python(home: Path) -> str:
     pytest.skip(f"no Python with these packages that everybody may read: {'; '.join(complaints)}")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(os.geteuid() != 0, reason="these tests run as an ordinary user anyway")
 def test_an_ordinary_user_gets_the_same(home: Path) -> None:
     python = readable_python(home)

@@ -35,7 +35,7 @@ def running(program: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def until(seen: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not seen():
         assert time.monotonic() < deadline
         time.sleep(0.02)

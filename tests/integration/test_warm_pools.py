@@ -81,9 +81,10 @@ def test_what_does_not_match_leaves_the_pool_alone(bench: Bench) -> None:
     assert pool(bench, "one").status is PoolStatus.AVAILABLE
 
 
-def test_a_pool_is_in_use_while_its_job_runs(bench: Bench) -> None:
-    bench.submit("sleep 0.5", "one", **kept(600))
+def test_a_pool_is_in_use_while_its_job_runs(bench: Bench, tmp_path: Path) -> None:
+    bench.submit(f"until [ -e '{tmp_path}/enough' ]; do sleep 0.05; done", "one", **kept(600))
     assert pool(bench, "one").status is PoolStatus.IN_USE
+    (tmp_path / "enough").touch()
     bench.ended("one")
 
 

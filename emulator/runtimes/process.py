@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -19,7 +18,12 @@ from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.plan import InstancePlan, JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
 from emulator.runtimes.interpreter import Interpreter, inspect_interpreter, write_command
-from emulator.runtimes.nvidia_devices import list_only, nvidia_devices
+from emulator.runtimes.nvidia_devices import (
+    find_nvidia_smi,
+    list_only,
+    missing_device,
+    nvidia_devices,
+)
 from emulator.runtimes.process_environment import Places, instance_environment
 from emulator.runtimes.process_fleet import ProcessFleet
 from emulator.runtimes.process_instances import Bare, Instance, Sandboxed
@@ -131,7 +135,7 @@ class ProcessRuntime:
                     held.callback(network.close)
                 for scratch in scratches:
                     self._fill(scratch, plan.hosts)
-                    _list_own_gpus(instance, plan)
+                _show_own_gpus(plan)
             except OSError as error:
                 raise InternalServerError(f"An instance could not be prepared: {error}") from error
             starts = {i.host: partial(self._start, i, plan, network) for i in plan.instances}
@@ -263,12 +267,14 @@ class _Host:
         return Path(path).exists() and not Path(path).is_symlink()
 
 
-def _list_own_gpus(instance: InstancePlan, plan: JobPlan) -> None:
-    program = shutil.which("nvidia-smi")
-    if program and plan.visible_gpus(instance) != instance.gpus:
-        write_command(
-            Scratch(instance.scratch).commands / "nvidia-smi", list_only(instance.gpus, program)
-        )
+def _show_own_gpus(plan: JobPlan) -> None:
+    """Let nvidia-smi list each instance's own GPUs, and CUDA find what it needs of them."""
+    if program := find_nvidia_smi():
+        for instance in plan.instances:
+            command = Scratch(instance.scratch).commands / "nvidia-smi"
+            write_command(command, list_only(instance.gpus, program))
+    if any(instance.gpus for instance in plan.instances) and (trouble := missing_device()):
+        _log.warning("training job %s: %s", plan.job, trouble)
 
 
 def _hosts_file(hosts: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ _IMAGE = {
 _PASSED_ON = (
     "AWS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
+    "LD_LIBRARY_PATH",
     "PIP_*",
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_DIR",
@@ -30,7 +31,8 @@ _PASSED_ON = (
     "*_PROXY",
     "*_proxy",
 )
-"""What makes networks and package indexes reachable from the user's own shell."""
+"""What makes networks and package indexes reachable from the user's own shell, and where its
+interpreter finds libraries: a driver's too, in containers whose linker was not told of it."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,14 @@ def test_what_makes_an_index_reachable_is_passed_on() -> None:
     assert "NO_PROXY" not in found
 
 
+def test_the_users_libraries_are_found_unless_the_request_names_others() -> None:
+    place = "/usr/local/nvidia/lib64"
+    assert made(LD_LIBRARY_PATH=place)["LD_LIBRARY_PATH"] == place
+    own = replace(PLAN, environment={"LD_LIBRARY_PATH": "/mine"})
+    assert made(own, LD_LIBRARY_PATH=place)["LD_LIBRARY_PATH"] == "/mine"
+    assert inside(None, LD_LIBRARY_PATH=place)["LD_LIBRARY_PATH"] == place
+
+
 def test_a_proxy_is_passed_on_and_not_used_for_this_machine() -> None:
     found = made(https_proxy="http://p", no_proxy="corp,localhost")
     assert found["https_proxy"] == "http://p"

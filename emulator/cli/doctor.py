@@ -9,7 +9,6 @@ import logging
 import shutil
 import socket
 import tempfile
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -30,8 +29,6 @@ from emulator.cli.remote import health
 from emulator.cli.up import configure_logging
 from emulator.cluster.gpus import find_gpus
 from emulator.model.errors import SetupError
-from emulator.runtimes.docker_engine import connect
-from emulator.runtimes.image_builds import image_folder, images_root, list_images
 from emulator.runtimes.interpreter import inspect_interpreter
 from emulator.runtimes.sandbox_probe import probe
 from emulator.settings import Settings
@@ -174,25 +171,6 @@ def check_docker(settings: Settings) -> Finding:
     return Finding("docker", True, f"engine {version.get('Version', '?')}", needed=needed)
 
 
-def check_images(settings: Settings) -> Finding:
-    """Does the engine have what stands for AWS's images?"""
-    try:
-        with closing(connect()) as client:
-            found = list_images(client, [image_folder(images_root(), "pytorch-training")])
-    except SetupError as error:
-        return Finding("images", False, error.problem, error.remedy, needed=False)
-    built = [image.tag for image in found if image.size_bytes is not None]
-    if built:
-        return Finding("images", True, ", ".join(built))
-    return Finding(
-        "images",
-        False,
-        f"the engine has none of {', '.join(image.tag for image in found)}",
-        "sagemaker-emulator images build",
-        needed=settings.runtime == "docker",
-    )
-
-
 CHECKS: tuple[Check, ...] = (
     check_interpreter,
     check_toolkit,
@@ -201,7 +179,6 @@ CHECKS: tuple[Check, ...] = (
     check_port,
     check_state_dir,
     check_docker,
-    check_images,
     *GPU_CHECKS,
 )
 

@@ -10,6 +10,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from docker.errors import DockerException
 from emulator.cli.finding import Check, Finding
 from emulator.cluster.gpus import Inventory, find_gpus
 from emulator.model.errors import SetupError
-from emulator.runtimes.image_builds import image_folders, images_root, list_images
+from emulator.runtimes.docker_engine import connect
+from emulator.runtimes.image_builds import image_folder, images_root, list_images
+from emulator.runtimes.nvidia_devices import missing_device
 from emulator.runtimes.sandbox_probe import probe
 from emulator.settings import Settings
 from emulator.storage.fuse import check_fuse, find_program
@@ -42,11 +45,12 @@ def check_gpus(settings: Settings) -> Finding:
         found = find_gpus(settings.gpu_inventory)
     except SetupError as error:
         return Finding("gpus", False, error.problem, error.remedy)
-    return judge_gpus(found, settings.use_busy_gpus)
+    trouble = None if settings.runtime == "docker" else missing_device()
+    return judge_gpus(found, settings.use_busy_gpus, trouble)
 
 
-def judge_gpus(found: Inventory, use_busy: bool) -> Finding:
-    """What to say of an inventory. Pure."""
+def judge_gpus(found: Inventory, use_busy: bool, trouble: SetupError | None = None) -> Finding:
+    """What to say of an inventory; `trouble` keeps processes from the GPUs. Pure."""
     if found.findings:
         told = "; ".join(found.findings)
         return Finding("gpus", False, told, "Repair the driver until nvidia-smi works.", False)
@@ -61,6 +65,8 @@ def judge_gpus(found: Inventory, use_busy: bool) -> Finding:
         detail = f"{names}; {len(busy)} of {len(found.gpus)} kept from jobs by {who}"
         remedy = "End those processes, or set EMULATOR_USE_BUSY_GPUS=true."
         return Finding("gpus", False, detail, remedy, needed=False)
+    if trouble:
+        return Finding("gpus", False, f"{names}; {trouble.problem}", trouble.remedy, needed=False)
     return Finding("gpus", True, f"{names}, through {found.source}")
 
 
@@ -135,20 +141,19 @@ def check_file_systems(settings: Settings) -> Finding:  # noqa: ARG001
 
 
 def check_images(settings: Settings) -> Finding:
-    """Has the engine the images that are built here?"""
+    """Does the engine have what stands for AWS's images?"""
     try:
-        client = DockerClient.from_env(timeout=5)
-        built = list_images(client, image_folders(images_root()))
-        client.close()
-    except (DockerException, SetupError):
+        with closing(connect()) as client:
+            built = list_images(client, [image_folder(images_root(), "pytorch-training")])
+    except SetupError:
         return Finding("images", True, "none needed: no engine, or no folder of images")
     there = [image.tag for image in built if image.size_bytes is not None]
     if there:
         return Finding("images", True, ", ".join(there))
     remedy = "Build one: sagemaker-emulator images build (or let jobs pull theirs)."
     needed = settings.runtime == "docker" and not settings.image_map
-    detail = "the engine has none of those that are built here"
-    return Finding("images", False, detail, remedy, needed and not built)
+    detail = f"the engine has none of {', '.join(image.tag for image in built)}"
+    return Finding("images", False, detail, remedy, needed)
 
 
 GPU_CHECKS: tuple[Check, ...] = (

@@ -66,14 +66,16 @@ class Outcome:
 
 
 def trials(gpus: Sequence[Gpu]) -> tuple[Trial, ...]:
-    """What can be measured with these GPUs; without any, gloo on the CPU rehearses it.
-
-    One GPU can only be shared, and NCCL has two ranks on it talk through sockets.
-    """
+    """What can be measured with these GPUs; without any, gloo on the CPU rehearses it."""
     if not gpus:
         return (Trial(REHEARSAL, "gloo", 8, "ml.m5.large"),)
-    presets = ("shared-gpu",) if len(gpus) == 1 else ("network", "shm", "fast")
+    presets = ("network", "shm", "fast") if _two_apart(gpus) else ("shared-gpu",)
     return tuple(Trial(preset, "nccl", 100, "ml.local.1gpu") for preset in presets)
+
+
+def _two_apart(gpus: Sequence[Gpu]) -> bool:
+    """Whether two ranks get two GPUs: on one, or on slices, NCCL has them talk through sockets."""
+    return len(gpus) > 1 and not any(gpu.is_slice for gpu in gpus)
 
 
 def measure(
@@ -97,7 +99,7 @@ def measure(
                 say(f"{trial.name}: two instances reduce {trial.mib} MiB through {trial.backend}")
                 outcomes.append(jobs.run(trial))
     # NCCL refuses two ranks on one GPU of one host: there is nothing to compare with.
-    if len(gpus) != 1:
+    if not gpus or _two_apart(gpus):
         say("the same in two plain processes")
         outcomes.append(run_plain(settings.python, planned[0], [gpu.uuid for gpu in gpus[:2]]))
     return outcomes

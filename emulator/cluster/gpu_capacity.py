@@ -177,15 +177,16 @@ class GpuCapacity:
 
     def _hold_recorded(self, spec: JobSpec) -> None:
         held = [holding for holding in self._book.holdings() if holding.job == spec.arn]
+        by_host = {
+            host.name: tuple(one.gpu for one in held if host.name in one.hosts)
+            for host in spec.hosts
+        }
         lease = Lease(
             job=spec.arn,
             name=spec.name,
-            held={
-                host.name: tuple(one.gpu for one in held if host.name in one.hosts)
-                for host in spec.hosts
-            },
+            held=by_host,
             rehearsal=self._ledger.inventory.rehearsal and bool(held),
-            shared=any(len(holding.hosts) > 1 for holding in held),
+            shared=self._ledger.inventory.meet_on_one(by_host),
         )
         since = min((holding.opened for holding in held), default=self._clock())
         self._ledger.hold(spec, lease, since)

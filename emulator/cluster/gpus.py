@@ -41,6 +41,24 @@ class Inventory:
     def find(self, uuid: str) -> Gpu | None:
         return next((gpu for gpu in self.gpus if gpu.uuid == uuid), None)
 
+    def meet_on_one(self, held: Mapping[str, Sequence[str]]) -> bool:
+        """Whether several hosts that hold these devices compute on one GPU.
+
+        Slices of it count, as NCCL does not tell them apart, and so do slices of which
+        nobody knows the GPU.
+        """
+        seen: set[str] = set()
+        for uuids in held.values():
+            own = {self._gpu_of(uuid) for uuid in uuids}
+            if own & seen:
+                return True
+            seen |= own
+        return False
+
+    def _gpu_of(self, uuid: str) -> str:
+        gpu = self.find(uuid)
+        return uuid if gpu is None or gpu.parent is None else gpu.parent
+
 
 def find_gpus(
     stand_in: Path | None = None,

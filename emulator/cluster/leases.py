@@ -24,7 +24,7 @@ class Lease:
     rehearsal: bool = False
     """The GPUs only stand for some: instances get no device."""
     shared: bool = False
-    """Several hosts use the same GPU: NCCL needs the preset `shared-gpu`."""
+    """Several hosts use one GPU, or slices of one: NCCL needs the preset `shared-gpu`."""
     notes: tuple[str, ...] = ()
     """Lines for the job's log: what the instances got and why."""
 

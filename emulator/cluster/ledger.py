@@ -161,7 +161,7 @@ class Ledger:
             name=order.spec.name,
             held=dict(gpus),
             rehearsal=self.inventory.rehearsal and want.total > 0,
-            shared=want.shared and sum(bool(count) for _, count in want.gpus) > 1,
+            shared=self.inventory.meet_on_one(dict(gpus)),
             notes=self._notes(order.demands, want, gpus),
         )
 

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from emulator.model.errors import SetupError
+
 _DRIVER = Path("/proc/driver/nvidia")
 _DEV = Path("/dev")
 _UNIFIED_MEMORY = "nvidia-uvm"
@@ -45,26 +47,27 @@ def nvidia_devices(
     return tuple(str(path) for path in (*(dev / name for name in _COMMON), *own))
 
 
-def missing_device(dev: Path = _DEV, make: Sequence[str] = _MAKE_UNIFIED_MEMORY) -> str:
-    """What stands against CUDA in an instance, with what mends it; "" for nothing.
+def missing_device(
+    dev: Path = _DEV, make: Sequence[str] = _MAKE_UNIFIED_MEMORY
+) -> SetupError | None:
+    """What stands against CUDA in an instance, with what mends it; None for nothing.
 
     After a boot /dev/nvidia-uvm is often not there until the first CUDA program has its
     setuid helper make it. No program gains rights inside a sandbox, so that one makes it here.
     """
     path = dev / _UNIFIED_MEMORY
     if path.exists() or not (dev / "nvidiactl").exists():
-        return ""
+        return None
+    remedy = f"As root: {shlex.join(make)}"
     try:
         subprocess.run(
             make, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return (
-            f"{path} is missing, and CUDA fails without it ({error}). As root: modprobe {path.name}"
-        )
+    except (OSError, subprocess.TimeoutExpired):
+        remedy = f"As root: modprobe {path.name}"
     if path.exists():
-        return ""
-    return f"{path} is missing, and CUDA fails without it. As root: {shlex.join(make)}"
+        return None
+    return SetupError(f"{path} is missing, and CUDA fails without it.", remedy)
 
 
 def find_nvidia_smi() -> str | None:

@@ -274,7 +274,7 @@ def _show_own_gpus(plan: JobPlan) -> None:
             command = Scratch(instance.scratch).commands / "nvidia-smi"
             write_command(command, list_only(instance.gpus, program))
     if any(instance.gpus for instance in plan.instances) and (trouble := missing_device()):
-        _log.warning("training job %s: %s", plan.job, trouble)
+        _log.warning("training job %s: %s %s", plan.job, trouble.problem, trouble.remedy)
 
 
 def _hosts_file(hosts: Sequence[str]) -> str:

@@ -26,6 +26,8 @@ def settings(tmp_path: Path) -> Settings:
 def test_every_broken_thing_has_a_remedy(settings: Settings) -> None:
     findings = [check(settings) for check in CHECKS]
     assert [finding.name for finding in findings if not finding.ok and not finding.remedy] == []
+    names = [finding.name for finding in findings]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_this_interpreter_works(settings: Settings) -> None:

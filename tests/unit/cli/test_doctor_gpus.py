@@ -9,6 +9,7 @@ from emulator.cli.doctor_checks import judge_engine, judge_gpus
 from emulator.cli.gpu_test import Outcome, Trial, read_outcome, run_plain, trials
 from emulator.cluster.device import Gpu, GpuProcess
 from emulator.cluster.gpus import Inventory
+from emulator.model.errors import SetupError
 
 L40S = Gpu("GPU-a", "NVIDIA L40S", 46068)
 TRIAL = Trial("network", "nccl", 100, "ml.local.1gpu")
@@ -32,6 +33,14 @@ def test_a_gpu_of_somebody_else_is_named_unless_it_is_given_out() -> None:
     assert judge_gpus(inventory, use_busy=True).ok
 
 
+def test_a_device_that_is_missing_is_told_with_what_makes_it() -> None:
+    trouble = SetupError("/dev/nvidia-uvm is missing.", "As root: modprobe nvidia-uvm")
+    found = judge_gpus(Inventory((L40S,), source="nvml"), False, trouble)
+    assert not found.ok
+    assert found.detail == "NVIDIA L40S (46068 MiB); /dev/nvidia-uvm is missing."
+    assert found.remedy == "As root: modprobe nvidia-uvm"
+
+
 def test_a_rehearsal_is_not_mistaken_for_gpus() -> None:
     assert "no device" in judge_gpus(Inventory((L40S,), rehearsal=True), False).detail
 
@@ -49,6 +58,8 @@ def test_an_engine_needs_cdi_or_nvidias_runtime() -> None:
 def test_which_presets_can_be_measured() -> None:
     assert [trial.name for trial in trials([L40S] * 4)] == ["network", "shm", "fast"]
     assert [trial.name for trial in trials([L40S])] == ["shared-gpu"]
+    mig = Gpu("MIG-a", "NVIDIA A100 MIG 3g.20gb", 19968, parent="GPU-a")
+    assert [trial.name for trial in trials([mig, mig])] == ["shared-gpu"]
     assert [trial.backend for trial in trials([])] == ["gloo"]
 
 

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from jobs_for_capacity import gpus, inventory, spec
 
+from emulator.cluster.device import Gpu
 from emulator.cluster.gpus import Inventory
 from emulator.cluster.instance_types import load_catalog
 from emulator.cluster.ledger import PRIORITY_TAG, Ledger, Rules, priority
@@ -196,6 +197,20 @@ def test_instances_that_share_a_gpu_are_told_apart_from_one_that_does_not():
     assert book.leases[shared.arn].shared
     assert not book.leases[alone.arn].shared
     assert len(book.leases[shared.arn].holders) == 1
+
+
+def test_slices_of_one_gpu_count_as_one_for_nccl():
+    def slices(*parents):
+        found = (Gpu(f"MIG-{n}", "MIG", 1, n, parent) for n, parent in enumerate(parents))
+        return Inventory(tuple(found), source="nvml")
+
+    for parents, together in ((("GPU-a", "GPU-a"), True), (("GPU-a", "GPU-b"), False)):
+        book, job = ledger(slices(*parents)), spec("job", count=2)
+        start(book, job)
+        assert len(book.leases[job.arn].holders) == 2
+        assert book.leases[job.arn].shared is together
+    # CDI does not say which GPU a slice is of.
+    assert slices("", "").meet_on_one({"algo-1": ("MIG-0",), "algo-2": ("MIG-1",)})
 
 
 def test_a_rehearsal_says_so():

@@ -51,17 +51,19 @@ def test_any_other_question_is_passed_on(tmp_path: Path) -> None:
 
 
 def test_what_cuda_needs_is_made_outside_where_a_setuid_helper_still_works(tmp_path: Path) -> None:
-    assert missing_device(tmp_path) == ""  # without a driver nothing is missing
+    assert missing_device(tmp_path) is None  # without a driver nothing is missing
     (tmp_path / "nvidiactl").touch()
-    assert missing_device(tmp_path, ("touch", str(tmp_path / "nvidia-uvm"))) == ""
+    assert missing_device(tmp_path, ("touch", str(tmp_path / "nvidia-uvm"))) is None
     assert (tmp_path / "nvidia-uvm").exists()
-    assert missing_device(tmp_path, ("/nonexistent/helper",)) == ""  # it is there already
+    assert missing_device(tmp_path, ("/nonexistent/helper",)) is None  # it is there already
 
 
 def test_what_cannot_be_made_is_told_with_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "nvidiactl").touch()
-    assert missing_device(tmp_path, ("false", "-u")).endswith("As root: false -u")
-    assert missing_device(tmp_path, ("/nonexistent/helper",)).endswith("modprobe nvidia-uvm")
+    for helper, remedy in (("false", "false -u"), ("/nonexistent/helper", "modprobe nvidia-uvm")):
+        trouble = missing_device(tmp_path, (helper, "-u"))
+        assert trouble
+        assert trouble.remedy == f"As root: {remedy}"
 
 
 def test_memory_that_a_killed_emulator_left_is_given_back(tmp_path: Path) -> None:

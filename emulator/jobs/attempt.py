@@ -21,7 +21,7 @@ from emulator.jobs.progress import Progress
 from emulator.jobs.queueing import wait_for_capacity
 from emulator.jobs.resuming import Note, Resumed, can_be_left, runtime_of
 from emulator.jobs.settling import salvage
-from emulator.jobs.warm_pools import Kept, mount_cache
+from emulator.jobs.warm_pools import Kept, in_pool
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Instances, RunningSync, StagedInputs, Workshop
 from emulator.logs.collector import LineCollector
@@ -265,7 +265,7 @@ class Attempt:
             channels=self._staged.mounts,
             sharing=links.sharing,
         )
-        return plan if cache is None else mount_cache(plan, cache)
+        return plan if cache is None else in_pool(plan, cache)
 
     def _trouble(self, trained: float) -> Ending | None:
         fault = self._faults.during_training(trained)

@@ -46,6 +46,7 @@ class Supervisor:
             self._alarms,
             workshop.pool_directory,
             workshop.capacity.release,
+            workshop.runtimes.vacate,
         )
         self._lock = Lock()
         self._running: dict[str, tuple[Wish, Thread]] = {}

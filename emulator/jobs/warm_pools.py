@@ -1,8 +1,8 @@
 """Warm pools: what is kept of a job's instances, for how long, and who takes it over.
 
-What can be kept differs from the service, where the instances themselves stay: here the GPUs
-stay leased, and the directory that scripts see as /opt/ml/sagemaker/warmpoolcache stays as it
-is. A sandbox or a container is made anew for each job.
+As on the service the instances stay and the container of each job is new: the GPUs stay leased,
+the directory that scripts see as /opt/ml/sagemaker/warmpoolcache stays as it is, and so does what
+the runtime keeps (see Keeps in runtimes/base.py): containers' places on a network of their own.
 """
 
 from __future__ import annotations
@@ -77,13 +77,18 @@ class WarmPools:
         alarms: Alarms,
         directory: Path,
         release: Callable[[Lease], None],
+        vacate: Callable[[str], None] = lambda _: None,
     ):
-        """`directory` is for the pools alone; `release` gives the GPUs of a pool back."""
+        """`directory` is for the pools alone; `release` gives the GPUs of a pool back.
+
+        `vacate` removes what runtimes keep of the pool of that name (JobPlan.pool).
+        """
         self._store = store
         self._clock = clock
         self._alarms = alarms
         self._directory = directory
         self._release = release
+        self._vacate = vacate
         self._lock = Lock()
         self._pools: dict[str, Pool] = {}
         """By the ARN of the job that left it, oldest first."""
@@ -142,6 +147,7 @@ class WarmPools:
         """Nobody keeps these any more."""
         if kept.lease:
             self._release(kept.lease)
+        self._vacate(kept.cache.name)
         remove_directory(kept.cache)
 
     def update(self, scope: Scope, name: str, keep_alive: int) -> Job:
@@ -209,13 +215,14 @@ class WarmPools:
         )
 
 
-def mount_cache(plan: JobPlan, cache: Path) -> JobPlan:
-    """The plan with the cache directory that each instance has below `cache`. Raises OSError."""
+def in_pool(plan: JobPlan, cache: Path) -> JobPlan:
+    """The plan on instances of a pool, each with its directory below `cache`. Raises OSError."""
     mounts = {host: Mount(cache / host, WARM_CACHE) for host in plan.hosts}
     for mount in mounts.values():
         mount.source.mkdir(parents=True, exist_ok=True)
     return replace(
         plan,
+        pool=cache.name,
         instances=tuple(
             replace(one, mounts=(*one.mounts, mounts[one.host])) for one in plan.instances
         ),

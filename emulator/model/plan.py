@@ -71,6 +71,8 @@ class JobPlan:
     network_isolation: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     sharing: Sharing = field(default_factory=Sharing)
+    pool: str = ""
+    """Names the warm pool whose instances these are; "" if they go with the job."""
 
     def visible_gpus(self, instance: InstancePlan) -> tuple[str, ...]:
         """The UUIDs of the devices that an instance can open: its own, or the whole job's."""

@@ -132,5 +132,17 @@ class Lasting(Protocol):
 
 
 @runtime_checkable
+class Keeps(Protocol):
+    """A runtime that keeps something of the instances of a warm pool; a runtime need not."""
+
+    def release(self, pool: str) -> None:
+        """Remove what is kept of that pool (JobPlan.pool), in which no job runs any more.
+
+        Nothing happens if nothing is. What cannot be removed now goes with a later clean().
+        """
+        ...
+
+
+@runtime_checkable
 class LastingRuntime(Runtime, Lasting, Protocol):
     """A runtime whose instances outlive the emulator."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from emulator.runtimes.base import Runtime
+from emulator.runtimes.base import Keeps, Runtime
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class Runtimes:
             reason = "a Docker engine answers; a job whose image it cannot have runs as processes"
             return Chosen(self._docker, reason)
         return Chosen(self.all[0], self._reason)
+
+    def vacate(self, pool: str) -> None:
+        """Remove what any of them keeps of that warm pool."""
+        for runtime in self.all:
+            if isinstance(runtime, Keeps):
+                runtime.release(pool)
 
     def of(self, image: str | None) -> Chosen:
         """The runtime for a job with that image. Raises InternalServerError without an engine."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,17 +11,15 @@ from pathlib import Path
 from docker.client import DockerClient
 from docker.errors import APIError, DockerException
 
-from emulator.model.errors import (
-    CapacityError,
-    ClientError,
-    JobError,
-    NotBuilt,
-)
+from emulator.model.errors import ClientError, JobError, NotBuilt
 from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
-from emulator.runtimes.docker_engine import ALIAS, ENGINE_GONE, Engine
+from emulator.runtimes.docker_engine import ENGINE_GONE, Engine
 from emulator.runtimes.docker_errors import job_error
 from emulator.runtimes.docker_fleet import DockerFleet, end_job, remove_job
+from emulator.runtimes.docker_gpus import check_gpus
+from emulator.runtimes.docker_keepers import Keepers
+from emulator.runtimes.docker_networks import create_network, join_networks
 from emulator.runtimes.docker_patience import patiently
 from emulator.runtimes.docker_requests import (
     JOB_KEY,
@@ -30,6 +27,7 @@ from emulator.runtimes.docker_requests import (
     LABEL_EMULATOR,
     LABEL_HOST,
     LABEL_INSTANCES,
+    LABEL_POOL,
     RUN_DIR,
     STARTED,
     JobRequest,
@@ -45,7 +43,6 @@ log = logging.getLogger(__name__)
 NETWORK_INTERFACE = "eth0"
 COMMAND_FAILED = (126, 127)
 """Exit codes the engine gives to a command that cannot be executed, or is not there."""
-_COUNT_GPUS = ["sh", "-c", "nvidia-smi -L || ls -d /dev/nvidia[0-9]*"]
 _STARTS_AT_ONCE = 16
 
 
@@ -74,6 +71,7 @@ class DockerRuntime:
         self._emulator = emulator
         self._memory_bytes = memory_bytes
         self._lock_memory = True
+        self._keepers = Keepers(client, engine, emulator)
 
     @property
     def traits(self) -> RuntimeTraits:
@@ -114,16 +112,17 @@ class DockerRuntime:
         """Raises JobError or _LimitRefused, leaving nothing behind."""
         lock_memory = self._lock_memory  # another job's launch may change it meanwhile
         try:
-            request = job_request(plan, self._placement(plan, lock_memory))
+            placement = self._keepers.place(plan, self._placement(plan, lock_memory))
+            request = job_request(plan, placement)
             _tell_key(plan)
-            containers = self._create(request, isolated=plan.network_isolation)
+            containers = self._create(request)
         except (DockerException, JobError, OSError) as error:
             self.remove(plan.arn)
             raise job_error(error) from error
         fleet = self._fleet(plan.arn, containers, sink, _runs(plan))
         try:
             self._start(fleet, containers)
-            self._check_gpus(plan, containers)
+            check_gpus(self._client, plan, containers)
             _let_go(_runs(plan))
         except (DockerException, JobError, OSError) as error:  # those of ENGINE_GONE are OSErrors
             fleet.close()
@@ -163,7 +162,9 @@ class DockerRuntime:
             for mount in container["Mounts"]
             if mount["Destination"] == RUN_DIR
         ]
-        self._join_networks(arn)
+        pools = {container["Labels"].get(LABEL_POOL) for container in found} - {None}
+        for labels in (self._labels(arn), *map(self._keepers.labels, pools)):
+            join_networks(self._client, self._engine, labels)
         fleet = self._fleet(arn, started, sink, run_dirs, received)
         for host in started:
             fleet.watch(host)
@@ -171,38 +172,31 @@ class DockerRuntime:
         return fleet
 
     def clean(self, keep: Collection[str] = ()) -> None:
-        """Remove this emulator's containers and networks of all jobs but those of these ARNs."""
+        """Remove this emulator's containers and networks of all jobs but those of these ARNs.
+
+        Of warm pools there stays what these jobs run in.
+        """
         try:
-            left = self._jobs_left()
+            left = self._left()
         except (DockerException, *ENGINE_GONE) as error:
             log.warning("What earlier jobs left in the Docker engine stays there: %s", error)
             return
-        for arn in left - set(keep):
+        in_use = {labels.get(LABEL_POOL) for labels in left if labels.get(LABEL_ARN) in keep}
+        for arn in {labels[LABEL_ARN] for labels in left if LABEL_ARN in labels} - set(keep):
             self.remove(arn)
+        for pool in {labels[LABEL_POOL] for labels in left if LABEL_POOL in labels} - in_use:
+            self.release(pool)
 
-    def _jobs_left(self) -> set[str]:
-        """The ARNs of all jobs of which the engine has something."""
+    def release(self, pool: str) -> None:
+        """See Keeps in base.py."""
+        self._keepers.release(pool)
+
+    def _left(self) -> list[Mapping[str, str]]:
+        """The labels of all that the engine has of this emulator's."""
         label = {"label": f"{LABEL_EMULATOR}={self._emulator}"}
-        left = [
-            container["Labels"]
-            for container in self._client.api.containers(all=True, filters=label)
-        ] + [network["Labels"] for network in self._client.api.networks(filters=label)]
-        return {labels[LABEL_ARN] for labels in left}
-
-    def _join_networks(self, arn: str) -> None:
-        """An emulator in a container is another container after each start of it."""
-        if self._engine.own_container is None:
-            return
-        for network in self._client.api.networks(filters={"label": self._labels(arn)}):
-            # Isolated jobs do not reach it, and it may be there still.
-            if not network["Internal"] and not self._is_on(network["Id"]):
-                self._client.api.connect_container_to_network(
-                    self._engine.own_container, network["Id"], aliases=[ALIAS]
-                )
-
-    def _is_on(self, network: str) -> bool:
-        found = self._client.api.inspect_network(network).get("Containers") or {}
-        return self._engine.own_container in found
+        containers = self._client.api.containers(all=True, filters=label)
+        networks = self._client.api.networks(filters=label)
+        return [found["Labels"] for found in (*containers, *networks)]
 
     def _fleet(
         self,
@@ -240,13 +234,10 @@ class DockerRuntime:
             lock_memory=lock_memory,
         )
 
-    def _create(self, request: JobRequest, *, isolated: bool) -> dict[str, str]:
+    def _create(self, request: JobRequest) -> dict[str, str]:
         """Returns the ids of the containers by host."""
-        network = self._client.api.create_network(**request.network)["Id"]
-        if self._engine.own_container and not isolated:
-            self._client.api.connect_container_to_network(
-                self._engine.own_container, network, aliases=[ALIAS]
-            )
+        if request.network:
+            create_network(self._client, self._engine, request.network)
         if request.volume:
             self._client.api.create_volume(**request.volume)
         return {
@@ -274,26 +265,6 @@ class DockerRuntime:
         else:
             fleet.watch(host)
 
-    def _check_gpus(self, plan: JobPlan, containers: Mapping[str, str]) -> None:
-        """An engine can start a container without its GPUs and say nothing (podman < 5.4)."""
-        for instance in plan.instances:
-            if not instance.gpus:
-                continue
-            # A container that has ended already tells why itself.
-            with contextlib.suppress(APIError):
-                listing = self._run(containers[instance.host], _COUNT_GPUS)
-                expected = len(plan.visible_gpus(instance))
-                if (found := count_gpus(listing)) != expected:
-                    raise CapacityError(
-                        f"{instance.host} sees {found} GPUs instead of {expected}: "
-                        "check the NVIDIA container toolkit of the Docker engine."
-                    )
-
-    def _run(self, container: str, command: list[str]) -> str:
-        exec_id = self._client.api.exec_create(container, command)["Id"]
-        output: bytes = self._client.api.exec_start(exec_id)
-        return output.decode(errors="replace")
-
     def remove(self, arn: str) -> None:
         """See Lasting in base.py."""
         try:
@@ -302,11 +273,6 @@ class DockerRuntime:
             remove_job(self._client, self._labels(arn))
         except (DockerException, *ENGINE_GONE) as error:
             log.warning("Containers of %s are left behind: %s", arn, error)
-
-
-def count_gpus(listing: str) -> int:
-    """GPUs in the output of `nvidia-smi -L`, or of `ls -d /dev/nvidia[0-9]*`."""
-    return sum(line.startswith(("GPU ", "/dev/nvidia")) for line in listing.splitlines())
 
 
 def _runs(plan: JobPlan) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ The member names are those of ContainerCreate and NetworkCreate in the Engine AP
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ LABEL_JOB = "sagemaker-emulator.training-job"
 LABEL_HOST = "sagemaker-emulator.host"
 LABEL_INSTANCES = "sagemaker-emulator.instances"
 """How many containers the job has: fewer of them mean that it never started whole."""
+LABEL_POOL = "sagemaker-emulator.warm-pool"
+"""The warm pool that a job's containers, a network, or a keeper belong to."""
+LABEL_KEEPER = "sagemaker-emulator.keeper-of"
+"""The host whose place on a network the container keeps; see docker_keepers.py."""
 
 RUN_DIR = "/run/sagemaker-emulator"
 """What this runtime tells a container of its own, read-only; `run` in the scratch directory."""
@@ -69,6 +73,8 @@ class Placement:
     """Of one container; None leaves it unlimited."""
     lock_memory: bool = True
     """Raise the limit of locked memory, which NCCL pins its buffers against."""
+    keepers: Mapping[str, str] = field(default_factory=dict)
+    """By host, the container whose place on a network the job's own takes; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ class ContainerRequest:
 class JobRequest:
     """Everything that is created for a job, in order."""
 
-    network: Mapping[str, Any]
+    network: Mapping[str, Any] | None
+    """None: there is one already."""
     volume: Mapping[str, Any] | None
     """The one /dev/shm of a job whose instances share it."""
     containers: tuple[ContainerRequest, ...]
@@ -104,7 +111,7 @@ def run_dir(instance: InstancePlan) -> Path:
 def job_request(plan: JobPlan, placement: Placement) -> JobRequest:
     """The network and the containers of a job."""
     return JobRequest(
-        network=_network(plan, placement),
+        network=None if placement.keepers else _network(plan, placement),
         volume=_shared_memory(plan, placement) if plan.sharing.dev_shm else None,
         containers=tuple(
             ContainerRequest(
@@ -117,17 +124,30 @@ def job_request(plan: JobPlan, placement: Placement) -> JobRequest:
     )
 
 
-def _network(plan: JobPlan, placement: Placement) -> dict[str, Any]:
+def network_body(name: str, labels: Mapping[str, str], *, isolated: bool) -> dict[str, Any]:
+    """A NetworkCreate call."""
     # An internal network still reaches its own gateway, which is the host with all its
     # services. Without an address on the bridge an isolated job reaches its peers alone.
-    options = {"com.docker.network.bridge.inhibit_ipv4": "true"} if plan.network_isolation else {}
+    options = {"com.docker.network.bridge.inhibit_ipv4": "true"} if isolated else {}
     return {
-        "name": placement.name,
+        "name": name,
         "driver": "bridge",
-        "internal": plan.network_isolation,
+        "internal": isolated,
         "options": options,
-        "labels": _job_labels(plan, placement),
+        "labels": dict(labels),
     }
+
+
+def extra_hosts(plan: JobPlan, placement: Placement) -> dict[str, Any]:
+    """The part of a HostConfig that leads to the engine's host, if the job may go there."""
+    if placement.host_gateway and not plan.network_isolation:
+        return {"ExtraHosts": [f"{HOST_NAME}:host-gateway"]}
+    return {}
+
+
+def _network(plan: JobPlan, placement: Placement) -> dict[str, Any]:
+    labels = _job_labels(plan, placement)
+    return network_body(placement.name, labels, isolated=plan.network_isolation)
 
 
 def _shared_memory(plan: JobPlan, placement: Placement) -> dict[str, Any]:
@@ -148,13 +168,22 @@ def _container(plan: JobPlan, instance: InstancePlan, placement: Placement) -> d
     environment = _environment(instance, placement)
     return {
         "Image": image.name,
-        "Hostname": instance.host,
         **_command(instance, image),
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "Labels": {**_job_labels(plan, placement), LABEL_HOST: instance.host},
         "Tty": False,
         "OpenStdin": False,
         "HostConfig": _host_config(plan, instance, placement),
+        **_endpoint(instance, placement),
+    }
+
+
+def _endpoint(instance: InstancePlan, placement: Placement) -> dict[str, Any]:
+    """A container in its keeper's place has that one's names, and may not have its own."""
+    if placement.keepers:
+        return {}
+    return {
+        "Hostname": instance.host,
         "NetworkingConfig": {"EndpointsConfig": {placement.name: {"Aliases": [instance.host]}}},
     }
 
@@ -173,7 +202,7 @@ def _command(instance: InstancePlan, image: LocalImage) -> dict[str, Any]:
 def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) -> dict[str, Any]:
     run = Mount(run_dir(instance), RUN_DIR, read_only=True)
     config: dict[str, Any] = {
-        "NetworkMode": placement.name,
+        **_network_mode(plan, instance, placement),
         "Mounts": [_mount(mount) for mount in (*instance.mounts, run)],
         "ShmSize": placement.shm_bytes,
         "Ulimits": [
@@ -192,8 +221,6 @@ def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) ->
             "Config": {"max-size": "1000g", "max-file": "1", "compress": "false"},
         },
     }
-    if placement.host_gateway and not plan.network_isolation:
-        config["ExtraHosts"] = [f"{HOST_NAME}:host-gateway"]
     if placement.memory_bytes is not None:
         config["Memory"] = config["MemorySwap"] = placement.memory_bytes
     if gpus := plan.visible_gpus(instance):
@@ -202,6 +229,12 @@ def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) ->
         volume = {"Type": "volume", "Source": placement.name, "Target": "/dev/shm"}  # noqa: S108
         config["Mounts"].append(volume)
     return config
+
+
+def _network_mode(plan: JobPlan, instance: InstancePlan, placement: Placement) -> dict[str, Any]:
+    if placement.keepers:
+        return {"NetworkMode": f"container:{placement.keepers[instance.host]}"}
+    return {"NetworkMode": placement.name, **extra_hosts(plan, placement)}
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
@@ -252,6 +285,7 @@ def _environment(instance: InstancePlan, placement: Placement) -> dict[str, str]
 def _job_labels(plan: JobPlan, placement: Placement) -> dict[str, str]:
     return {
         **plan.labels,
+        **({LABEL_POOL: plan.pool} if plan.pool else {}),
         LABEL_EMULATOR: placement.emulator,
         LABEL_ARN: plan.arn,
         LABEL_JOB: plan.job,

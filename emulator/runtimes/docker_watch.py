@@ -84,6 +84,11 @@ class Watch:
                     self._read_log(follow=False)
             except NotFound:
                 return self._lost(REMOVED)
+            except ValueError:
+                if not self._closed.is_set():
+                    raise
+                # detach() has closed the stream under this thread; nobody waits for its end.
+                return self._lost(ENGINE_SILENT)
             except (*ENGINE_GONE, HTTPError, APIError) as error:
                 engine_left = True
                 silent_since = silent_since or time.monotonic()

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from docker.client import DockerClient
+
 from emulator.container.layout import InstanceDirs, create_instances
 from emulator.container.plan import Credentials, plan_job
 from emulator.model.job import JobSpec
-from emulator.model.plan import Exit, JobPlan
+from emulator.model.plan import Exit, InstancePlan, JobPlan
 from emulator.model.scope import Scope
 from emulator.runtimes.docker import DockerRuntime
+from emulator.runtimes.docker_engine import inspect_engine
+from emulator.runtimes.images import Images
 
 IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 CODE = "/opt/ml/input/data/code"
@@ -108,3 +112,46 @@ def make_plan(
             data = content.encode() if isinstance(content, str) else content
             (instance.channel("code") / name).write_bytes(data)
     return plan_job(spec, dirs, runtime.traits, {}, Credentials("key", "secret")), dirs
+
+
+class Output(dict[str, str]):
+    """A sink that remembers, and can be waited on."""
+
+    def __call__(self, host: str, chunk: bytes) -> None:
+        self[host] = self.get(host, "") + chunk.decode()
+
+    def await_text(self, text: str, host: str = "algo-1") -> None:
+        deadline = time.monotonic() + 60
+        while text not in self.get(host, ""):
+            assert time.monotonic() < deadline, self
+            time.sleep(0.02)
+
+
+def runtime_on(client: DockerClient, emulator: str, memory: int | None = None) -> DockerRuntime:
+    return DockerRuntime(
+        client,
+        inspect_engine(client),
+        Images(client),
+        port=4570,
+        emulator=emulator,
+        memory_bytes=memory,
+    )
+
+
+def plan_of(
+    tmp_path: Path, *scripts: str, image: str = IMAGE, gpus: tuple[str, ...] = ()
+) -> JobPlan:
+    instances = tuple(
+        InstancePlan(
+            host=f"algo-{number}",
+            image=image,
+            entrypoint=("sh", "-c"),
+            arguments=(script,),
+            environment={},
+            mounts=(),
+            scratch=tmp_path / f"algo-{number}",
+            gpus=gpus,
+        )
+        for number, script in enumerate(scripts, start=1)
+    )
+    return JobPlan(tmp_path.name, f"arn:{tmp_path.name}", instances)

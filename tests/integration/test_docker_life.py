@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from docker.client import DockerClient
-from docker_jobs import IMAGE
+from docker_jobs import IMAGE, Output, plan_of, runtime_on
 
 from emulator.model.errors import CapacityError, ClientError
 from emulator.model.plan import Exit, InstancePlan, JobPlan, Sharing
@@ -28,53 +28,10 @@ from emulator.runtimes.docker import DockerRuntime
 from emulator.runtimes.docker_engine import connect, inspect_engine, listen_addresses
 from emulator.runtimes.docker_fleet import DockerFleet
 from emulator.runtimes.docker_watch import ENGINE_RESTARTED, REMOVED
-from emulator.runtimes.images import CANNOT_PULL, Images
+from emulator.runtimes.images import CANNOT_PULL
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 SLEEP = "echo ready; while :; do sleep 0.1; done"
-
-
-class Output(dict[str, str]):
-    """A sink that remembers, and can be waited on."""
-
-    def __call__(self, host: str, chunk: bytes) -> None:
-        self[host] = self.get(host, "") + chunk.decode()
-
-    def await_text(self, text: str, host: str = "algo-1") -> None:
-        deadline = time.monotonic() + 60
-        while text not in self.get(host, ""):
-            assert time.monotonic() < deadline, self
-            time.sleep(0.02)
-
-
-def runtime_on(client: DockerClient, emulator: str, memory: int | None = None) -> DockerRuntime:
-    return DockerRuntime(
-        client,
-        inspect_engine(client),
-        Images(client),
-        port=4570,
-        emulator=emulator,
-        memory_bytes=memory,
-    )
-
-
-def plan_of(
-    tmp_path: Path, *scripts: str, image: str = IMAGE, gpus: tuple[str, ...] = ()
-) -> JobPlan:
-    instances = tuple(
-        InstancePlan(
-            host=f"algo-{number}",
-            image=image,
-            entrypoint=("sh", "-c"),
-            arguments=(script,),
-            environment={},
-            mounts=(),
-            scratch=tmp_path / f"algo-{number}",
-            gpus=gpus,
-        )
-        for number, script in enumerate(scripts, start=1)
-    )
-    return JobPlan(tmp_path.name, f"arn:{tmp_path.name}", instances)
 
 
 @pytest.fixture

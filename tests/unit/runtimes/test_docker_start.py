@@ -31,6 +31,8 @@ def test_containers_that_cannot_be_told_to_begin_are_removed(
 
         def __init__(self) -> None:
             self._lock_memory = False
+            self._client: Any = None
+            self._keepers: Any = SimpleNamespace(place=lambda *_: None)
 
         def _placement(self, *_: Any) -> Any:
             return None
@@ -43,9 +45,8 @@ def test_containers_that_cannot_be_told_to_begin_are_removed(
 
         def _start(self, *_: Any) -> None: ...
 
-        def _check_gpus(self, *_: Any) -> None: ...
-
     monkeypatch.setattr(docker, "job_request", lambda *_: None)
+    monkeypatch.setattr(docker, "check_gpus", lambda *_: None)
     monkeypatch.setattr(docker, "_tell_key", lambda _: None)
     monkeypatch.setattr(docker, "_runs", lambda _: [tmp_path / "gone"])
     plan: Any = SimpleNamespace(arn="arn", network_isolation=False)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from emulator.model.plan import Exit
-from emulator.runtimes.docker import count_gpus
+from emulator.runtimes.docker_gpus import count_gpus
 from emulator.runtimes.docker_watch import ENGINE_RESTARTED, epoch_of, exit_of
 
 

@@ -4,7 +4,8 @@
 
 For a two-instance torchrun job: seconds from the submission to the first line of the user's
 script, to the end of the job (for the emulator: until Describe says Completed, upload included),
-and milliseconds a DDP step takes; by hand with the docker command, through the emulator, in local
+and milliseconds a DDP step takes; by hand with the docker command, through the emulator, through
+it again on the warm pool that a job like it has left, in local
 mode of the SageMaker Python SDK v2 (PYTHON has `sagemaker[local]`, and a docker-compose is on
 PATH), and with the launcher alone on this machine, outside of containers. The runs alternate, so
 that a busy machine is busy for all.
@@ -13,7 +14,6 @@ that a busy machine is busy for all.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
 import os
@@ -21,21 +21,22 @@ import re
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import boto3
-from job_overhead import BUCKET, HOSTS, HYPERPARAMETERS, log_lines, prepare
-
-from emulator.app import Emulator
-from emulator.settings import Settings
+from torchrun_job import (
+    HOSTS,
+    HYPERPARAMETERS,
+    Clients,
+    archive,
+    emulator,
+    prepare,
+    run_job,
+)
 
 _TRIES = 3
 IMAGE = "sagemaker-emulator/pytorch-training:cpu"
@@ -84,15 +85,6 @@ class Times:
     """A step of the slowest rank."""
 
 
-def archive() -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        entry = tarfile.TarInfo("train.py")
-        entry.size = len(SCRIPT)
-        tar.addfile(entry, io.BytesIO(SCRIPT.encode()))
-    return buffer.getvalue()
-
-
 def times(output: str, started: float, ended: float) -> Times:
     def said(word: str) -> list[float]:
         found = [float(value) for value in re.findall(rf"\b{word} ([0-9.e-]+)", output)]
@@ -108,11 +100,7 @@ def by_hand() -> Times:
     network = f"by-hand-{uuid.uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory() as folder:
         for host in HOSTS:
-            prepare(Path(folder) / host, host)
-            ml = Path(folder) / host / "ml" / "input"
-            (ml / "data" / "code" / "sourcedir.tar.gz").write_bytes(archive())
-            config = ml / "config" / "resourceconfig.json"
-            config.write_text(config.read_text().replace('"lo"', '"eth0"'))
+            prepare(Path(folder) / host, host, "eth0", SCRIPT)
         started = time.time()
         subprocess.run(["docker", "network", "create", network], check=True, capture_output=True)
         running = [
@@ -135,51 +123,9 @@ def by_hand() -> Times:
     return times(output, started, ended)
 
 
-@contextmanager
-def emulator() -> Iterator[Callable[[str], Any]]:
-    """Makes clients of an emulator of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(port=0, state_dir=Path(folder), runtime="docker")
-        with Emulator.running(settings) as running:
-
-            def client(service: str) -> Any:
-                return boto3.client(
-                    service,
-                    endpoint_url=running.url,
-                    region_name=settings.region,
-                    aws_access_key_id=settings.access_key,
-                    aws_secret_access_key=settings.secret_key.get_secret_value(),
-                )
-
-            client("s3").create_bucket(Bucket=BUCKET)
-            client("s3").put_object(Bucket=BUCKET, Key="code/sourcedir.tar.gz", Body=archive())
-            yield client
-
-
-def through_emulator(client: Callable[[str], Any]) -> Times:
-    sagemaker, name = client("sagemaker"), f"benchmark-{uuid.uuid4().hex[:8]}"
-    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/code/"}
-    started = time.time()
-    sagemaker.create_training_job(
-        TrainingJobName=name,
-        AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
-        RoleArn="arn:aws:iam::123456789012:role/SageMakerRole",
-        HyperParameters=HYPERPARAMETERS,
-        InputDataConfig=[{"ChannelName": "code", "DataSource": {"S3DataSource": source}}],
-        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out"},
-        ResourceConfig={
-            "InstanceType": "ml.m5.xlarge",
-            "InstanceCount": len(HOSTS),
-            "VolumeSizeInGB": 1,
-        },
-        StoppingCondition={"MaxRuntimeInSeconds": 600},
-    )
-    while True:
-        job = sagemaker.describe_training_job(TrainingJobName=name)
-        if job["TrainingJobStatus"] != "InProgress":
-            break
-        time.sleep(0.05)
-    return times("\n".join(log_lines(client("logs"), name)), started, time.time())
+def through_emulator(client: Clients, **resources: int) -> Times:
+    job = run_job(client, IMAGE, **resources)
+    return times("\n".join(job.lines), job.started, job.ended)
 
 
 def local_mode(python: Path) -> Times:
@@ -196,7 +142,7 @@ def _local_mode(python: Path) -> Times | None:
         code, output = Path(folder) / "code", Path(folder) / "output"
         for directory in (code, output):
             directory.mkdir()
-        (code / "sourcedir.tar.gz").write_bytes(archive())
+        (code / "sourcedir.tar.gz").write_bytes(archive(SCRIPT))
         keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "none")
         done = subprocess.run(
             [python, "-c", LOCAL_MODE, IMAGE, code, output, json.dumps(HYPERPARAMETERS)],
@@ -245,10 +191,15 @@ def main() -> None:
     parser.add_argument("--local-mode", type=Path, help="interpreter with sagemaker[local]")
     given = parser.parse_args()
     logging.disable(logging.INFO)
-    with emulator() as client:
+    with emulator("docker", SCRIPT) as client:
+        # The first job of a pool pays for it; the others have it. Jobs without one must not
+        # match it.
+        pooled = {"KeepAlivePeriodInSeconds": 600, "VolumeSizeInGB": 2}
+        through_emulator(client, **pooled)
         ways: dict[str, Callable[[], Times]] = {
             "by hand": by_hand,
             "emulator": lambda: through_emulator(client),
+            "warm pool": lambda: through_emulator(client, **pooled),
             "outside": outside,
         }
         if given.local_mode:

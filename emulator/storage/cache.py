@@ -1,10 +1,10 @@
 """Objects kept on this disk between jobs, and trees of them that instances see.
 
 ```
-blobs/ab/<sha256 of bucket, key and ETag>   one file an object; never written to again
+blobs/ab/<sha256 of bucket, key and ETag>   one file an object; <…>.part and <…>.again are on
+                                            their way
 trees/<sha256 of paths and blobs>/          hard links to blobs under the names of a channel
-trees/<…>.used                              its time says when the tree was used last, and its
-                                            lines name the layers that lie above it
+trees/<…>.used                              when it was used last, and what lies above it
 ```
 A changed object has another ETag and so another blob. What a tree shares with another one
 takes its space once.
@@ -12,26 +12,31 @@ takes its space once.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
 import shutil
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from emulator.storage.clone import clone
+from emulator.storage.cached_trees import (
+    build,
+    last_use,
+    layers_above,
+    note_use,
+    remove,
+    remove_halves,
+)
 from emulator.storage.lock import StateLock
 from emulator.storage.objects import Cancelled, ObjectInfo, never
 
 _LOOK = 0.1
-_NO_MORE_LINKS = (errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
+_DIGEST = hashlib.sha256().digest_size * 2
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +46,8 @@ class Wanted:
 
     bucket: str
     info: ObjectInfo
-    path: PurePosixPath
+    path: str
+    """With slashes, none of them at either end."""
 
     @cached_property
     def blob(self) -> str:
@@ -67,6 +73,10 @@ Fetch = Callable[[Sequence[tuple[Wanted, Path]]], None]
 """Makes each file the object it stands for, or raises."""
 
 
+def ignore_missing(missing: Sequence[Wanted]) -> None:
+    """Nobody wants to know."""
+
+
 class ObjectCache:
     """Owned by one process; its threads may use it at once."""
 
@@ -86,8 +96,7 @@ class ObjectCache:
         self._uses: Counter[str] = Counter()
         """Trees in use."""
         self._size: int | None = None
-        for broken in self._trees.glob("tmp-*"):
-            shutil.rmtree(broken, ignore_errors=True)
+        remove_halves(self._trees)
 
     def close(self) -> None:
         self._owner.release()
@@ -106,24 +115,29 @@ class ObjectCache:
         fetch: Fetch,
         cancelled: Callable[[], bool] = never,
         layers: Iterable[Path] = (),
+        on_missing: Callable[[Sequence[Wanted]], None] = ignore_missing,
     ) -> Held:
         """A tree with all that is wanted, fetched where it is missing.
 
         It also stays as long as one of `layers` is there: containers may outlive this process.
-        Raises what `fetch` raises, OSError, and Cancelled.
+        `on_missing` is told what is not here, once and before anything is fetched. Raises what
+        the two raise, OSError, and Cancelled.
         """
         names = [each.blob for each in wanted]
         with self._reserved(names):
-            self._fetch_missing(wanted, fetch, cancelled)
+            missing = self.missing(wanted)
+            on_missing(missing)
+            self._fetch_missing(missing, fetch, cancelled)
             tree = self._tree_of(wanted)
             with self._changed:
                 self._uses[tree.name] += 1
             held = Held(tree, lambda: self._let_go(tree))
             try:
                 if not tree.is_dir():
-                    self._build(tree, wanted, cancelled)
+                    files = ((self._blob(each.blob), each.path) for each in wanted)
+                    build(tree, files, cancelled)
                 with self._changed:
-                    _note_use(tree, layers)
+                    note_use(tree, layers)
             except BaseException:
                 held.release()
                 raise
@@ -142,7 +156,7 @@ class ObjectCache:
                 if not self._too_large(room):
                     return
                 log.info("cache: %s makes room", tree.name)
-                self._remove_tree(tree)
+                remove(tree)
                 self._remove_orphans()
 
     @property
@@ -152,28 +166,37 @@ class ObjectCache:
             return self._known_size()
 
     def _fetch_missing(
-        self, wanted: Sequence[Wanted], fetch: Fetch, cancelled: Callable[[], bool]
+        self, missing: Sequence[Wanted], fetch: Fetch, cancelled: Callable[[], bool]
     ) -> None:
-        while missing := self.missing(wanted):
+        while missing:
             if cancelled():
                 raise Cancelled("waiting for input data that another job downloads")
             with self._claim(missing) as mine:
                 if mine:
                     self.shrink(sum(each.info.size for each in mine))
                     self._fetch(mine, fetch)
+            missing = self.missing(missing)
 
     def _fetch(self, mine: Sequence[Wanted], fetch: Fetch) -> None:
-        if cut_short := [blob for each in mine if (blob := self._blob(each.blob)).exists()]:
+        blobs = {each: self._blob(each.blob) for each in mine}
+        cut_short = {
+            each: blob.with_name(f"{blob.name}.again")
+            for each, blob in blobs.items()
+            if blob.exists()
+        }
+        if cut_short:
             # After a power failure: trees must not show what they still link to.
             with self._changed:
                 for tree in self._idle_trees():
-                    self._remove_tree(tree)
-            for blob in cut_short:
-                blob.unlink()
-        for directory in {self._blob(each.blob).parent for each in mine}:
+                    remove(tree)
+        for directory in {blob.parent for blob in blobs.values()}:
             directory.mkdir(exist_ok=True)
         try:
-            fetch([(each, self._blob(each.blob)) for each in mine])
+            fetch([*{**blobs, **cut_short}.items()])
+            for each, whole in cut_short.items():
+                # In its place: the trees that are in use have other links to the same file.
+                shutil.copyfile(whole, blobs[each])
+                whole.unlink()
         finally:
             with self._changed:
                 self._size = self._known_size() + sum(
@@ -212,23 +235,6 @@ class ObjectCache:
             self._uses[tree.name] -= 1
             self._uses = +self._uses
 
-    def _build(self, tree: Path, wanted: Sequence[Wanted], cancelled: Callable[[], bool]) -> None:
-        making = tree.with_name(f"tmp-{uuid.uuid4().hex}")
-        try:
-            making.mkdir()
-            for folder in sorted({each.path.parent for each in wanted}):
-                (making / folder).mkdir(parents=True, exist_ok=True)
-            for each in wanted:
-                _link(self._blob(each.blob), making / each.path, cancelled)
-            with suppress(FileExistsError):
-                making.rename(tree)
-        except OSError as error:
-            # Another thread was faster: rename refuses to replace a directory with content.
-            if error.errno != errno.ENOTEMPTY:
-                raise
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-
     def _tree_of(self, wanted: Sequence[Wanted]) -> Path:
         digest = hashlib.sha256()
         for each in wanted:
@@ -236,17 +242,22 @@ class ObjectCache:
         return self._trees / digest.hexdigest()
 
     def _blob(self, name: str) -> Path:
-        return self._blobs / name[:2] / name
+        return Path(self._place(name))
+
+    def _place(self, name: str) -> str:
+        return f"{self._blobs}/{name[:2]}/{name}"
 
     def _has(self, wanted: Wanted) -> bool:
+        # Asked for every object of every job: a Path would take longer than the system call.
         try:
-            return self._blob(wanted.blob).stat().st_size == wanted.info.size
+            return os.stat(self._place(wanted.blob)).st_size == wanted.info.size  # noqa: PTH116
         except FileNotFoundError:
             return False
 
     def _known_size(self) -> int:
         if self._size is None:
-            self._size = sum(entry.stat().st_size for entry in self._all_blobs())
+            blobs = (entry for entry in self._all_blobs() if "." not in entry.name)
+            self._size = sum(entry.stat().st_size for entry in blobs)
         return self._size
 
     def _all_blobs(self) -> Iterator[os.DirEntry[str]]:
@@ -261,60 +272,19 @@ class ObjectCache:
     def _idle_trees(self) -> list[Path]:
         """Those that nobody uses, the one that was used longest ago first."""
         trees = [tree for tree in self._trees.iterdir() if len(tree.name) == _DIGEST]
-        idle = [tree for tree in trees if not self._uses[tree.name] and not _layers(tree)]
-        return sorted(idle, key=_last_use)
-
-    def _remove_tree(self, tree: Path) -> None:
-        # Out of sight first: half a tree must never be found under its name.
-        gone = tree.with_name(f"tmp-{uuid.uuid4().hex}")
-        tree.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-        tree.with_name(f"{tree.name}.used").unlink(missing_ok=True)
+        idle = [tree for tree in trees if not self._uses[tree.name] and not layers_above(tree)]
+        return sorted(idle, key=last_use)
 
     def _remove_orphans(self) -> None:
         """Blobs that are in no tree, and what was left of broken downloads."""
         for entry in self._all_blobs():
-            name = entry.name.removesuffix(".part")
+            name, rest, _ = entry.name.partition(".")
             if name in self._claimed or self._needed[name]:
                 continue
             status = entry.stat()
             if status.st_nlink == 1:
                 Path(entry.path).unlink()
-                self._size = self._known_size() - status.st_size
-
-
-_DIGEST = hashlib.sha256().digest_size * 2
-
-
-def _layers(tree: Path) -> list[str]:
-    """What lies above a tree: instances look at it, whoever started them."""
-    try:
-        lines = tree.with_name(f"{tree.name}.used").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    return [line for line in lines if Path(line).exists()]
-
-
-def _note_use(tree: Path, layers: Iterable[Path]) -> None:
-    lines = [*_layers(tree), *map(str, layers)]
-    tree.with_name(f"{tree.name}.used").write_text("".join(f"{line}\n" for line in lines))
-
-
-def _last_use(tree: Path) -> float:
-    try:
-        return tree.with_name(f"{tree.name}.used").stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _link(blob: Path, name: Path, cancelled: Callable[[], bool]) -> None:
-    try:
-        os.link(blob, name)
-    except OSError as error:
-        # ext4 has 65 000 links a file; some file systems have none.
-        if error.errno not in _NO_MORE_LINKS:
-            raise
-        clone(blob, name, cancelled)
+                self._size = self._known_size() - (0 if rest else status.st_size)
 
 
 def _nothing() -> None:

@@ -72,7 +72,7 @@ def _serve(staging: Staging, uri: S3Uri, objects: Sequence[Wanted]) -> list[Fuse
     served: list[FuseMount | None] = []
     try:
         for index in range(len(staging.receivers) if staging.sharded else 1):
-            part = [str(each.path) for each in share(objects, staging, index)]
+            part = [each.path for each in share(objects, staging, index)]
             names = None if whole and not staging.sharded else part
             served.append(
                 FuseMount(sources.store, remote, names, sources.scratch, sources.engine)

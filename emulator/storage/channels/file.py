@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
+from posixpath import dirname
 from shutil import disk_usage
 from threading import Lock
 
@@ -19,17 +21,21 @@ from emulator.storage.transfer import in_parallel
 
 def stage(staging: Staging) -> StagedChannel:
     """Fetch what the cache lacks, then show every instance its own writable view of it."""
-    held: list[Held] = []
+    held: list[Held | None] = []
     with in_the_services_words(staging.channel.name, str(source_of(staging))):
         try:
             selection = select(staging)
-            shares = [share(selection.objects, staging, i) for i in range(len(staging.receivers))]
             count = _Counter(staging.progress, selection.bytes)
             _write_manifests(staging, selection)
+            shares = _shares(staging, selection)
+            for files in shares:
+                held.append(_hold(staging, files, count) if files else None)
             mounts = {
                 host.name: mount
-                for host, files in zip(staging.receivers, shares, strict=True)
-                if (mount := _show(staging, host, files, held, count))
+                for host, files, tree in zip(
+                    staging.receivers, cycle(shares), cycle(held), strict=False
+                )
+                if (mount := _show(staging, host, files, tree))
             }
             count.finish()
         except BaseException:
@@ -44,16 +50,45 @@ def stage(staging: Staging) -> StagedChannel:
     )
 
 
-def _show(
-    staging: Staging, host: Host, files: Sequence[Wanted], held: list[Held], count: _Counter
-) -> Mount | None:
+def _shares(staging: Staging, selection: Selection) -> list[Sequence[Wanted]]:
+    """One for each instance, or one for all of them."""
+    number = len(staging.receivers)
+    return [
+        share(selection.objects, staging, index)
+        for index in range(number if staging.sharded else min(1, number))
+    ]
+
+
+def _hold(staging: Staging, files: Sequence[Wanted], count: _Counter) -> Held:
+    """A tree of the cache with the files, fetched where they are missing."""
+    sources = staging.sources
+    cache, downloader = sources.cache, sources.downloader
+
+    def begin(missing: Sequence[Wanted]) -> None:
+        needed = sum(each.info.size for each in missing)
+        # Fail at once rather than after hours.
+        cache.shrink(needed)
+        if needed > disk_usage(staging.directories[staging.receivers[0].name]).free:
+            raise DataDownloadFailed(DISK_FULL)
+        count.add(sum(each.info.size for each in files) - needed)
+
+    def fetch(jobs: Sequence[tuple[Wanted, Path]]) -> None:
+        in_parallel(fetch_one, jobs, staging.cancelled)
+
+    def fetch_one(job: tuple[Wanted, Path], stopping: Callable[[], bool]) -> None:
+        wanted, target = job
+        downloader.download(wanted.bucket, wanted.info, target, count.add, stopping)
+
+    layers = [staging.layer(host) for host in staging.receivers] if sources.overlays else ()
+    return cache.hold(files, fetch, staging.cancelled, layers, begin)
+
+
+def _show(staging: Staging, host: Host, files: Sequence[Wanted], tree: Held | None) -> Mount | None:
     """Give an instance its files: as a layer above the cache, or as copies."""
     directory = staging.directory(host)
     directory.mkdir(parents=True, exist_ok=True)
-    if not files:
+    if tree is None:
         return None
-    tree = _hold(staging, files, count)
-    held.append(tree)
     if staging.sources.overlays:
         layer = staging.layer(host)
         for part in ("upper", "work"):
@@ -63,32 +98,9 @@ def _show(
     return None
 
 
-def _hold(staging: Staging, files: Sequence[Wanted], count: _Counter) -> Held:
-    sources = staging.sources
-    cache, downloader = sources.cache, sources.downloader
-    missing = cache.missing(files)
-    needed = sum(each.info.size for each in missing)
-    # Fail at once rather than after hours.
-    cache.shrink(needed)
-    if needed > disk_usage(staging.directories[staging.receivers[0].name]).free:
-        raise DataDownloadFailed(DISK_FULL)
-    lacking = {each.blob for each in missing}
-    count.add(sum(each.info.size for each in files if each.blob not in lacking))
-
-    def fetch(jobs: Sequence[tuple[Wanted, Path]]) -> None:
-        in_parallel(fetch_one, jobs, staging.cancelled)
-
-    def fetch_one(job: tuple[Wanted, Path], stopping: Callable[[], bool]) -> None:
-        wanted, target = job
-        downloader.download(wanted.bucket, wanted.info, target, count.add, stopping)
-
-    layers = [staging.layer(host) for host in staging.receivers]
-    return cache.hold(files, fetch, staging.cancelled, layers if sources.overlays else ())
-
-
 def _copy(staging: Staging, tree: Path, directory: Path, files: Sequence[Wanted]) -> None:
     """Copies share their blocks with the cache where the file system can do that."""
-    for folder in sorted({each.path.parent for each in files}):
+    for folder in sorted({dirname(each.path) for each in files}):
         (directory / folder).mkdir(parents=True, exist_ok=True)
 
     def copy(each: Wanted, stopping: Callable[[], bool]) -> None:
@@ -104,8 +116,8 @@ def _write_manifests(staging: Staging, selection: Selection) -> None:
         )
 
 
-def _release(held: list[Held]) -> None:
-    for tree in held:
+def _release(held: Iterable[Held | None]) -> None:
+    for tree in filter(None, held):
         tree.release()
 
 
@@ -121,9 +133,9 @@ class _Counter:
 
     def add(self, count: int) -> None:
         with self._lock:
-            # Replicated data is fetched once, and counted once for the first who shows it.
             self._done = min(self._done + count, self._total)
             self._progress(self._done, self._total)
 
     def finish(self) -> None:
+        """What another job has fetched meanwhile is here, too."""
         self.add(self._total)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from emulator.model.job import S3Uri
 from emulator.storage.channels.base import DataDownloadFailed
@@ -19,7 +18,8 @@ class Entry:
     """An object and the file it becomes, below the channel's directory."""
 
     info: ObjectInfo
-    path: PurePosixPath
+    path: str
+    """With slashes, none of them at either end."""
 
 
 def entries(prefix: S3Uri, found: Iterable[ObjectInfo]) -> tuple[Entry, ...]:
@@ -103,29 +103,32 @@ def _marks_directory(info: ObjectInfo) -> bool:
 
 
 def _entry(prefix: S3Uri, info: ObjectInfo, name: str) -> Entry:
-    uri = S3Uri(prefix.bucket, info.key)
     if sequence := _illegal_sequence(info.key):
-        raise _illegal(uri, sequence)
-    if info.key.endswith("/"):
-        raise DataDownloadFailed(
-            f"Failed to download data. S3 key: {uri} names a directory but has content"
-        )
-    path = PurePosixPath(name.lstrip("/"))
-    if not path.parts:
-        raise DataDownloadFailed(f"Failed to download data. S3 key: {uri} has no name")
-    if any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME for part in path.parts):
-        raise DataDownloadFailed(f"Failed to download data. S3 key: {uri} has a name too long")
+        raise _illegal(S3Uri(prefix.bucket, info.key), sequence)
+    path = name.lstrip("/")
+    if trouble := _trouble(info.key, path):
+        uri = S3Uri(prefix.bucket, info.key)
+        raise DataDownloadFailed(f"Failed to download data. S3 key: {uri} {trouble}")
     return Entry(info, path)
+
+
+def _trouble(key: str, path: str) -> str:
+    """Why a key cannot be a file called `path` ("" if it can)."""
+    if key.endswith("/"):
+        return "names a directory but has content"
+    if not path:
+        return "has no name"
+    longest = max(map(len, path.encode("utf-8", "surrogateescape").split(b"/")))
+    return "has a name too long" if longest > _LONGEST_NAME else ""
 
 
 def _refuse_collisions(prefix: S3Uri, made: Sequence[Entry]) -> None:
     files: dict[str, Entry] = {}
     below: dict[str, Entry] = {}
     for entry in made:
-        path = str(entry.path)
-        if (same := files.setdefault(path, entry)) is not entry:
+        if (same := files.setdefault(entry.path, entry)) is not entry:
             raise _collision(prefix, same, entry)
-        below.setdefault(path.rpartition("/")[0], entry)
+        below.setdefault(entry.path.rpartition("/")[0], entry)
     for folder, entry in below.items():
         while folder:
             if (above := files.get(folder)) is not None:

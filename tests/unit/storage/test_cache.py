@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +47,7 @@ def new_cache(tmp_path: Path) -> Iterator[Callable[..., ObjectCache]]:
 
 
 def wanted(*keys: str, etag: str = "e1", bucket: str = "b") -> list[Wanted]:
-    return [Wanted(bucket, ObjectInfo(key, 100, etag), PurePosixPath(key)) for key in keys]
+    return [Wanted(bucket, ObjectInfo(key, 100, etag), key) for key in keys]
 
 
 def names(tree: Path) -> list[str]:
@@ -197,3 +197,36 @@ def test_half_a_tree_of_a_killed_emulator_is_removed(
     cache = new_cache()
     assert not (tmp_path / "cache" / "trees" / "tmp-1").exists()
     assert cache.missing(wanted("a")) == []
+
+
+def test_a_layer_that_a_power_failure_left_does_not_keep_what_was_cut_short(
+    new_cache: Callable[..., ObjectCache], source: Source, tmp_path: Path
+) -> None:
+    cache = new_cache()
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    held = cache.hold(wanted("a", "b"), source, layers=[layer])
+    os.truncate(held.path / "a", 10)
+    cache.close()
+    again = new_cache().hold(wanted("a", "b"), source)
+    assert source.fetched == ["a", "b", "a"]
+    assert (again.path / "a").stat().st_size == 100
+
+
+def test_what_is_left_of_a_broken_download_is_no_object(
+    new_cache: Callable[..., ObjectCache], source: Source
+) -> None:
+    cache = new_cache(limit=250)
+
+    def fail(jobs: Sequence[tuple[Wanted, Path]]) -> None:
+        jobs[0][1].with_name(f"{jobs[0][1].name}.part").write_bytes(bytes(5000))
+        raise OSError("broken")
+
+    cache.hold(wanted("a"), source).release()
+    with pytest.raises(OSError, match="broken"):
+        cache.hold(wanted("b"), fail)
+    assert cache.size == 100
+    cache.hold(wanted("c", "d"), source).release()  # has to make room
+    assert cache.size == 200
+    cache.close()
+    assert new_cache().size == 200

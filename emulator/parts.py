@@ -120,7 +120,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
             inputs=DisturbedInputs(S3Inputs(_sources(settings, objects, resources)), faults),
             outputs=DisturbedOutputs(S3Outputs(objects.patient(), reports, kept), faults),
             syncs=S3Syncs(objects, reports, kept, settings.sync_seconds),
-            credentials=Credentials(*keys),
+            credentials=Credentials(*keys, account=settings.account),
             directory=settings.state_dir / "jobs",
             stop_grace=settings.stop_grace_seconds,
             nccl_preset=settings.nccl_preset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emulator.container.layout import InstanceDirs
@@ -19,6 +19,14 @@ class Credentials:
     access_key: str
     secret_key: str
     session_token: str = ""
+    account: str = ""
+    """Whose they are; "" if that is not told apart."""
+
+    def of(self, account: str) -> Credentials:
+        """Those of a job in that account: an access key id of twelve digits stands for one."""
+        if account == self.account or not self.account:
+            return self
+        return replace(self, access_key=account, session_token="", account=account)
 
     def __repr__(self) -> str:
         return f"Credentials(access_key={self.access_key!r})"
@@ -105,10 +113,11 @@ def _environment(
 
     No SM_* among them: the toolkit makes those itself.
     """
+    owned = credentials.of(spec.scope.account)
     conveniences = {
         "AWS_DEFAULT_REGION": spec.scope.region,
         # Never half of one pair and half of another.
-        **({} if "AWS_ACCESS_KEY_ID" in spec.environment else _credentials(credentials)),
+        **({} if "AWS_ACCESS_KEY_ID" in spec.environment else _credentials(owned)),
         "AWS_ENDPOINT_URL": traits.emulator_url,
         # The toolkit's own name for it; AWS_ENDPOINT_URL needs boto3 1.28 in the image.
         "S3_ENDPOINT_URL": traits.emulator_url,

@@ -40,6 +40,15 @@ def planned(
     )
 
 
+def test_a_job_of_another_account_signs_as_that_one() -> None:
+    spec = job()
+    dirs = {host.name: InstanceDirs(Path("/jobs/j") / host.name) for host in spec.hosts}
+    for account, key in ((spec.scope.account, "key"), ("999999999999", spec.scope.account)):
+        credentials = Credentials("key", "secret", account=account)
+        (only,) = plan_job(spec, dirs, TRAITS, {}, credentials).instances
+        assert only.environment["AWS_ACCESS_KEY_ID"] == key
+
+
 def instance(host: str, **changes: object) -> InstancePlan:
     root = Path("/jobs/j") / host
     values: dict[str, object] = {

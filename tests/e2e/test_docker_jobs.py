@@ -68,6 +68,36 @@ def test_outputs_and_failures_come_out(containers: Any) -> None:
     assert run(sagemaker, body)["FailureReason"] == "AlgorithmError: why, exit code: 4"
 
 
+def test_a_warm_pool_keeps_the_places_of_its_instances(containers: Any) -> None:
+    sagemaker, logs = containers.client("sagemaker"), containers.client("logs")
+    command = "grep algo- /etc/hosts; hostname; getent hosts algo-1"
+
+    def pooled(seconds: int) -> tuple[str, list[str]]:
+        body = shell_request("docker-bucket", command, 2)
+        body["ResourceConfig"] |= {"KeepAlivePeriodInSeconds": seconds, "VolumeSizeInGB": 7}
+        job = run(sagemaker, body)
+        assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+        name = job["TrainingJobName"]
+        return name, [line for line in log_lines(logs, name, "algo-2") if "algo-2" in line]
+
+    def keepers() -> set[str]:
+        listing = ["docker", "ps", "--quiet", "--filter", "label=sagemaker-emulator.keeper-of"]
+        done = subprocess.run(listing, capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    others = keepers()
+    _, first = pooled(600)
+    kept = keepers() - others
+    name, second = pooled(600)
+    assert len(first) == 2, "its address, its name"
+    assert (second, keepers() - others) == (first, kept)
+    assert len(kept) == 2
+    sagemaker.update_training_job(
+        TrainingJobName=name, ResourceConfig={"KeepAlivePeriodInSeconds": 0}
+    )
+    assert not kept & keepers()
+
+
 @pytest.fixture
 def material(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()

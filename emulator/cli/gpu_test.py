@@ -116,6 +116,19 @@ def read_outcome(trial: Trial, lines: Sequence[str], problem: str) -> Outcome:
     return Outcome(trial.name, speed, "".join(transports[:1]))
 
 
+def failure_of(described: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """Why a job failed, with its last words; "" for one that completed. Pure.
+
+    Of a script that ends with an error the service itself tells the exit code and no more.
+    """
+    status = str(described["TrainingJobStatus"])
+    if status == "Completed":
+        return ""
+    reason = str(described.get("FailureReason", status))
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return f"{reason} ({last})" if last else reason
+
+
 def run_plain(python: Path, trial: Trial, gpus: Sequence[str]) -> Outcome:
     """Two processes of this machine with nothing of the emulator around them."""
     named = Trial(PLAIN, trial.backend, trial.mib, "")
@@ -180,9 +193,7 @@ class _Jobs:
                 lines.append(item.text)
             elif isinstance(item, dict):
                 end = item
-        done = end["TrainingJobStatus"] == "Completed"
-        problem = "" if done else str(end.get("FailureReason", end["TrainingJobStatus"]))
-        return read_outcome(trial, lines, problem)
+        return read_outcome(trial, lines, failure_of(end, lines))
 
     def _request(self, name: str, trial: Trial) -> dict[str, Any]:
         code = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{_BUCKET}/code/"}

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from emulator.cli.doctor_checks import judge_engine, judge_gpus
-from emulator.cli.gpu_test import Outcome, Trial, read_outcome, run_plain, trials
+from emulator.cli.gpu_test import Outcome, Trial, failure_of, read_outcome, run_plain, trials
 from emulator.cluster.device import Gpu, GpuProcess
 from emulator.cluster.gpus import Inventory
 from emulator.model.errors import SetupError
@@ -71,6 +71,14 @@ def test_a_result_is_read_with_its_transport() -> None:
     assert read_outcome(TRIAL, lines, "") == Outcome("network", 2.1, "sockets (NET)")
     assert read_outcome(TRIAL, lines, "it broke").problem == "it broke"
     assert read_outcome(TRIAL, [], "").problem == "no rank told a result"
+
+
+def test_a_job_that_failed_is_told_with_its_last_words() -> None:
+    end = {"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: , exit code: 1"}
+    lines = ["Traceback …", "RuntimeError: no NCCL", ""]
+    assert failure_of(end, lines) == "AlgorithmError: , exit code: 1 (RuntimeError: no NCCL)"
+    assert failure_of({"TrainingJobStatus": "Stopped"}, []) == "Stopped"
+    assert failure_of({"TrainingJobStatus": "Completed"}, lines) == ""
 
 
 def test_two_plain_processes_reduce_with_gloo() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,11 @@ def test_a_warm_pool_keeps_the_places_of_its_instances(containers: Any) -> None:
     sagemaker.update_training_job(
         TrainingJobName=name, ResourceConfig={"KeepAlivePeriodInSeconds": 0}
     )
-    assert not kept & keepers()
+    # The job's own containers may be being removed at this moment; what is kept follows.
+    deadline = time.monotonic() + 60
+    while kept & keepers():
+        assert time.monotonic() < deadline, "the pool is over, its containers are not"
+        time.sleep(0.05)
 
 
 @pytest.fixture

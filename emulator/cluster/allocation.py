@@ -46,10 +46,14 @@ class Pool:
 
     whole: int
     slices: int = 0
+    most: int | None = None
+    """How many of them may be given out at once; None for all."""
 
     @property
     def total(self) -> int:
-        return self.whole + self.slices
+        """Devices that can be given out."""
+        there = self.whole + self.slices
+        return there if self.most is None else min(there, self.most)
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,10 @@ class Want:
         return max(counts, default=0) if self.shared else sum(counts)
 
 
-def pool(gpus: Sequence[Gpu]) -> Pool:
+def pool(gpus: Sequence[Gpu], most: int | None = None) -> Pool:
     """The numbers of whole GPUs and of slices."""
     slices = sum(gpu.is_slice for gpu in gpus)
-    return Pool(len(gpus) - slices, slices)
+    return Pool(len(gpus) - slices, slices, most)
 
 
 def size(demands: Sequence[Demand], policy: Policy, machine: Pool) -> Want:
@@ -91,7 +95,7 @@ def size(demands: Sequence[Demand], policy: Policy, machine: Pool) -> Want:
             raise _never(demands, policy, machine)
         return want
     if policy == "shared":
-        level = machine.whole or min(1, machine.slices)
+        level = min(machine.total, machine.whole or 1)
         return _want(demands, [min(level, demand.type.gpu_count) for demand in demands], True)
     return _evenly(demands, machine)
 

@@ -112,7 +112,7 @@ class Ledger:
         if found.findings and not found.gpus and self.inventory.gpus:
             log.warning("The GPUs cannot be read: %s", "; ".join(found.findings))
             return
-        self.inventory = replace(found, gpus=found.gpus[: self._rules.max_gpus])
+        self.inventory = found
 
     def order(self, spec: JobSpec) -> Order:
         """Put a job into the queue; raises CapacityError if it could never run."""
@@ -204,13 +204,14 @@ class Ledger:
         """What the instances get: of the GPUs that others leave, else of all, in time."""
         if self.inventory.findings and not self.inventory.gpus:
             self._refuse_without_driver(demands)
-        usable = pool(self._usable())
+        most = self._rules.max_gpus
+        usable = pool(self._usable(), most)
         if usable.total:
             try:
                 return size(demands, self._rules.gpu_policy, usable)
             except CapacityError:
                 log.debug("Not with what others leave; perhaps once they are gone.")
-        return size(demands, self._rules.gpu_policy, pool(self.inventory.gpus))
+        return size(demands, self._rules.gpu_policy, pool(self.inventory.gpus, most))
 
     def _refuse_without_driver(self, demands: Sequence[Demand]) -> None:
         """A job for GPUs must not end up on the CPU because the driver is broken."""
@@ -251,11 +252,12 @@ class Ledger:
     def _capacity(self, waiting: Iterable[Waiting]) -> dict[str, int]:
         free = pool(self._free())
         held = [job.holds for job in self._running.values()]
+        # A GPU that fell off the bus while a job holds it is not one of the free ones.
+        there = free.total + sum(one[GPUS] for one in held)
         return {
             # A named thing that is exclusive is there once.
             **dict.fromkeys((name for job in waiting for name in job.needs), 1),
-            # A GPU that fell off the bus while a job holds it is not one of the free ones.
-            GPUS: free.total + sum(one[GPUS] for one in held),
+            GPUS: there if self._rules.max_gpus is None else min(there, self._rules.max_gpus),
             WHOLE_GPUS: free.whole + sum(one[WHOLE_GPUS] for one in held),
             MILLICORES: self._machine.cores * 1000,
             MEMORY: self._machine.memory_mib,

@@ -151,6 +151,21 @@ def test_limits_of_the_user():
     assert start(ledger(max_gpus=1), spec("a"), spec("b")) == ["a"]
 
 
+def test_a_limit_of_gpus_is_of_their_number_and_not_of_the_first_ones():
+    job = spec("a", "ml.p4d.24xlarge")
+    for policy in ("scale", "shared"):
+        # Somebody else computes on the first two of four.
+        book = ledger(inventory(4, busy=[0, 1]), max_gpus=2, gpu_policy=policy)
+        assert start(book, job, spec("b")) == ["a"]
+        assert book.leases[job.arn].held == {"algo-1": ("GPU-2", "GPU-3")}
+        assert len(book.inventory.gpus) == 4
+        none = ledger(max_gpus=0, gpu_policy=policy)
+        assert start(none, job) == ["a"]
+        assert none.leases[job.arn].held == {"algo-1": ()}
+    with pytest.raises(CapacityError):
+        ledger(max_gpus=3, gpu_policy="exact").order(spec("c", "ml.g5.12xlarge"))
+
+
 def test_what_only_one_job_may_have():
     book = ledger(exclusive=lambda one: ["port-7777"] if len(one.hosts) > 1 else [])
     jobs = [spec("a", count=2), spec("b", count=2), spec("c")]

@@ -52,8 +52,8 @@ from emulator.storage.transfer import Downloader
 OpenDoor = Callable[[socket.socket], Callable[[], None]]
 """Answers requests on one more socket; what it returns ends that."""
 
-_SCHEMA = (*MIGRATIONS, leases.MIGRATION)
-"""Scripts are applied by their place: once released, a new one goes to the end."""
+SCHEMA = (*MIGRATIONS[:2], leases.MIGRATION, *MIGRATIONS[2:])
+"""Scripts are applied by their place: a new one goes to the end."""
 
 _DATABASE = "emulator.sqlite3"
 _CLIENT_FILES = "client"
@@ -99,7 +99,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     # Before anything else is touched: what another emulator's jobs use there is not ours.
     resources.callback(StateLock.take(settings.state_dir / "emulator.lock").release)
     objects = _objects(settings, keys, resources)
-    database = Database(settings.state_dir / _DATABASE, _SCHEMA)
+    database = Database(settings.state_dir / _DATABASE, SCHEMA)
     resources.callback(database.close)
     measured = Database(settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS)
     resources.callback(measured.close)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 from emulator.database import Database
+from emulator.jobs.queries import (
+    Condition,
+    Cursor,
+    JobPage,
+    JobQuery,
+    count_statement,
+    page_statement,
+)
 from emulator.model.errors import ResourceInUse, ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary, Status, Transition
@@ -20,49 +28,16 @@ from emulator.model.warm_pool import PoolStatus, WarmPool, keep_alive_of
 
 MIGRATIONS = tuple(
     files("emulator.jobs").joinpath(script).read_text("utf-8")
-    for script in ("schema.sql", "warm_pools.sql")
+    for script in ("schema.sql", "warm_pools.sql", "orders.sql")
 )
 """Applied in this order; a new one goes to the end."""
 NOT_FOUND = "Requested resource not found."
 """What Describe and Stop say of an unknown job, with code ValidationException (seen)."""
 
-_REMEMBERED = 2048
-"""Jobs whose texts are not read again; some kilobytes each."""
-
-_SORT_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """Where a page ended: the last job's sort key and its name."""
-
-    key: str | float
-    name: str
-
-
-@dataclass(frozen=True)
-class JobQuery:
-    """What ListTrainingJobs asks for; times in epoch seconds, exclusive."""
-
-    name_contains: str = ""
-    created_after: float | None = None
-    created_before: float | None = None
-    modified_after: float | None = None
-    modified_before: float | None = None
-    status: Status | None = None
-    """Applied after the page was taken, as the service does: pages may come out short."""
-    sort_by: Literal["Name", "CreationTime", "Status"] = "CreationTime"
-    descending: bool = True
-    limit: int = 10
-    after: Cursor | None = None
-
-
-@dataclass(frozen=True)
-class JobPage:
-    """Some jobs, and where the next page starts (None: there is none)."""
-
-    jobs: tuple[Job, ...]
-    next: Cursor | None
+_REMEMBERED = 512
+"""Jobs whose texts are not read again: enough for those that clients poll."""
+_READ_AHEAD = 100
+"""Jobs in memory at a time when all are gone through."""
 
 
 class JobStore:
@@ -165,15 +140,36 @@ class JobStore:
             )
         return job
 
-    def every(self, scope: Scope) -> list[Job]:
-        """All jobs of the scope, oldest first."""
+    def find(self, scope: Scope, query: JobQuery) -> JobPage:
+        """One page of the scope's jobs."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT * FROM training_job WHERE account = ? AND region = ?"
-                " ORDER BY created, name",
-                (scope.account, scope.region),
-            ).fetchall()
-        return [_job(row) for row in rows]
+            rows = connection.execute(*page_statement(scope, query)).fetchall()
+        page = rows[: query.limit]
+        more = len(rows) > query.limit
+        return JobPage(
+            jobs=tuple(_job(row) for row in page if query.status in (None, Status(row["status"]))),
+            next=Cursor(page[-1][query.sort_by], page[-1]["name"]) if more else None,
+        )
+
+    def each(self, scope: Scope, conditions: tuple[Condition, ...]) -> Iterator[Job]:
+        """All jobs of the scope for which the conditions hold, a few in memory at a time."""
+        query = JobQuery(conditions, sort_by="name", descending=False, limit=_READ_AHEAD)
+        while True:
+            statement = page_statement(scope, query)
+            with self._database.reading() as connection:
+                rows = connection.execute(*statement).fetchall()
+            # Nothing is remembered of them: it would push out the jobs that clients poll.
+            yield from (_job(row, _read_spec, _read_life) for row in rows[:_READ_AHEAD])
+            if len(rows) <= _READ_AHEAD:
+                return
+            name = rows[_READ_AHEAD - 1]["name"]
+            query = replace(query, after=Cursor(name, name))
+
+    def count(self, scope: Scope, conditions: Sequence[Condition]) -> int:
+        """The number of the scope's jobs for which all conditions hold."""
+        with self._database.reading() as connection:
+            (number,) = connection.execute(*count_statement(scope, conditions)).fetchone()
+        return int(number)
 
     def with_open_pools(self) -> list[Job]:
         """The jobs of all scopes whose warm pools are not over, oldest first."""
@@ -183,40 +179,6 @@ class JobStore:
             ).fetchall()
         jobs = (_job(row) for row in rows)
         return [job for job in jobs if job.warm_pool and not job.warm_pool.over]
-
-    def find(self, scope: Scope, query: JobQuery) -> JobPage:
-        """One page of the scope's jobs; ties in the order are broken by name."""
-        column = _SORT_COLUMNS[query.sort_by]
-        direction, beyond = ("DESC", "<") if query.descending else ("ASC", ">")
-        terms: dict[str, str | float | None] = {
-            "instr(name, ?) > 0": query.name_contains or None,
-            "created > ?": query.created_after,
-            "created < ?": query.created_before,
-            "modified > ?": query.modified_after,
-            "modified < ?": query.modified_before,
-        }
-        given = {term: value for term, value in terms.items() if value is not None}
-        where = ["account = ?", "region = ?", *given]
-        values: list[str | float | int] = [scope.account, scope.region, *given.values()]
-        if query.after:
-            where.append(f"({column}, name) {beyond} (?, ?)")
-            values += [query.after.key, query.after.name]
-        order = f"ORDER BY {column} {direction}, name {direction}"
-        # Only names from this file are formatted in; every value is bound. The inner query
-        # finds the page in an index alone; whole rows are read of that page only.
-        statement = (
-            "SELECT job.* FROM (SELECT account, region, name FROM training_job"  # noqa: S608
-            f" WHERE {' AND '.join(where)} {order} LIMIT ?)"
-            f" JOIN training_job AS job USING (account, region, name) {order}"
-        )
-        with self._database.reading() as connection:
-            rows = connection.execute(statement, [*values, query.limit + 1]).fetchall()
-        page = rows[: query.limit]
-        more = len(rows) > query.limit
-        return JobPage(
-            jobs=tuple(_job(row) for row in page if query.status in (None, Status(row["status"]))),
-            next=Cursor(page[-1][column], page[-1]["name"]) if more else None,
-        )
 
     def unfinished(self) -> list[Job]:
         """The jobs of all scopes that have not ended, oldest first."""
@@ -243,10 +205,32 @@ def _existing(connection: sqlite3.Connection, scope: Scope, name: str) -> Job:
     return job
 
 
-def _job(row: sqlite3.Row) -> Job:
+def _read_spec(request: str, account: str, region: str) -> JobSpec:
+    return JobSpec.from_request(json.loads(request), Scope(account, region))
+
+
+def _read_life(text: str) -> Lifecycle:
+    stored = json.loads(text)
+    stored["status"] = Status(stored["status"])
+    for entry in stored["transitions"]:
+        entry["status"] = Secondary(entry["status"])
+    stored["transitions"] = tuple(Transition(**entry) for entry in stored["transitions"])
+    return Lifecycle(**stored)
+
+
+# Whoever polls asks for the same jobs again and again, and most of them change no more.
+_spec = lru_cache(maxsize=_REMEMBERED)(_read_spec)
+_life = lru_cache(maxsize=_REMEMBERED)(_read_life)
+
+
+def _job(
+    row: sqlite3.Row,
+    spec: Callable[[str, str, str], JobSpec] = _spec,
+    life: Callable[[str], Lifecycle] = _life,
+) -> Job:
     return Job(
-        spec=_spec(row["request"], row["account"], row["region"]),
-        life=_life(row["life"]),
+        spec=spec(row["request"], row["account"], row["region"]),
+        life=life(row["life"]),
         artifacts=row["artifacts"],
         tags=json.loads(row["tags"]),
         warm_pool=None if row["warm_pool"] is None else _pool(json.loads(row["warm_pool"])),
@@ -264,22 +248,6 @@ def _state(job: Job) -> tuple[str, str, str, float, str | None, str, str | None]
         json.dumps(dict(job.tags)),
         None if job.warm_pool is None else json.dumps(asdict(job.warm_pool)),
     )
-
-
-# Whoever polls asks for the same jobs again and again, and most of them change no more.
-@lru_cache(maxsize=_REMEMBERED)
-def _spec(request: str, account: str, region: str) -> JobSpec:
-    return JobSpec.from_request(json.loads(request), Scope(account, region))
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _life(text: str) -> Lifecycle:
-    stored = json.loads(text)
-    transitions = tuple(
-        Transition(**{**entry, "status": Secondary(entry["status"])})
-        for entry in stored["transitions"]
-    )
-    return Lifecycle(**{**stored, "status": Status(stored["status"]), "transitions": transitions})
 
 
 def _pool(stored: dict[str, Any]) -> WarmPool:

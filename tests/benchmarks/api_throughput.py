@@ -1,9 +1,10 @@
-"""Describe and List of finished training jobs, against moto's server, side by side.
+"""Describe, List and Search of finished training jobs: beside moto's server, and with more jobs.
 
-Run it with `make bench-api` (or `python tests/benchmarks/api_throughput.py JOBS`). Both servers
-hold the same jobs, and are asked in turns by the same clients over kept connections, so that
-what else the machine does befalls both. The requests are signed once and sent as they are:
-what is measured is the server.
+Run it with `make bench-api` (or `python tests/benchmarks/api_throughput.py JOBS…`). Servers that
+are compared run at the same time and are asked in turns by the same clients over kept
+connections, so that what else the machine does befalls all of them. The requests are signed once
+and sent as they are: what is measured is the server. Describe asks for all jobs in turn, so that
+nothing can be remembered of them.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ import venv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emulator.database import Database
-from emulator.jobs.store import MIGRATIONS, JobStore
+from emulator.jobs.store import JobStore
 from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.scope import Scope
+from emulator.parts import SCHEMA
 
 ROOT = Path(__file__).parents[2]
 BODY = json.loads((ROOT / "tests/data/requests/v2/torch_distributed.json").read_text())
@@ -54,6 +57,38 @@ def list_hundred(turn: int) -> tuple[str, dict[str, Any]]:
 
 def list_filtered(turn: int) -> tuple[str, dict[str, Any]]:
     return "ListTrainingJobs", {"NameContains": "job-1", "SortBy": "CreationTime"}
+
+
+def list_modified(turn: int) -> tuple[str, dict[str, Any]]:
+    return "ListTrainingJobs", {"LastModifiedTimeAfter": 1_900_000_000}
+
+
+def search_names(turn: int) -> tuple[str, dict[str, Any]]:
+    name = {"Name": "TrainingJobName", "Operator": "Contains", "Value": "b-99"}
+    return "Search", {"Resource": "TrainingJob", "SearchExpression": {"Filters": [name]}}
+
+
+def search_hyperparameters(turn: int) -> tuple[str, dict[str, Any]]:
+    many = {"Name": "HyperParameters.epochs", "Operator": "GreaterThan", "Value": "3"}
+    return "Search", {"Resource": "TrainingJob", "SearchExpression": {"Filters": [many]}}
+
+
+def lists(jobs: int) -> dict[str, Request]:
+    """What both servers can be asked when they hold so many jobs."""
+    return {
+        "Describe": describe_one(jobs),
+        "List, 10 newest": list_newest,
+        "List, 100 by name": list_hundred,
+        "List, NameContains": list_filtered,
+    }
+
+
+SEARCHES: dict[str, Request] = {
+    "List, modified since": list_modified,
+    "Search, a name": search_names,
+    "Search, hyperparameter": search_hyperparameters,
+}
+"""What moto's server does not do, or not by all of it."""
 
 
 def ask(line: http.client.HTTPConnection, operation: str, body: dict[str, Any]) -> bytes:
@@ -157,24 +192,24 @@ def _wait_for(port: int, path: str, process: subprocess.Popen[bytes]) -> None:
 
 def fill_emulator(state: Path, jobs: int) -> None:
     """Finished jobs, put into the database as the emulator itself does."""
-    database = Database(state / "emulator.sqlite3", MIGRATIONS)
+    database = Database(state / "emulator.sqlite3", SCHEMA)
     store = JobStore(database)
     for number in range(jobs):
         begun = 1_700_000_000.0 + number
         spec = JobSpec.from_request({**BODY, "TrainingJobName": f"job-{number}"}, SCOPE)
         store.create(spec, begun)
-        store.change(
-            SCOPE,
-            spec.name,
-            lambda life, begun=begun: (
-                life.enter(Secondary.DOWNLOADING, "Downloading input data", begun + 1)
-                .enter(Secondary.TRAINING, "Training in progress.", begun + 2)
-                .enter(Secondary.UPLOADING, "Uploading generated training model", begun + 60)
-                .finish(Secondary.COMPLETED, "Training job completed", begun + 61)
-            ),
-            spec.model_artifacts,
-        )
+        store.change(SCOPE, spec.name, partial(completed, begun), spec.model_artifacts)
     database.close()
+
+
+def completed(begun: float, life: Lifecycle) -> Lifecycle:
+    """All that happens to a job, once it was created."""
+    return (
+        life.enter(Secondary.DOWNLOADING, "Downloading input data", begun + 1)
+        .enter(Secondary.TRAINING, "Training in progress.", begun + 2)
+        .enter(Secondary.UPLOADING, "Uploading generated training model", begun + 60)
+        .finish(Secondary.COMPLETED, "Training job completed", begun + 61)
+    )
 
 
 def fill_moto(port: int, jobs: int) -> None:
@@ -196,46 +231,67 @@ def moto_server() -> str:
     return str(program)
 
 
-def measure(jobs: int, seconds: float, rounds: int) -> Iterator[tuple[str, Speed, Speed]]:
-    """What is asked, and the medians of the emulator's and moto's speeds."""
-    questions: dict[str, Request] = {
-        "Describe": describe_one(jobs),
-        "List, 10 newest": list_newest,
-        "List, 100 by name": list_hundred,
-        "List, NameContains": list_filtered,
-    }
-    with ExitStack() as stack:
-        state = stack.enter_context(tempfile.TemporaryDirectory())
+@contextmanager
+def emulator(jobs: int) -> Iterator[Server]:
+    """One that holds so many finished jobs."""
+    with tempfile.TemporaryDirectory() as state:
         fill_emulator(Path(state), jobs)
         up = [sys.executable, "-m", "emulator", "up", "--port", "{port}", "--state-dir", state]
-        own = stack.enter_context(server([*up, "--runtime", "process"], "/_emulator/health"))
-        serve = [moto_server(), "-H", "127.0.0.1", "-p", "{port}"]
-        moto = stack.enter_context(server(serve, "/moto-api/"))
+        with server([*up, "--runtime", "process"], "/_emulator/health") as running:
+            yield running
+
+
+def in_turns(asked: Sequence[tuple[Server, Request]], seconds: float, rounds: int) -> list[Speed]:
+    """The median speed of each."""
+    for one, request in asked:  # the first requests read models
+        speed(one, request, 0.5)
+    turns = [[speed(one, request, seconds) for one, request in asked] for _ in range(rounds)]
+    return [median(column) for column in zip(*turns, strict=True)]
+
+
+def compare(jobs: int, seconds: float, rounds: int) -> Iterator[tuple[str, Speed, Speed]]:
+    """What is asked, and the speeds of the emulator and of moto."""
+    serve = [moto_server(), "-H", "127.0.0.1", "-p", "{port}"]
+    with emulator(jobs) as own, server(serve, "/moto-api/") as moto:
         fill_moto(moto.port, jobs)
-        for name, request in questions.items():
-            for one in (own, moto):  # the first requests read models
-                speed(one, request, 0.5)
-            turns = [
-                (speed(own, request, seconds), speed(moto, request, seconds)) for _ in range(rounds)
-            ]
-            yield name, median([one for one, _ in turns]), median([other for _, other in turns])
+        for name, request in lists(jobs).items():
+            ours, theirs = in_turns([(own, request), (moto, request)], seconds, rounds)
+            yield name, ours, theirs
+
+
+def grow(
+    sizes: Sequence[int], seconds: float, rounds: int
+) -> Iterator[tuple[str, Sequence[Speed]]]:
+    """What is asked, and the emulator's speed with so many jobs each."""
+    with ExitStack() as stack:
+        servers = {jobs: stack.enter_context(emulator(jobs)) for jobs in sizes}
+        for name in {**lists(1), **SEARCHES}:
+            asked = [(one, {**lists(jobs), **SEARCHES}[name]) for jobs, one in servers.items()]
+            yield name, in_turns(asked, seconds, rounds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("jobs", nargs="*", type=int, default=[100, 10_000])
+    parser.add_argument("jobs", nargs="*", type=int, default=[100, 1_000, 10_000])
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     print(f"{CLIENTS} clients, median of {chosen.rounds} rounds in turns")
-    print(f"{'':29}{'requests a second':^29} {'CPU ms a request':^26}")
+    print("\nThe emulator and moto")
+    print(f"{'':31}{'requests a second':^29} {'CPU ms a request':^26}")
     columns = f"{'emulator':>10} {'moto':>9} {'ratio':>7}"
-    print(f"{'jobs':>7}  {'':20}{columns} {columns}")
+    print(f"{'jobs':>7}  {'':22}{columns} {columns}")
     for jobs in chosen.jobs:
-        for name, own, moto in measure(jobs, chosen.seconds, chosen.rounds):
+        for name, own, moto in compare(jobs, chosen.seconds, chosen.rounds):
             rates = f"{own.rate:10.0f} {moto.rate:9.0f} {own.rate / moto.rate:6.1f}x"
             costs = f"{own.cost:10.2f} {moto.cost:9.2f} {moto.cost / own.cost:6.1f}x"
-            print(f"{jobs:7}  {name:20}{rates} {costs}", flush=True)
+            print(f"{jobs:7}  {name:22}{rates} {costs}", flush=True)
+    sizes = sorted(chosen.jobs)
+    print("\nThe emulator with more and more jobs: CPU ms a request")
+    print(f"{'jobs':24}{''.join(f'{jobs:10}' for jobs in sizes)}   most/fewest")
+    for name, speeds in grow(sizes, chosen.seconds, chosen.rounds):
+        costs = "".join(f"{one.cost:10.2f}" for one in speeds)
+        print(f"{name:24}{costs} {speeds[-1].cost / speeds[0].cost:9.2f}x", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,23 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import itemgetter
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from emulator.aws.operation import Call, Operations
 from emulator.aws.service_models import Shape, service_model
 from emulator.aws.services.describe import describe
-from emulator.aws.services.search_expressions import Property, Record, property_of, test_of
+from emulator.aws.services.search_expressions import (
+    Property,
+    Record,
+    Test,
+    names_in,
+    number_of,
+    property_of,
+    test_of,
+)
+from emulator.aws.services.search_terms import COLUMNS, conditions_of
+from emulator.jobs.queries import Condition, Cursor, JobPage, JobQuery
 from emulator.metrics.statistics import Sample
 from emulator.model.errors import NotBuilt, ValidationError
 from emulator.model.record import Job
@@ -30,7 +40,37 @@ FinalMetrics: TypeAlias = Callable[[Job], Mapping[str, Sample]]
 class Jobs(Protocol):
     """What is known of the jobs."""
 
-    def every(self, scope: Scope) -> Sequence[Job]: ...
+    def get(self, scope: Scope, name: str) -> Job | None: ...
+
+    def find(self, scope: Scope, query: JobQuery) -> JobPage: ...
+
+    def each(self, scope: Scope, conditions: tuple[Condition, ...]) -> Iterator[Job]: ...
+
+    def count(self, scope: Scope, conditions: Sequence[Condition]) -> int: ...
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a search asks for."""
+
+    conditions: tuple[Condition, ...]
+    """What every job has to meet that is found."""
+    test: Test | None
+    """What else it has to pass."""
+    by: Property
+    descending: bool
+    limit: int
+    last: _SortKey | None
+    """The sort key of the last job that was given out."""
+    about_metrics: bool
+    """Whether the metrics of each job have to be looked up for it."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    jobs: Sequence[Job]
+    next: _SortKey | None
+    total: int
 
 
 def operations(jobs: Jobs, final_metrics: FinalMetrics = lambda _: {}) -> Operations:
@@ -40,29 +80,18 @@ def operations(jobs: Jobs, final_metrics: FinalMetrics = lambda _: {}) -> Operat
     def search(call: Call) -> dict[str, Any]:
         params = call.params
         _only_training_jobs(params["Resource"])
-        expression = params.get("SearchExpression")
-        test = None if expression is None else test_of(shape, expression)
-        by = property_of(shape, params.get("SortBy", "LastModifiedTime"))
-        descending = params.get("SortOrder", "Descending") == "Descending"
+        question = _question(shape, params)
         # Nothing of another account can be discovered here.
-        abroad = params.get("CrossAccountFilterOption") == "CrossAccount"
-        searched = () if abroad else jobs.every(call.scope)
-        every = (_record(job, final_metrics(job)) for job in searched)
-        found = [
-            (_sort_key(record, by, descending), record)
-            for record in every
-            if test is None or test(record)
-        ]
-        found.sort(key=itemgetter(0), reverse=descending)
-        rest = found
-        if params.get("NextToken"):
-            last = _key(params["NextToken"])
-            rest = [one for one in found if (one[0] < last if descending else one[0] > last)]
-        page = rest[: params.get("MaxResults", DEFAULT_PAGE)]
+        if params.get("CrossAccountFilterOption") == "CrossAccount":
+            answer = _Answer((), None, 0)
+        elif question.test is None and question.by.name in COLUMNS:
+            answer = _looked_up(jobs, call.scope, question)
+        else:
+            answer = _gone_through(jobs, call.scope, question, final_metrics)
         return {
-            "Results": [{"TrainingJob": record} for _, record in page],
-            "NextToken": _token(page[-1][0]) if len(rest) > len(page) else None,
-            "TotalHits": {"Value": len(found), "Relation": "EqualTo"},
+            "Results": [{"TrainingJob": _record(job, final_metrics(job))} for job in answer.jobs],
+            "NextToken": None if answer.next is None else _token(answer.next),
+            "TotalHits": {"Value": answer.total, "Relation": "EqualTo"},
         }
 
     def get_search_suggestions(call: Call) -> dict[str, Any]:
@@ -86,6 +115,65 @@ def _only_training_jobs(resource: str) -> None:
         raise NotBuilt(f"Search for {resource} is not built into sagemaker-emulator yet.")
 
 
+def _question(shape: Shape, params: Mapping[str, Any]) -> _Question:
+    """Raises ValidationError for what cannot be asked."""
+    expression = params.get("SearchExpression")
+    test = None if expression is None else test_of(shape, expression)
+    conditions, is_all = conditions_of(expression)
+    by = property_of(shape, params.get("SortBy", "LastModifiedTime"))
+    token = params.get("NextToken")
+    return _Question(
+        conditions,
+        None if is_all else test,
+        by,
+        params.get("SortOrder", "Descending") == "Descending",
+        params.get("MaxResults", DEFAULT_PAGE),
+        _key(token) if token else None,
+        any(
+            name.startswith(("Metrics", "FinalMetricDataList"))
+            for name in (by.name, *by.path, *names_in(expression or {}))
+        ),
+    )
+
+
+def _looked_up(jobs: Jobs, scope: Scope, question: _Question) -> _Answer:
+    """By the database alone: only the jobs of the page are read."""
+    query = JobQuery(
+        question.conditions,
+        sort_by=COLUMNS[question.by.name],
+        descending=question.descending,
+        limit=question.limit,
+        after=Cursor(*question.last[1:]) if question.last else None,
+    )
+    page = jobs.find(scope, query)
+    kind = _TEXT if question.by.kind == "text" else _NUMBER
+    following = None if page.next is None else (kind, page.next.key, page.next.name)
+    return _Answer(page.jobs, following, jobs.count(scope, question.conditions))
+
+
+def _gone_through(
+    jobs: Jobs, scope: Scope, question: _Question, final_metrics: FinalMetrics
+) -> _Answer:
+    """Job by job; of those found only the sort keys are kept."""
+    descending = question.descending
+    found = []
+    for job in jobs.each(scope, question.conditions):
+        record = _record(job, final_metrics(job) if question.about_metrics else {})
+        if question.test is None or question.test(record):
+            found.append(_sort_key(record, question.by, descending))
+    found.sort(reverse=descending)
+    rest, last = found, question.last
+    if last is not None:
+        rest = [key for key in found if (key < last if descending else key > last)]
+    page = rest[: question.limit]
+    read = (jobs.get(scope, name) for _, _, name in page)
+    return _Answer(
+        [job for job in read if job is not None],  # one may have been deleted meanwhile
+        page[-1] if len(rest) > len(page) else None,
+        len(found),
+    )
+
+
 def _record(job: Job, metrics: Mapping[str, Sample]) -> dict[str, Any]:
     tags = [{"Key": key, "Value": value} for key, value in job.tags.items()]
     return {**describe(job, metrics), "Tags": tags}
@@ -102,12 +190,10 @@ def _sort_key(record: Record, by: Property, descending: bool) -> _SortKey:
     if not values or not by.kind:
         return (_FIRST if descending else _LAST), "", name
     value = values[0]
+    if by.path[0] == "HyperParameters" and (number := number_of(value.strip('"'))) is not None:
+        return _NUMBER, number, name  # texts, but people sort by the numbers in them
     if isinstance(value, str):
-        # Hyperparameters are texts, but people sort by the numbers in them.
-        try:
-            return _NUMBER, float(value.strip('"')), name
-        except ValueError:
-            return _TEXT, value, name
+        return _TEXT, value, name
     return _NUMBER, float(value), name
 
 

@@ -140,7 +140,7 @@ def _comparison(found: Property, operator: str, wanted: str) -> Callable[[Any], 
             raise _unsupported(operator, found)
         if operator == "Contains":
             return lambda value: wanted in value
-        choices = {choice.strip() for choice in wanted.split(",")}
+        choices = choices_of(wanted)
         return lambda value: value in choices
     if found.kind == _TEXT:
         return _text_comparison(found, operator, wanted)
@@ -151,9 +151,14 @@ def _comparison(found: Property, operator: str, wanted: str) -> Callable[[Any], 
     return lambda value: compare(value, target)
 
 
+def choices_of(wanted: str) -> set[str]:
+    """The values of the operator In, which commas separate."""
+    return {choice.strip() for choice in wanted.split(",")}
+
+
 def _text_comparison(found: Property, operator: str, wanted: str) -> Callable[[Any], bool]:
     """Texts are equal or not; hyperparameters that are numbers are compared as numbers."""
-    number = _number(wanted) if found.path[0] == "HyperParameters" else None
+    number = number_of(wanted) if found.path[0] == "HyperParameters" else None
     if number is None:
         if operator != "Equals":
             raise _unsupported(operator, found)
@@ -164,7 +169,7 @@ def _text_comparison(found: Property, operator: str, wanted: str) -> Callable[[A
 
     def holds(value: str) -> bool:
         # SDK v2 puts quotes around what is a text to it.
-        own = _number(value.strip('"'))
+        own = number_of(value.strip('"'))
         if own is None:
             return operator == "Equals" and value == wanted
         return compare(float(int(own)) if whole and math.isfinite(own) else own, number)
@@ -185,7 +190,7 @@ def _target(found: Property, wanted: str) -> Any:
                 f"The value of {found.name} must be an ISO 8601 date-time string of the format "
                 "YYYY-mm-dd'T'HH:MM:SS."
             ) from None
-    number = _number(wanted) if found.kind == _NUMBER else None
+    number = number_of(wanted) if found.kind == _NUMBER else None
     if number is None:
         raise ValidationError(
             f"The value of {found.name} must be an integer or floating-point decimal."
@@ -195,7 +200,8 @@ def _target(found: Property, wanted: str) -> Any:
     return number
 
 
-def _number(text: str) -> float | None:
+def number_of(text: str) -> float | None:
+    """The number that a text is; None for other texts and for what has no order."""
     try:
         number = float(text)
     except ValueError:
@@ -218,6 +224,11 @@ def _check_size(expression: Mapping[str, Any]) -> None:
     # Names that may be asked for with Contains more than once belong to other resources.
     if sum(element.get("Operator") == "Contains" for element in elements) > 1:
         raise ValidationError("'CONTAINS' operator usage limit of 1 exceeded.")
+
+
+def names_in(expression: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the properties that an expression asks for."""
+    return (element["Name"] for element in _elements(expression) if "Name" in element)
 
 
 def _elements(expression: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

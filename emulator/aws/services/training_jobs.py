@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
 
 from emulator.aws.operation import Call, Operations
 from emulator.aws.roles import Roles
@@ -14,7 +14,8 @@ from emulator.aws.services.describe import describe, summarize
 from emulator.aws.services.tags import check_tags
 from emulator.aws.services.training_rules import check
 from emulator.jobs.measuring import NAMESPACE, job_dimensions
-from emulator.jobs.store import NOT_FOUND, Cursor, JobPage, JobQuery
+from emulator.jobs.queries import Column, Cursor, JobPage, JobQuery, Term
+from emulator.jobs.store import NOT_FOUND
 from emulator.metrics.statistics import Sample
 from emulator.metrics.store import Dimensions
 from emulator.model.errors import ValidationError
@@ -26,6 +27,14 @@ from emulator.model.scope import Scope
 DEFAULT_PAGE = 10
 """Jobs in a page when MaxResults is not given."""
 
+_ORDERS: Mapping[str, Column] = {"Name": "name", "CreationTime": "created", "Status": "status"}
+_FILTERS: Mapping[str, tuple[Column, Literal["contains", "<", ">"]]] = {
+    "NameContains": ("name", "contains"),
+    "CreationTimeAfter": ("created", ">"),
+    "CreationTimeBefore": ("created", "<"),
+    "LastModifiedTimeAfter": ("modified", ">"),
+    "LastModifiedTimeBefore": ("modified", "<"),
+}
 _DELETING = "Deleting"
 """A status of the API that no job has here: a deletion is over when it is answered."""
 
@@ -123,17 +132,18 @@ def metrics_of(metrics: Metrics | None) -> Callable[[Job], dict[str, Sample]]:
 def _query(params: Any) -> JobQuery:
     """Newest first unless asked otherwise (seen; the documentation says ascending)."""
     status = params.get("StatusEquals")
+    sort_by = _ORDERS[params.get("SortBy", "CreationTime")]
     return JobQuery(
-        name_contains=params.get("NameContains", ""),
-        created_after=params.get("CreationTimeAfter"),
-        created_before=params.get("CreationTimeBefore"),
-        modified_after=params.get("LastModifiedTimeAfter"),
-        modified_before=params.get("LastModifiedTimeBefore"),
+        conditions=tuple(
+            Term(column, operator, params[name])
+            for name, (column, operator) in _FILTERS.items()
+            if params.get(name) is not None
+        ),
         status=None if status in (None, _DELETING) else Status(status),
-        sort_by=params.get("SortBy", "CreationTime"),
+        sort_by=sort_by,
         descending=params.get("SortOrder", "Descending") == "Descending",
         limit=params.get("MaxResults", DEFAULT_PAGE),
-        after=_cursor(params["NextToken"]) if params.get("NextToken") else None,
+        after=_cursor(params["NextToken"], sort_by) if params.get("NextToken") else None,
     )
 
 
@@ -153,11 +163,13 @@ def _token(cursor: Cursor) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
 
 
-def _cursor(token: str) -> Cursor:
+def _cursor(token: str, sort_by: Column) -> Cursor:
+    """Where the last page ended; a token of another order is none of this one's."""
     try:
         key, name = json.loads(base64.b64decode(token, validate=True))
     except (binascii.Error, ValueError, TypeError):
         raise ValidationError("Invalid NextToken") from None
-    if not isinstance(key, (str, float)) or not isinstance(name, str):
+    kind = float if sort_by in ("created", "modified") else str
+    if not isinstance(key, kind) or not isinstance(name, str):
         raise ValidationError("Invalid NextToken")
     return Cursor(key, name)

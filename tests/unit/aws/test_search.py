@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import pytest
 
 from emulator.aws.operation import Call
 from emulator.aws.services.search import operations
+from emulator.database import Database
+from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.metrics.statistics import Sample
 from emulator.model.errors import NotBuilt, ValidationError
 from emulator.model.job import JobSpec
@@ -38,36 +42,48 @@ def channel(name: str, uri: str) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": source}
 
 
-@dataclass
-class Shelf:
-    jobs: Sequence[Job] = field(
-        default_factory=lambda: [
-            job(
-                "alpha",
-                1_700_000_000,
-                HyperParameters={"lr": "0.1", "epochs": "3", "optimizer.name": "adam"},
-                Tags=[{"Key": "team", "Value": "vision"}],
-                InputDataConfig=[channel("train", "s3://b/cats"), channel("test", "s3://b/dogs")],
-            ),
-            job(
-                "beta",
-                1_700_000_100,
-                HyperParameters={"lr": '"0.5"', "epochs": "20", "optimizer.name": "sgd"},
-                InputDataConfig=[channel("train", "s3://b/dogs")],
-                EnableManagedSpotTraining=True,
-                StoppingCondition={"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60},
-                ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 4},
-            ),
-            job("gamma", 1_700_000_200, Environment={"MODE": "fast"}),
-        ]
-    )
-
-    def every(self, scope: Scope) -> Sequence[Job]:
-        return self.jobs if scope == SCOPE else ()
+JOBS = (
+    job(
+        "alpha",
+        1_700_000_000,
+        HyperParameters={"lr": "0.1", "epochs": "3", "optimizer.name": "adam"},
+        Tags=[{"Key": "team", "Value": "vision"}],
+        InputDataConfig=[channel("train", "s3://b/cats"), channel("test", "s3://b/dogs")],
+    ),
+    job(
+        "beta",
+        1_700_000_100,
+        HyperParameters={"lr": '"0.5"', "epochs": "20", "optimizer.name": "sgd"},
+        InputDataConfig=[channel("train", "s3://b/dogs")],
+        EnableManagedSpotTraining=True,
+        StoppingCondition={"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 4},
+    ),
+    job("gamma", 1_700_000_200, Environment={"MODE": "fast"}),
+)
+_HOME = TemporaryDirectory()
 
 
-def search(jobs: Shelf | None = None, scope: Scope = SCOPE, **params: Any) -> dict[str, Any]:
-    handler = operations(jobs or Shelf())["Search"]
+def shelf(*jobs: Job) -> JobStore:
+    """A store that holds these jobs."""
+    store = JobStore(Database(Path(mkdtemp(dir=_HOME.name), "jobs.sqlite3"), MIGRATIONS))
+    for one in jobs:
+        store.create(one.spec, one.life.created)
+        store.update(SCOPE, one.spec.name, partial(_replaced, one))
+    return store
+
+
+def _replaced(new: Job, _: Job) -> Job:
+    return new
+
+
+@cache
+def usual_shelf() -> JobStore:
+    return shelf(*JOBS)
+
+
+def search(jobs: JobStore | None = None, scope: Scope = SCOPE, **params: Any) -> dict[str, Any]:
+    handler = operations(jobs or usual_shelf())["Search"]
     answer = handler(Call(scope, {"Resource": "TrainingJob", **params}))
     assert answer is not None
     return dict(answer)
@@ -191,6 +207,47 @@ def test_the_last_modified_comes_first_unless_asked_otherwise() -> None:
     ]
 
 
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+def test_hyperparameters_are_sorted_by_the_numbers_in_them(order: str) -> None:
+    values = ["nan", "-inf", "3", "10", "abc"]  # the one that is no number counts as a text
+    jobs = [job(f"j{n}", 5.0, HyperParameters={"x": value}) for n, value in enumerate(values)]
+    answer = search(shelf(*jobs), SortBy="HyperParameters.x", SortOrder=order)
+    ascending = ["j1", "j2", "j3", "j4", "j0"]
+    assert names(answer) == (ascending if order == "Ascending" else ascending[::-1])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        *product(
+            [
+                ("TrainingJobName", "Contains", "m"),
+                ("TrainingJobStatus", "Equals", "InProgress"),
+                ("CreationTime", "GreaterThan", "2023-11-14T22:13:20"),
+                ("LastModifiedTime", "LessThanOrEqualTo", "2023-11-14T22:15:00Z"),
+                ("Tags.team", "Equals", "vision"),
+            ],
+            [
+                ("TrainingJobName", "In", "alpha, gamma"),
+                ("TrainingJobName", "NotEquals", "gamma"),
+                ("TrainingJobStatus", "In", "Completed,Failed"),
+                ("CreationTime", "Equals", "2023-11-14T22:15:00"),
+                ("Tags.team", "Equals", "speech"),
+                ("Tags.team", "Exists"),
+                ("Environment.MODE", "Equals", "fast"),
+            ],
+        )
+    ],
+)
+def test_the_database_finds_what_a_test_of_each_job_finds(
+    first: tuple[str, ...], second: tuple[str, ...]
+) -> None:
+    """A property that no column has sends the same search through every job."""
+    slowly = {"SubExpressions": [{"Filters": [{"Name": "RoleArn", "Operator": "Exists"}]}]}
+    assert found(first, second) == found(first, second, **slowly)
+    assert found(first, second) == found(first) & found(second)
+
+
 @pytest.mark.parametrize(("order", "wanted"), [("Ascending", "ab"), ("Descending", "ba")])
 def test_what_lacks_the_property_comes_last(order: str, wanted: str) -> None:
     for name in ("HyperParameters.epochs", "HyperParameters.optimizer.name"):
@@ -201,12 +258,12 @@ def test_what_lacks_the_property_comes_last(order: str, wanted: str) -> None:
 @pytest.mark.parametrize("order", ["Ascending", "Descending"])
 @pytest.mark.parametrize("by", ["HyperParameters.lr", "TrainingJobStatus", "CreationTime"])
 def test_pages_hold_every_job_once(by: str, order: str) -> None:
-    ordering = {"SortBy": by, "SortOrder": order}
+    ordering: dict[str, Any] = {"SortBy": by, "SortOrder": order}
     everything = search(**ordering)
     assert "NextToken" not in {k for k, v in everything.items() if v is not None}
     assert everything["TotalHits"] == {"Value": 3, "Relation": "EqualTo"}
     seen: list[str] = []
-    token: dict[str, str] = {}
+    token: dict[str, Any] = {}
     for _ in range(3):
         answer = search(MaxResults=1, **ordering, **token)
         seen += names(answer)
@@ -233,7 +290,7 @@ def test_metrics_are_found_by_name() -> None:
         value = {"alpha": 0.9, "beta": 0.4}.get(job.spec.name)
         return {} if value is None else {"accuracy": Sample.of(value, 1_700_000_050)}
 
-    handler = operations(Shelf(), last)["Search"]
+    handler = operations(usual_shelf(), last)["Search"]
 
     def found_by(operator: str, value: str) -> list[str]:
         filters = [{"Name": "Metrics.accuracy", "Operator": operator, "Value": value}]
@@ -250,9 +307,10 @@ def test_metrics_are_found_by_name() -> None:
 def test_an_end_can_be_searched_for() -> None:
     ended = job("ended", 1_700_000_000)
     life = ended.life.finish(Secondary.FAILED, "Training job failed", 1_700_000_050, "ClientError")
-    shelf = Shelf([Job(ended.spec, life)])
     filters = [{"Name": "FailureReason", "Operator": "Contains", "Value": "ClientError"}]
-    assert names(search(shelf, SearchExpression={"Filters": filters})) == ["ended"]
+    assert names(search(shelf(Job(ended.spec, life)), SearchExpression={"Filters": filters})) == [
+        "ended"
+    ]
 
 
 def test_other_accounts_and_resources() -> None:
@@ -263,7 +321,7 @@ def test_other_accounts_and_resources() -> None:
 
 
 def test_suggestions() -> None:
-    suggest = operations(Shelf())["GetSearchSuggestions"]
+    suggest = operations(usual_shelf())["GetSearchSuggestions"]
     hint = {"PropertyNameQuery": {"PropertyNameHint": "instancetype"}}
     answer = suggest(Call(SCOPE, {"Resource": "TrainingJob", "SuggestionQuery": hint}))
     assert answer is not None

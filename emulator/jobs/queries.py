@@ -1,0 +1,119 @@
+"""Questions about many jobs, and the SQL that answers them: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from emulator.model.lifecycle import Status
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+
+Column: TypeAlias = Literal["name", "created", "modified", "status"]
+"""What jobs can be narrowed down and ordered by: each order has an index with all columns."""
+Value: TypeAlias = "str | float"
+
+
+@dataclass(frozen=True)
+class Term:
+    """A condition on one column; times are in epoch seconds."""
+
+    column: Column
+    operator: Literal["=", "<>", "<", "<=", ">", ">=", "contains", "in"]
+    value: Value | tuple[str, ...]
+    """Several for "in" alone."""
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """The condition that a job has this tag."""
+
+    key: str
+    value: str
+
+
+Condition: TypeAlias = "Term | Tagged"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a page ended: the last job's sort key and its name."""
+
+    key: Value
+    name: str
+
+
+@dataclass(frozen=True)
+class JobQuery:
+    """Some of a scope's jobs, in order; ties are broken by name."""
+
+    conditions: tuple[Condition, ...] = ()
+    """All must hold."""
+    status: Status | None = None
+    """Applied after the page was taken, as ListTrainingJobs does: pages may come out short."""
+    sort_by: Column = "created"
+    descending: bool = True
+    limit: int = 10
+    after: Cursor | None = None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Some jobs, and where the next page starts (None: there is none)."""
+
+    jobs: tuple[Job, ...]
+    next: Cursor | None
+
+
+def page_statement(scope: Scope, query: JobQuery) -> tuple[str, Sequence[Value]]:
+    """What selects a page and one row more, and the values to bind.
+
+    The inner query finds the page in the order's index alone; whole rows are read of that page
+    only. SQLite is told which index, because it knows nothing of how long the rows are.
+    """
+    where, values = _where(scope, query.conditions)
+    direction, beyond = ("DESC", "<") if query.descending else ("ASC", ">")
+    # By name there are no ties; naming the column twice would make SQLite sort once more.
+    ties = query.sort_by != "name"
+    order = f"ORDER BY {query.sort_by} {direction}" + (f", name {direction}" if ties else "")
+    if query.after and ties:
+        where += f" AND ({query.sort_by}, name) {beyond} (?, ?)"
+        values += [query.after.key, query.after.name]
+    elif query.after:
+        where += f" AND name {beyond} ?"
+        values.append(query.after.name)
+    return (
+        "SELECT job.* FROM (SELECT account, region, name FROM training_job"  # noqa: S608 - ours
+        f" INDEXED BY training_job_by_{query.sort_by} WHERE {where} {order} LIMIT ?)"
+        f" JOIN training_job AS job USING (account, region, name) {order}"
+    ), [*values, query.limit + 1]
+
+
+def count_statement(scope: Scope, conditions: Sequence[Condition]) -> tuple[str, Sequence[Value]]:
+    """What counts the jobs for which all conditions hold, and the values to bind."""
+    where, values = _where(scope, conditions)
+    return f"SELECT count(*) FROM training_job WHERE {where}", values  # noqa: S608 - ours
+
+
+def _where(scope: Scope, conditions: Sequence[Condition]) -> tuple[str, list[Value]]:
+    """Only words from this file are formatted in; every value is bound."""
+    terms = ["account = ?", "region = ?"]
+    values: list[Value] = [scope.account, scope.region]
+    for condition in conditions:
+        term, bound = _term(condition)
+        terms.append(term)
+        values += bound
+    return " AND ".join(terms), values
+
+
+def _term(condition: Condition) -> tuple[str, Sequence[Value]]:
+    if isinstance(condition, Tagged):
+        pair = (condition.key, condition.value)
+        return "EXISTS (SELECT 1 FROM json_each(tags) WHERE key = ? AND value = ?)", pair
+    column, value = condition.column, condition.value
+    if isinstance(value, tuple):
+        return f"{column} IN ({', '.join('?' * len(value))})", value
+    if condition.operator == "contains":
+        return f"instr({column}, ?) > 0", (value,)
+    return f"{column} {condition.operator} ?", (value,)

@@ -20,6 +20,7 @@ from docker.errors import DockerException
 
 from emulator.cli.finding import Check, Finding
 from emulator.cluster.gpus import Inventory, find_gpus
+from emulator.cluster.visibility import VISIBLE_DEVICES
 from emulator.model.errors import SetupError
 from emulator.runtimes.docker_engine import connect
 from emulator.runtimes.image_builds import image_folder, images_root, list_images
@@ -55,7 +56,8 @@ def judge_gpus(found: Inventory, use_busy: bool, trouble: SetupError | None = No
         told = "; ".join(found.findings)
         return Finding("gpus", False, told, "Repair the driver until nvidia-smi works.", False)
     if not found.gpus:
-        return Finding("gpus", True, "no NVIDIA driver: jobs run on the CPU")
+        why = f"{VISIBLE_DEVICES} leaves no GPU" if found.hidden else "no NVIDIA GPU and driver"
+        return Finding("gpus", True, f"{why}: jobs run on the CPU")
     names = ", ".join(f"{gpu.name} ({gpu.memory_mib} MiB)" for gpu in found.gpus)
     if found.rehearsal:
         return Finding("gpus", True, f"{names}: a rehearsal, instances get no device")
@@ -67,7 +69,8 @@ def judge_gpus(found: Inventory, use_busy: bool, trouble: SetupError | None = No
         return Finding("gpus", False, detail, remedy, needed=False)
     if trouble:
         return Finding("gpus", False, f"{names}; {trouble.problem}", trouble.remedy, needed=False)
-    return Finding("gpus", True, f"{names}, through {found.source}")
+    hidden = f"; {VISIBLE_DEVICES} hides {found.hidden} more" if found.hidden else ""
+    return Finding("gpus", True, f"{names}, through {found.source}{hidden}")
 
 
 def check_gpu_engine(settings: Settings) -> Finding:

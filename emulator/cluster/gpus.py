@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,15 @@ from typing import Any
 
 from emulator.cluster import nvidia_smi, nvml
 from emulator.cluster.device import DriverProblem, Gpu, NoDriver, Reading
+from emulator.cluster.visibility import VISIBLE_DEVICES, visible
 from emulator.model.errors import SetupError
 
 log = logging.getLogger(__name__)
 
 CDI_PREFIX = "nvidia.com/gpu="
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+_NVIDIA = "0x10de"
+"""Its vendor's number on the PCI bus."""
 
 Reader = Callable[[], Reading]
 """One way to read the GPUs; raises NoDriver or DriverProblem."""
@@ -37,6 +42,8 @@ class Inventory:
     """nvml, nvidia-smi, cdi, file or none."""
     rehearsal: bool = False
     """The GPUs only stand for some: instances get no device."""
+    hidden: int = 0
+    """Devices that the emulator was not left, by CUDA_VISIBLE_DEVICES."""
 
     def find(self, uuid: str) -> Gpu | None:
         return next((gpu for gpu in self.gpus if gpu.uuid == uuid), None)
@@ -64,26 +71,52 @@ def find_gpus(
     stand_in: Path | None = None,
     cdi_devices: Sequence[str] = (),
     readers: Mapping[str, Reader] | None = None,
+    environment: Mapping[str, str] = os.environ,
+    pci: Path = PCI_DEVICES,
 ) -> Inventory:
     """Look at the machine (or at the file `stand_in`) once.
 
     `cdi_devices` are the ids of DiscoveredDevices in `docker info`. The first reader that
-    answers wins; one whose driver is broken leaves a finding and the next is tried. Raises
-    SetupError only for a stand-in file that cannot be read.
+    answers wins; one whose driver is broken leaves a finding and the next is tried. The
+    CUDA_VISIBLE_DEVICES of `environment` holds for jobs, too. Raises SetupError only for a
+    stand-in file that cannot be read.
     """
     if stand_in is not None:
         return read_stand_in(stand_in)
+    names = environment.get(VISIBLE_DEVICES)
     findings: list[str] = []
     for source, read in (readers or {"nvml": nvml.read, "nvidia-smi": nvidia_smi.read}).items():
         try:
             reading = read()
-            return Inventory(schedulable(reading.gpus), (*findings, *reading.findings), source)
+            return _left(reading.gpus, names, (*findings, *reading.findings), source)
         except NoDriver as absent:
             log.debug("%s: %s", source, absent)
         except DriverProblem as problem:
             findings.append(f"{source}: {problem}")
     gpus = cdi_gpus(cdi_devices)
-    return Inventory(gpus, tuple(findings), "cdi" if gpus else "none")
+    if findings and not gpus and lacks_gpu(pci):
+        log.debug("A driver without a GPU: %s", "; ".join(findings))
+        return Inventory()
+    return _left(gpus, names, tuple(findings), "cdi" if gpus else "none")
+
+
+def lacks_gpu(pci: Path = PCI_DEVICES) -> bool:
+    """Whether there is certainly no NVIDIA GPU, whatever is installed.
+
+    False where the machine does not tell of its PCI devices, as some containers do not.
+    """
+    try:
+        vendors = [path.read_text().strip() for path in pci.glob("*/vendor")]
+    except OSError:
+        return False
+    return bool(vendors) and _NVIDIA not in vendors
+
+
+def _left(
+    gpus: Sequence[Gpu], names: str | None, findings: tuple[str, ...], source: str
+) -> Inventory:
+    every, left = schedulable(gpus), schedulable(visible(gpus, names))
+    return Inventory(left, findings, source, hidden=len(every) - len(left))
 
 
 def surveyor(

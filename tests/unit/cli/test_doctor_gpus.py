@@ -19,6 +19,13 @@ def test_a_machine_without_gpus_is_fine() -> None:
     assert judge_gpus(Inventory(), use_busy=False).ok
 
 
+def test_gpus_that_the_emulator_was_not_left_are_told() -> None:
+    some = judge_gpus(Inventory((L40S,), source="nvml", hidden=3), use_busy=False)
+    assert some.detail.endswith("CUDA_VISIBLE_DEVICES hides 3 more")
+    none = judge_gpus(Inventory(source="nvml", hidden=4), use_busy=False)
+    assert none.detail == "CUDA_VISIBLE_DEVICES leaves no GPU: jobs run on the CPU"
+
+
 def test_a_broken_driver_is_told_with_its_reason() -> None:
     found = judge_gpus(Inventory(findings=("nvml: Driver/library version mismatch",)), False)
     assert (found.ok, found.detail) == (False, "nvml: Driver/library version mismatch")

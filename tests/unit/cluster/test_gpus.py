@@ -5,7 +5,7 @@ import pytest
 
 from emulator.cluster import nvidia_smi
 from emulator.cluster.device import DriverProblem, Gpu, NoDriver, Reading
-from emulator.cluster.gpus import cdi_gpus, find_gpus, schedulable, surveyor
+from emulator.cluster.gpus import Inventory, cdi_gpus, find_gpus, schedulable, surveyor
 from emulator.model.errors import SetupError
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -56,6 +56,29 @@ def test_a_cut_gpu_gives_its_slices_and_one_in_mig_mode_without_slices_nothing()
     given = schedulable(gpus)
     assert [gpu.uuid[:4] for gpu in given] == ["MIG-"] * 4 + ["GPU-"] * 3
     assert schedulable(gpus[:1]) == ()
+
+
+def test_a_driver_on_a_machine_without_a_gpu_is_no_broken_one(tmp_path):
+    def look():
+        return find_gpus(readers={"nvml": broken}, environment={}, pci=tmp_path)
+
+    assert look().findings  # nobody tells what is on the bus
+    (tmp_path / "0000:00:02.0").mkdir()
+    (tmp_path / "0000:00:02.0" / "vendor").write_text("0x8086\n")
+    assert look() == Inventory()
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "vendor").write_text("0x10de\n")
+    assert look().findings
+
+
+def test_the_emulators_own_visible_devices_hold_for_jobs():
+    gpus = (GPU, Gpu("GPU-1", "NVIDIA L40S", 46068))
+    for names, left in (("1", ["GPU-1"]), ("", []), ("0,1", ["GPU-0", "GPU-1"])):
+        inventory = find_gpus(
+            readers={"nvml": lambda: Reading(gpus)}, environment={"CUDA_VISIBLE_DEVICES": names}
+        )
+        assert [gpu.uuid for gpu in inventory.gpus] == left
+        assert inventory.hidden == 2 - len(left)
 
 
 def test_cdi_names_devices_by_uuid_once():

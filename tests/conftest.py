@@ -6,12 +6,17 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from emulator.storage.embedded import EmbeddedStore
 from emulator.storage.objects import ObjectStore
 
 ACCESS_KEY = "emulator"
 SECRET_KEY = "emulator-secret"
+
+# Hypothesis without its deadline: a busy machine is no defect.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -295,11 +296,14 @@ for _ in range(1000):
 
 
 def test_close_kills_what_runs_and_leaves_nothing(launch: Launch) -> None:
-    run = launch(f"(sleep 4242 &) ; touch $HOME/x /opt/ml/y; echo ready; {SHELL_LOOP}")
+    mark = f"4{os.getpid()}"
+    run = launch(f"(sleep {mark} &) ; touch $HOME/x /opt/ml/y; echo ready; {SHELL_LOOP}")
     run.await_text("ready")
     run.fleet.close()
     run.fleet.close()
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"\x004242" in _read(p)]
+    assert not [
+        p for p in Path("/proc").glob("[0-9]*/cmdline") if f"\0{mark}\0".encode() in _read(p)
+    ]
     scratch = run.plan.instances[0].scratch
     assert not scratch.exists() or list(scratch.iterdir()) == []
 

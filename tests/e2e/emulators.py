@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
@@ -63,7 +64,7 @@ class RunningEmulator:
             },
         )
 
-    def end(self, timeout: float = 30) -> int:
+    def end(self, timeout: float = 120) -> int:
         self.process.terminate()
         return self.process.wait(timeout)
 
@@ -75,10 +76,10 @@ def start_emulator(
 
     `runtime` is set, so that a test means the same on machines with and without an engine.
     """
-    port = port or free_port()
+    chosen = port or free_port()
     state_dir.mkdir(parents=True, exist_ok=True)
     log = state_dir.with_suffix(".log")
-    where = ["--state-dir", str(state_dir), "--port", str(port), *flags]
+    where = ["--state-dir", str(state_dir), "--port", str(chosen), *flags]
     with log.open("ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "emulator", "up", *where],
@@ -90,11 +91,13 @@ def start_emulator(
                 "EMULATOR_RUNTIME": runtime,
             },
         )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
+    url = f"http://127.0.0.1:{chosen}"
+    deadline = time.monotonic() + 120
     while not healthy(url):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
+            if port is None and f"port {chosen} is taken" in log.read_text():
+                return start_emulator(state_dir, *flags, runtime=runtime)  # by somebody else since
             raise AssertionError(f"the emulator did not start:\n{log.read_text()}")
         time.sleep(0.05)
     printed = subprocess.run(
@@ -106,7 +109,7 @@ def start_emulator(
             "--state-dir",
             str(state_dir),
             "--port",
-            str(port),
+            str(chosen),
         ],
         check=True,
         capture_output=True,
@@ -117,7 +120,7 @@ def start_emulator(
 
 def healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/_emulator/health", timeout=2) as answer:
+        with urllib.request.urlopen(f"{url}/_emulator/health", timeout=20) as answer:
             return bool(json.load(answer)["status"] == "ok")
     except OSError:
         return False
@@ -134,12 +137,17 @@ def sdk_python(name: str) -> Path:
     home = Path(os.environ.get("SDK_ENVIRONMENTS", REPOSITORY / ".envs")) / f"sdk-{name}"
     python = home / "bin" / "python"
     stamp = home / "installed.json"
-    if not stamp.exists() or json.loads(stamp.read_text()) != SDK_ENVIRONMENTS[name]:
-        venv.create(home, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "-qq", *SDK_ENVIRONMENTS[name]],
-            check=True,
-            timeout=900,
-        )
-        stamp.write_text(json.dumps(SDK_ENVIRONMENTS[name]))
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be making it
+        _make_environment(home, python, stamp, SDK_ENVIRONMENTS[name])
     return python
+
+
+def _make_environment(home: Path, python: Path, stamp: Path, packages: list[str]) -> None:
+    """Make it, unless it is there with these packages."""
+    if stamp.exists() and json.loads(stamp.read_text()) == packages:
+        return
+    venv.create(home, with_pip=True, clear=True)
+    subprocess.run([python, "-m", "pip", "install", "-qq", *packages], check=True, timeout=900)
+    stamp.write_text(json.dumps(packages))

@@ -32,7 +32,7 @@ def post(url: str, target: str, body: bytes) -> tuple[int, dict[str, Any]]:
     headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
     question = urllib.request.Request(url, body, headers)
     try:
-        with urllib.request.urlopen(question, timeout=10) as answer:
+        with urllib.request.urlopen(question, timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from e2e_jobs import IMAGE, shell_request
+from e2e_jobs import IMAGE, shell_request, wait
 from emulators import RunningEmulator, sdk_python, start_emulator
 
 SCRIPTS = Path(__file__).parent / "sdk_scripts"
@@ -151,12 +151,17 @@ def test_the_aws_cli(emulator: RunningEmulator, bucket: str, tmp_path: Path) -> 
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def await_end(name: str) -> None:
+        # The CLI looks once a minute: its first look is to be the last.
+        wait(emulator.client("sagemaker"), name)
+        aws("wait", "training-job-completed-or-stopped", "--training-job-name", name)
+
     name = f"cli-{uuid.uuid4().hex[:8]}"
     file = tmp_path / "job.json"
     file.write_text(json.dumps(shell_request(bucket, "echo by the CLI", TrainingJobName=name)))
     created = aws("create-training-job", "--cli-input-json", file.as_uri())
     assert created["TrainingJobArn"].endswith(f"training-job/{name}")
-    aws("wait", "training-job-completed-or-stopped", "--training-job-name", name)
+    await_end(name)
     assert aws("describe-training-job", "--training-job-name", name)["TrainingJobStatus"] == (
         "Completed"
     )
@@ -168,7 +173,7 @@ def test_the_aws_cli(emulator: RunningEmulator, bucket: str, tmp_path: Path) -> 
     file.write_text(json.dumps(shell_request(bucket, forever, TrainingJobName=long)))
     aws("create-training-job", "--cli-input-json", file.as_uri())
     assert aws("stop-training-job", "--training-job-name", long) is None
-    aws("wait", "training-job-completed-or-stopped", "--training-job-name", long)
+    await_end(long)
     assert aws("describe-training-job", "--training-job-name", long)["SecondaryStatus"] == "Stopped"
     arn = created["TrainingJobArn"]
     aws("add-tags", "--resource-arn", arn, "--tags", "Key=by,Value=cli")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,8 @@ def test_pipes_of_two_epochs(sagemaker: Any, s3: Any, logs: Any, bucket: str) ->
     body = shell_request(
         bucket,
         # The second epoch is closed early; the third pipe is never opened.
-        f"cat {TRAIN}_0; head -n 1 {TRAIN}_1; sleep 0.5; ls /opt/ml/input/data",
+        f"cat {TRAIN}_0; head -n 1 {TRAIN}_1; "
+        f"while [ -e {TRAIN}_1 ] || ! [ -e {TRAIN}_2 ]; do sleep 0.05; done; ls /opt/ml/input/data",
         InputDataConfig=[channel(bucket, "train", "piped", InputMode="Pipe")],
     )
     body["InputDataConfig"][0]["CompressionType"] = "Gzip"
@@ -102,14 +102,12 @@ def test_a_truncated_gzip_fails_the_job(sagemaker: Any, s3: Any, bucket: str) ->
     put(s3, bucket, "cut/", {"a.gz": data[: len(data) // 2]})
     body = shell_request(
         bucket,
-        f"cat {TRAIN}_0 | wc -c; sleep 60",
+        f"cat {TRAIN}_0 | wc -c; sleep 600",
         InputDataConfig=[
             {**channel(bucket, "train", "cut"), "InputMode": "Pipe", "CompressionType": "Gzip"}
         ],
     )
-    began = time.monotonic()
     job = run(sagemaker, body)
-    assert time.monotonic() - began < 45
     assert job["TrainingJobStatus"] == "Failed"
     assert job["FailureReason"] == (
         f"ClientError: Data download failed:Failed to download data. S3 key: s3://{bucket}"
@@ -216,7 +214,7 @@ def test_file_systems_and_what_a_killed_emulator_leaves(tmp_path: Path) -> None:
         put(emulator.client("s3"), "e2e-bucket", "fast/", {"a": b"x"})
         long = shell_request(
             "e2e-bucket",
-            f"cat {TRAIN}/a; sleep 100",
+            f"cat {TRAIN}/a; sleep 600",
             InputDataConfig=[channel("e2e-bucket", "train", "fast", InputMode="FastFile")],
         )
         jobs.create_training_job(**long)
@@ -226,7 +224,7 @@ def test_file_systems_and_what_a_killed_emulator_leaves(tmp_path: Path) -> None:
             lambda job: job["SecondaryStatus"] in ("Training", "Failed"),
         )
         emulator.process.kill()
-        emulator.process.wait(30)
+        emulator.process.wait(60)
         emulator = start_emulator(*where)
         assert list((tmp_path / "state" / "scratch").iterdir()) == []
         assert str(tmp_path) not in Path("/proc/self/mounts").read_text()

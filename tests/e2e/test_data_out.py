@@ -133,11 +133,11 @@ def test_a_failed_job_leaves_its_checkpoints(sagemaker: Any, s3: Any, bucket: st
 
 
 def test_checkpoints_outlive_the_instances_of_a_spot_job(
-    emulator: Any, sagemaker: Any, s3: Any, bucket: str
+    emulator: Any, sagemaker: Any, s3: Any, logs: Any, bucket: str
 ) -> None:
     command = (
         "cd /opt/ml/checkpoints; [ -f late ] && echo resumed && exit 0;"
-        "trap 'echo late > late; exit 0' TERM; while :; do sleep 0.1; done"
+        "trap 'echo late > late; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
     )
     request = shell_request(
         bucket,
@@ -149,7 +149,7 @@ def test_checkpoints_outlive_the_instances_of_a_spot_job(
     name = request["TrainingJobName"]
     sagemaker.create_training_job(**request)
     wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
-    time.sleep(1)
+    eventually(lambda: "ready" in log_lines(logs, name))
     address = f"{emulator.url}/_emulator/training-jobs/{name}/interrupt"
     with urllib.request.urlopen(urllib.request.Request(address, method="POST")) as answer:
         assert answer.status == 202
@@ -184,13 +184,16 @@ def test_outputs_that_s3_does_not_take_are_kept(
     s3.create_bucket(Bucket="short-lived-bucket")
     request = shell_request(
         bucket,
-        "echo m > /opt/ml/model/m; echo d > /opt/ml/output/data/d; sleep 4",
+        "echo m > /opt/ml/model/m; echo d > /opt/ml/output/data/d; "
+        "until [ -e /opt/ml/output/enough ]; do sleep 0.05; done",
         OutputDataConfig={"S3OutputPath": "s3://short-lived-bucket/out"},
     )
     name = request["TrainingJobName"]
     sagemaker.create_training_job(**request)
     wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
     s3.delete_bucket(Bucket="short-lived-bucket")
+    (output,) = (emulator.state_dir / "jobs").glob(f"*/*/{name}/algo-1/ml/output")
+    (output / "enough").touch()
     job = wait(sagemaker, name)
     assert job["TrainingJobStatus"] == "Failed"
     reason = job["FailureReason"]
@@ -252,12 +255,13 @@ def test_nothing_torn_is_in_s3_after_a_kill_in_the_middle_of_a_sync(
     sagemaker.create_training_job(**request)
     eventually(lambda: "settled" in keys(s3, "kill", "c/"))
     wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
+    eventually(lambda: any((tmp_path / "state" / "jobs").rglob("checkpoints/*.bin")))
     time.sleep(2)
     os.kill(first.process.pid, signal.SIGKILL)
-    first.process.wait(30)
+    first.process.wait(60)
     second = start_emulator(tmp_path / "state", *flags)
     try:
-        job = wait(second.client("sagemaker"), name, timeout=30)
+        job = wait(second.client("sagemaker"), name)
         assert job["TrainingJobStatus"] == "Failed"
         s3 = second.client("s3")
         found = keys(s3, "kill", "c/")

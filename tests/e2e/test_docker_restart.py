@@ -49,9 +49,16 @@ def containers(job: str) -> list[str]:
     return subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
 
 
+def until_printed(container: str, line: str) -> None:
+    deadline = time.monotonic() + 60
+    while line not in subprocess.check_output(["docker", "logs", container], text=True):
+        assert time.monotonic() < deadline, line
+        time.sleep(0.1)
+
+
 def end(emulator: RunningEmulator, how: signal.Signals) -> None:
     os.kill(emulator.process.pid, how)
-    emulator.process.wait(60)
+    emulator.process.wait(120)
 
 
 def counted(emulator: RunningEmulator, job: str, host: str) -> list[str]:
@@ -68,7 +75,8 @@ def test_a_job_goes_on_and_is_finished(tmp_path: Path, how: signal.Signals) -> N
     end(first, how)
     running = containers(job)
     assert len(running) == 2
-    time.sleep(1)  # it writes while nobody listens
+    for container in running:
+        until_printed(container, "line 61")  # it writes while nobody listens
     second = start_emulator(tmp_path / "state", runtime="docker")
     try:
         sagemaker, s3 = second.client("sagemaker"), second.client("s3")
@@ -89,7 +97,7 @@ def test_a_job_goes_on_and_is_finished(tmp_path: Path, how: signal.Signals) -> N
         assert files_in_tar(s3, after["ModelArtifacts"]["S3ModelArtifacts"]) == {"m": b"made\n"}
         saved = s3.get_object(Bucket="restart-bucket", Key="checkpoints/end")["Body"].read()
         assert saved == b"kept\n"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while containers(job):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -102,7 +110,7 @@ def test_a_job_that_ended_meanwhile_is_not_lost(tmp_path: Path) -> None:
     job = start_job(first, "echo 'line 1'; sleep 3; echo -n why > /opt/ml/output/failure; exit 7")
     await_line(first, job, "line 1")
     end(first, signal.SIGKILL)
-    time.sleep(3)
+    subprocess.run(["docker", "wait", *containers(job)], check=True, timeout=60)
     second = start_emulator(tmp_path / "state", runtime="docker")
     try:
         after = wait(second.client("sagemaker"), job)

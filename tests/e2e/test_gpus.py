@@ -48,7 +48,7 @@ def workstation(tmp_path: Path) -> Iterator[RunningEmulator]:
 
 def holders(emulator: RunningEmulator) -> dict[str, tuple[str | None, str | None]]:
     """The gpus page: job and instance by UUID."""
-    with urllib.request.urlopen(f"{emulator.url}/_emulator/gpus", timeout=5) as answer:
+    with urllib.request.urlopen(f"{emulator.url}/_emulator/gpus", timeout=60) as answer:
         page: Mapping[str, Any] = json.load(answer)
     return {gpu["uuid"]: (gpu["job"], gpu["instance"]) for gpu in page["gpus"]}
 
@@ -104,7 +104,7 @@ def test_the_leases_of_an_emulator_that_died_are_given_back(tmp_path: Path) -> N
     wait_for(first.client("sagemaker"), name, training)
     assert {held for held, _ in holders(first).values()} == {name}
     os.kill(first.process.pid, signal.SIGKILL)
-    first.process.wait(30)
+    first.process.wait(60)
     again = start_emulator(tmp_path / "state", "--config", str(tmp_path / "settings.toml"))
     try:
         assert set(holders(again).values()) == {(None, None)}
@@ -177,11 +177,13 @@ hosts = resources["hosts"]
 rank = hosts.index(resources["current_host"])
 os.environ["GLOO_SOCKET_IFNAME"] = resources["network_interface_name"]
 limit = datetime.timedelta(seconds=float(sys.argv[1]))
-dist.init_process_group("gloo", f"tcp://{hosts[0]}:9100", limit, len(hosts), rank)
+dist.init_process_group("gloo", f"tcp://{hosts[0]}:9100", world_size=len(hosts), rank=rank)
+dist.barrier()  # both are there: what takes longer than the limit from here on is a hang
+group = dist.new_group(timeout=limit)
 if rank == 1:
     time.sleep(1000)
 try:
-    dist.all_reduce(torch.ones(1))
+    dist.all_reduce(torch.ones(1), group=group)
 except RuntimeError as error:
     print(error, flush=True)
     time.sleep(1000)

@@ -61,7 +61,7 @@ class Control:
             headers={"content-type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             body = answer.read()
         return json.loads(body) if body else None
 
@@ -161,7 +161,7 @@ def test_max_runtime(sagemaker: Any) -> None:
 def test_an_interrupted_spot_job_goes_on(
     place: RunningEmulator, sagemaker: Any, control: Control
 ) -> None:
-    control.seed(kind="SpotInterruption", after_seconds=0.5, seconds=1)
+    control.seed(kind="SpotInterruption", after_seconds=3, seconds=1)
     name = f"spot-{time.time_ns()}"
     job = run(
         sagemaker,
@@ -208,12 +208,12 @@ def test_max_wait(sagemaker: Any, control: Control) -> None:
 
 
 def test_lost_instances_are_retried(sagemaker: Any, control: Control) -> None:
-    control.seed(kind="InstanceFailure", host="algo-2", after_seconds=0.3)
+    control.seed(kind="InstanceFailure", host="algo-2", after_seconds=1)
     twice = {"RetryStrategy": {"MaximumRetryAttempts": 1}}
-    job = run(sagemaker, job_request("sleep 2", instances=2, **twice))
+    job = run(sagemaker, job_request("sleep 5", instances=2, **twice))
     assert statuses(job).count("Starting") == 2
     assert job["TrainingJobStatus"] == "Completed"
-    failed = run(sagemaker, job_request("sleep 2", instances=2))
+    failed = run(sagemaker, job_request("sleep 60", instances=2))
     assert failed["FailureReason"] == INTERNAL_ERROR
 
 

@@ -97,8 +97,10 @@ def test_instances_are_measured(measuring: RunningEmulator, own_bucket: str) -> 
     assert cpu["algo-2"] < cpu["algo-1"] / 2
     for dimension in hosts.values():
         for name in ("MemoryUtilization", "DiskUtilization"):
-            [share] = statistics(measuring, job, name, dimension, "Average")
-            assert 0 < share <= 100
+            # One a minute: a job may see the end of one.
+            shares = statistics(measuring, job, name, dimension, "Average")
+            assert shares
+            assert all(0 < share <= 100 for share in shares)
     assert "FinalMetricDataList" not in job
 
 

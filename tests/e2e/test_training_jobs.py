@@ -170,7 +170,7 @@ def test_a_rank_that_dies_ends_the_job_while_its_peer_waits(
         instances=2,
         hyperparameters={"sagemaker_torch_distributed_enabled": True},
     )
-    job = run(sagemaker, body, timeout=90)
+    job = run(sagemaker, body)
     assert job["TrainingJobStatus"] == "Failed"
     assert "rank 1 gives up" in job["FailureReason"] or "ExitCode 1" in job["FailureReason"]
 

@@ -57,10 +57,10 @@ class Attempt:
         self._lines: LineCollector | None = None
         self._runtime: Runtime | None = None
         self._fleet: Fleet | None = None
-        self._staged = StagedInputs()
         self._sync: RunningSync | None = None
         self._collectives: CollectiveWatch | None = None
         self.lease: Lease | None = kept.lease if kept else None
+        self.staged = StagedInputs()
         self.instances: Instances = {}
         """Empty until the job has some."""
         self.trained = 0.0
@@ -75,7 +75,8 @@ class Attempt:
         """
         self._progress.say(lifecycle.PREPARING)
         self._wish.take_interruption()
-        self._refuse_capacity()
+        if self._faults.at(Kind.CAPACITY_ERROR):
+            raise CapacityError(NO_CAPACITY)
         self.fail_at(Stage.STARTING)
         self.lease = self.lease or self._acquire()
         if self._waited:
@@ -86,7 +87,7 @@ class Attempt:
         chosen = self._shop.runtimes.of(self._spec.image)
         runtime = self._runtime = chosen.runtime
         self.instances = create_instances(self._directory, self._spec, runtime.traits)
-        self._staged = self._shop.inputs.stage(
+        self.staged = self._shop.inputs.stage(
             self._spec, self.instances, runtime.traits, self._say_download, self._wish.calls
         )
         self._go_on()
@@ -181,7 +182,7 @@ class Attempt:
         ending = self._unless_stopped_meanwhile(ending)
         self.trained = clock.monotonic() - started
         self._finish_sync()
-        if error := self._staged.trouble():
+        if error := self.staged.trouble():
             raise error
         if self._wish.reason is Reason.SHUTDOWN and ending.cause is not Cause.DONE:
             lines.say_all(SHUTDOWN_NOTICE)
@@ -203,19 +204,21 @@ class Attempt:
                 self._lines.leave()
             if self._sync:
                 self._sync.leave()
-            self._staged.close()
+            self.staged.close()
         except Exception:  # noqa: BLE001 - called at the top of the job's thread
             _log.exception("training job %s: it was not left in good order", self._spec.name)
 
     def close(self) -> None:
-        """End and remove everything but what a warm pool may keep: the lease."""
+        """End and remove everything but what a warm pool may keep: the lease, the input data."""
         try:
             with ExitStack() as left:  # the last one first; what one raises is no other's affair
                 if not self._shop.keep_directories:
                     left.callback(remove_directory, self._directory)
+                if self._kept:
+                    left.callback(self._kept.release_data)  # what is shared has a new holder
                 left.callback(self._close_lines)
                 left.callback(self._finish_sync)
-                left.callback(self._staged.close)
+                left.callback(self.staged.close)
                 left.callback(self._close_fleet)
         except Exception:  # noqa: BLE001 - called at the top of the job's thread
             _log.exception("training job %s: not all of it was removed", self._spec.name)
@@ -239,10 +242,6 @@ class Attempt:
         if self._lines:
             self._lines.close()
 
-    def _refuse_capacity(self) -> None:
-        if self._faults.at(Kind.CAPACITY_ERROR):
-            raise CapacityError(NO_CAPACITY)
-
     def _acquire(self) -> Lease:
         return wait_for_capacity(
             self._shop, self._spec, self._wish, self._alarms, self._say_waiting
@@ -262,14 +261,14 @@ class Attempt:
             self.lease.gpus if self.lease else {},
             shop.credentials,
             conveniences=links.environments,
-            channels=self._staged.mounts,
+            channels=self.staged.mounts,
             sharing=links.sharing,
         )
         return plan if cache is None else in_pool(plan, cache)
 
     def _trouble(self, trained: float) -> Ending | None:
         fault = self._faults.during_training(trained)
-        if self._staged.trouble():
+        if self.staged.trouble():
             return Ending(Cause.LOST)
         if fault is None:
             why = self._collectives.trouble(self._fleet) if self._collectives else None

@@ -97,6 +97,7 @@ class S3Inputs:
             in_parallel(stage_one, spec.channels, cancelled, threads=_CHANNELS_AT_ONCE)
         except BaseException:
             _close(ready)
+            _release(ready)
             raise
         _log.debug("%s: %s", spec.name, ready)
         return _staged(spec, ready)
@@ -115,6 +116,7 @@ def _staged(spec: JobSpec, ready: Sequence[StagedChannel]) -> StagedInputs:
             for host in spec.hosts
         },
         close=partial(_close, ready),
+        release=partial(_release, ready),
         trouble=lambda: next((error for each in ready if (error := each.trouble())), None),
     )
 
@@ -122,6 +124,11 @@ def _staged(spec: JobSpec, ready: Sequence[StagedChannel]) -> StagedInputs:
 def _close(ready: Sequence[StagedChannel]) -> None:
     for each in ready:
         each.close()
+
+
+def _release(ready: Sequence[StagedChannel]) -> None:
+    for each in ready:
+        each.release()
 
 
 class _Total:

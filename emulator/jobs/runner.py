@@ -258,10 +258,13 @@ class JobRun:
         if self._pool and cache:
             # What is no device, such as a port, an idle pool has no use for.
             devices = lease if lease and any(lease.held.values()) else None
-            self._pools.fill(self._pool, Kept(self._spec.name, cache, devices))
+            kept = Kept(self._spec.name, cache, devices, attempt.staged.release)
+            self._pools.fill(self._pool, kept)
             lease = None if devices else lease
-        elif cache:
-            self._pools.give_back(Kept(self._spec.name, cache))
+        else:
+            attempt.staged.release()
+            if cache:
+                self._pools.give_back(Kept(self._spec.name, cache))
         if lease:
             self._shop.capacity.release(lease)
 

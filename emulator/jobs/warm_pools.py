@@ -1,8 +1,9 @@
 """Warm pools: what is kept of a job's instances, for how long, and who takes it over.
 
 As on the service the instances stay and the container of each job is new: the GPUs stay leased,
-the directory that scripts see as /opt/ml/sagemaker/warmpoolcache stays as it is, and so does what
-the runtime keeps (see Keeps in runtimes/base.py): containers' places on a network of their own.
+the directory that scripts see as /opt/ml/sagemaker/warmpoolcache stays as it is, input data stays
+in the cache, and so does what the runtime keeps (see Keeps in runtimes/base.py): containers' places
+on a network of their own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ WARM_CACHE = "/opt/ml/sagemaker/warmpoolcache"
 _HAND_OVER_SECONDS = 60.0
 
 
+def _nothing() -> None:
+    return
+
+
 @dataclass(frozen=True)
 class Kept:
     """What one job leaves to the next."""
@@ -40,6 +45,8 @@ class Kept:
     """Has one directory an instance."""
     lease: Lease | None = None
     """The GPUs, if there are any."""
+    release_data: Callable[[], None] = _nothing
+    """Lets the input data go as soon as its place is needed; it may be called again."""
 
     @property
     def note(self) -> str:
@@ -148,6 +155,7 @@ class WarmPools:
         if kept.lease:
             self._release(kept.lease)
         self._vacate(kept.cache.name)
+        kept.release_data()
         remove_directory(kept.cache)
 
     def update(self, scope: Scope, name: str, keep_alive: int) -> Job:

@@ -62,6 +62,9 @@ class StagedInputs:
     """What each host sees in the place of channels' directories."""
     close: Callable[[], None] = _nothing
     """End what serves the channels; called once, when no instance runs any more."""
+    release: Callable[[], None] = _nothing
+    """Let what was downloaded go as soon as its place is needed; called last, and it may be
+    called again."""
     trouble: Callable[[], JobError | None] = _no_trouble
     """Why what the instances read is not all that was asked for, if so."""
 

@@ -143,6 +143,7 @@ def stage_once(store: ObjectStore, load: Load, cache: ObjectCache, directory: Pa
     if (staged.objects, staged.bytes) != (load.count, load.count * load.size):
         raise SystemExit(f"{load.name}: {staged} is not all of it")
     staged.close()
+    staged.release()
     shutil.rmtree(directory)
 
 

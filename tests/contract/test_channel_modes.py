@@ -85,8 +85,9 @@ def test_the_cache_lets_go_of_a_channel_that_is_closed(stager: Stager) -> None:
     staged = stager.stage("in")
     stager.cache._limit = 0
     stager.cache.shrink()
-    assert (staged.mounts["algo-1"].source / "a").exists()
     staged.close()
+    assert (staged.mounts["algo-1"].source / "a").exists()
+    staged.release()
     stager.cache.shrink()
     # A container that outlives the emulator may still look at it through its layer.
     assert (staged.mounts["algo-1"].source / "a").exists()

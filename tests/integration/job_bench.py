@@ -138,6 +138,8 @@ class Folder:
         self.holding: set[str] = set()
         self.reached = threading.Event()
         self.broken: set[str] = set()
+        self.let_go: set[str] = set()
+        """Jobs whose input data nobody keeps any more."""
 
     def check(self, spec: JobSpec) -> None:
         if "check" in self.broken:
@@ -156,7 +158,7 @@ class Folder:
             if cancelled():
                 raise Cancelled
             time.sleep(0.01)
-        return StagedInputs(close=self._close)
+        return StagedInputs(close=self._close, release=lambda: self.let_go.add(spec.name))
 
     def upload(self, spec: JobSpec, instances: Instances) -> None:
         self._pass("upload")

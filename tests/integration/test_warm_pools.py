@@ -71,6 +71,19 @@ def test_a_matching_job_takes_the_pool_over(bench: Bench) -> None:
     bench.eventually(lambda: pools_on_disk(bench) == 0)
 
 
+def test_input_data_stays_as_long_as_the_pool(bench: Bench) -> None:
+    for name in ("one", "two"):
+        bench.submit("true", name, **kept(600))
+        bench.ended(name)
+        assert bench.supervisor.wait(SCOPE, name, 60)
+    assert bench.folder.let_go == {"one"}, "the second job has its own hold on what both use"
+    bench.supervisor.update_keep_alive(SCOPE, "two", 0)
+    bench.eventually(lambda: bench.folder.let_go == {"one", "two"})
+    bench.submit("true", "three")
+    bench.ended("three")
+    bench.eventually(lambda: "three" in bench.folder.let_go)
+
+
 def test_what_does_not_match_leaves_the_pool_alone(bench: Bench) -> None:
     bench.submit("true", "one", **kept(600))
     bench.ended("one")

@@ -114,6 +114,8 @@ class StagedChannel:
     """Ends what serves the channel; to be called once no instance runs any more."""
     trouble: Callable[[], JobError | None] = field(default=no_trouble, compare=False)
     """Why the data that the instances see is not what was asked for, if so."""
+    release: Callable[[], None] = field(default=nothing, compare=False)
+    """Lets what was downloaded go as soon as its place is needed; after `close`."""
 
 
 class Channel(Protocol):

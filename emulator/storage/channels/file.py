@@ -46,7 +46,7 @@ def stage(staging: Staging) -> StagedChannel:
         len(selection.objects),
         selection.bytes,
         mounts,
-        close=lambda: _release(held),
+        release=lambda: _release(held),
     )
 
 

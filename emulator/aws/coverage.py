@@ -21,6 +21,7 @@ _NOTES = {
         "UpdateTrainingJob": "warm pools and switches; no profiler runs",
     },
     "logs": {
+        "FilterLogEvents": "patterns of terms, JSON and fields; no regular expressions",
         "PutRetentionPolicy": "kept and shown; nothing is removed",
     },
     "iam": {

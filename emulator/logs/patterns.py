@@ -1,7 +1,8 @@
-"""CloudWatch Logs filter patterns for unstructured events: terms that a message contains.
+"""CloudWatch Logs filter patterns: of JSON, of fields, and of terms that a message contains.
 
 `word "a phrase"` are all required, `-word` excludes, and of `?one ?two` any is enough;
 `?` terms beside others are ignored (CloudWatch Logs user guide, filter pattern syntax).
+The other two kinds are in modules of their own.
 """
 
 from __future__ import annotations
@@ -9,28 +10,35 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from emulator.logs.conditions import UnusablePattern, no_regex
+from emulator.logs.field_patterns import compile_fields
+from emulator.logs.json_patterns import compile_json
+
+__all__ = ["UnusablePattern", "compile_pattern"]
+
 _TERM = re.compile(r'\s*([-?]?)\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))')
 _WORD = re.compile(r"\w+")
-
-
-class UnusablePattern(ValueError):
-    """The text is not a filter pattern, or one of a kind that is not built."""
 
 
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
     """A test for messages; raises UnusablePattern."""
     text = pattern.strip()
-    if text.startswith(("{", "[")) or (text.startswith("%") and text.endswith("%")):
-        raise UnusablePattern(
-            "JSON, space-delimited and regular expression filter patterns are not built in the "
-            'emulator; use terms, such as: error "exit code" -warning ?one ?two'
-        )
+    if text.startswith("{") and text.endswith("}"):
+        return compile_json(text[1:-1])
+    if text.startswith("[") and text.endswith("]"):
+        return compile_fields(text[1:-1])
+    if text.startswith("%"):
+        raise no_regex()
+    return _compile_terms(text)
+
+
+def _compile_terms(text: str) -> Callable[[str], bool]:
     terms: dict[str, list[str]] = {"": [], "-": [], "?": []}
     position = 0
     while position < len(text):
         match = _TERM.match(text, position)
         if match is None:
-            raise UnusablePattern(f"Invalid filter pattern: {pattern}")
+            raise UnusablePattern(f"Invalid filter pattern: {text}")
         sign, phrase, word = match.groups()
         if word is not None and not _WORD.fullmatch(word):
             raise UnusablePattern(f"Invalid character(s) in term '{word}'")

@@ -216,6 +216,20 @@ def test_filter_merges_streams_by_time(store: LogStore, ask: Ask, limit: int) ->
     assert len(ids) == len(found)
 
 
+def test_filter_by_json_and_by_fields(store: LogStore, ask: Ask) -> None:
+    messages = ['{"step": 1, "loss": 0.9}', '{"step": 2, "loss": 0.4}', "step 3 loss=0.1"]
+    write(store, "a", *enumerate(messages))
+    where = {"logGroupName": GROUP}
+    for pattern, wanted in (
+        ("{ $.loss < 0.5 || $.step = 1 }", messages[:2]),
+        ("{ $.loss < 0.5 }", messages[1:2]),
+        ("[word, number > 2, ...]", messages[2:]),
+    ):
+        assert texts(ask("FilterLogEvents", filterPattern=pattern, **where)) == wanted
+    code, _ = refused(ask, "FilterLogEvents", filterPattern="{ $.loss }", **where)
+    assert code == "InvalidParameterException"
+
+
 def test_filter_by_pattern_and_names(store: LogStore, ask: Ask) -> None:
     write(store, "a", (1, "loss 0.5"), (2, "error: out of data"))
     write(store, "b", (1, "error: no file"))
@@ -227,7 +241,7 @@ def test_filter_by_pattern_and_names(store: LogStore, ask: Ask) -> None:
     assert texts(ask("FilterLogEvents", logStreamNames=["a"], filterPattern="-error", **where)) == [
         "loss 0.5"
     ]
-    code, text = refused(ask, "FilterLogEvents", filterPattern="{ $.a = 1 }", **where)
+    code, text = refused(ask, "FilterLogEvents", filterPattern="%a.*b%", **where)
     assert code == "InvalidParameterException"
     assert "not built" in text
 

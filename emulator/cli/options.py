@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,14 +40,8 @@ def load_settings(**flags: Any) -> Settings:
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        flag, variable = f"--{name.replace('_', '-')}", f"EMULATOR_{name.upper()}"
-        fail(
-            f"setting {name}: {first['msg']} (it is {first['input']!r}).",
-            f"Set it by {flag}, {variable} or in the TOML file.",
-            ExitCode.USAGE,
-        )
+        problem, remedy = _explain(error, given)
+        fail(problem, remedy, ExitCode.USAGE)
     except SettingsError as error:
         fail(f"{error}.", "Correct the EMULATOR_* variable.", ExitCode.USAGE)
     except ValueError as error:
@@ -54,3 +50,18 @@ def load_settings(**flags: Any) -> Settings:
     if settings.config is not None and not settings.config.is_file():
         fail(f"there is no settings file {settings.config}.", code=ExitCode.USAGE)
     return settings
+
+
+def _explain(error: ValidationError, flags: Collection[str]) -> tuple[str, str]:
+    """The first thing that is wrong, and what to do; `flags` are the settings given by flag."""
+    first = error.errors()[0]
+    setting, name = str(first["loc"][0]), ".".join(map(str, first["loc"]))
+    if setting not in Settings.model_fields:
+        near = get_close_matches(setting, Settings.model_fields, n=1)
+        advice = f"Did you mean {near[0]}?" if near else "README.md lists them all."
+        return f"there is no setting {setting}.", advice
+    flag = f"--{setting.replace('_', '-')}, " if setting in flags else ""
+    return (
+        f"setting {name}: {first['msg']} (it is {first['input']!r}).",
+        f"Set it by {flag}EMULATOR_{setting.upper()} or in the TOML file.",
+    )

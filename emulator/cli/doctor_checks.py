@@ -46,7 +46,8 @@ def check_gpus(settings: Settings) -> Finding:
         found = find_gpus(settings.gpu_inventory)
     except SetupError as error:
         return Finding("gpus", False, error.problem, error.remedy)
-    trouble = None if settings.runtime == "docker" else missing_device()
+    processes = settings.runtime != "docker" and not found.rehearsal
+    trouble = missing_device([gpu.uuid for gpu in found.gpus]) if processes else None
     return judge_gpus(found, settings.use_busy_gpus, trouble)
 
 

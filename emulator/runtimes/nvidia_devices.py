@@ -6,7 +6,8 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from emulator.model.errors import SetupError
@@ -25,7 +26,7 @@ _COMMON = (
 )
 _MORE_PLACES = ("/usr/lib/wsl/lib", "/usr/local/nvidia/bin")
 """Where nvidia-smi may lie beside PATH: WSL's driver, and the one of Kubernetes' nodes."""
-_MAKE_UNIFIED_MEMORY = ("nvidia-modprobe", "-u", "-c=0")
+_HELPER = "nvidia-modprobe"
 _SECONDS = 30.0
 
 
@@ -48,26 +49,28 @@ def nvidia_devices(
 
 
 def missing_device(
-    dev: Path = _DEV, make: Sequence[str] = _MAKE_UNIFIED_MEMORY
+    uuids: Sequence[str], driver: Path = _DRIVER, dev: Path = _DEV, helper: str = _HELPER
 ) -> SetupError | None:
-    """What stands against CUDA in an instance, with what mends it; None for nothing.
+    """What keeps CUDA from these GPUs in an instance, with what mends it; None for nothing.
 
-    After a boot /dev/nvidia-uvm is often not there until the first CUDA program has its
-    setuid helper make it. No program gains rights inside a sandbox, so that one makes it here.
+    After a boot some device files are often not there until the first CUDA program has its
+    setuid helper make them. No program gains rights inside a sandbox, so they are made here.
     """
-    path = dev / _UNIFIED_MEMORY
-    if path.exists() or not (dev / "nvidiactl").exists():
+    if not uuids or not (dev / "nvidiactl").exists():
         return None
-    remedy = f"As root: {shlex.join(make)}"
-    try:
-        subprocess.run(
-            make, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        remedy = f"As root: modprobe {path.name}"
-    if path.exists():
-        return None
-    return SetupError(f"{path} is missing, and CUDA fails without it.", remedy)
+    needed = {dev / _UNIFIED_MEMORY: [helper, "-u", "-c=0"]}
+    if any(uuid.startswith("MIG-") for uuid in uuids):
+        needed |= {
+            dev / "nvidia-caps" / f"nvidia-cap{minor}": [helper, "-f", str(path)]
+            for path, minor in _slice_capabilities(driver)
+        }
+    for path, command in needed.items():
+        if not path.exists():
+            _run(command)
+        if not path.exists():
+            problem = f"{path} is missing, and CUDA fails without it."
+            return SetupError(problem, f"As root: {shlex.join(command)}")
+    return None
 
 
 def find_nvidia_smi() -> str | None:
@@ -104,12 +107,31 @@ def list_only(uuids: Sequence[str], program: str) -> str:
     )
 
 
+def _run(command: Sequence[str]) -> None:
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False
+        )
+
+
+def _slice_capabilities(driver: Path) -> Iterator[tuple[Path, str]]:
+    """The files that stand for access to MIG slices, and N of their /dev/nvidia-caps/nvidia-capN.
+
+    (NVIDIA's MIG user guide, device nodes and capabilities.)
+    """
+    for path in sorted(driver.glob("capabilities/gpu*/mig/**/access")):
+        if minor := _facts(path).get("DeviceFileMinor"):
+            yield path, minor
+
+
 def _minors(driver: Path) -> dict[str, str]:
     """UUID → N of /dev/nvidiaN, as the driver tells it."""
-    minors = {}
-    for information in driver.glob("gpus/*/information"):
-        lines = (line.partition(":") for line in information.read_text().splitlines())
-        facts = {name.strip(): value.strip() for name, _, value in lines}
-        if "GPU UUID" in facts and "Device Minor" in facts:
-            minors[facts["GPU UUID"]] = facts["Device Minor"]
-    return minors
+    found = [_facts(path) for path in driver.glob("gpus/*/information")]
+    keys = {"GPU UUID", "Device Minor"}
+    return {facts["GPU UUID"]: facts["Device Minor"] for facts in found if keys <= facts.keys()}
+
+
+def _facts(path: Path) -> dict[str, str]:
+    """Lines of a name, a colon and a value."""
+    lines = (line.partition(":") for line in path.read_text().splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}

@@ -273,7 +273,7 @@ def _show_own_gpus(plan: JobPlan) -> None:
         for instance in plan.instances:
             command = Scratch(instance.scratch).commands / "nvidia-smi"
             write_command(command, list_only(instance.gpus, program))
-    if any(instance.gpus for instance in plan.instances) and (trouble := missing_device()):
+    if trouble := missing_device([gpu for instance in plan.instances for gpu in instance.gpus]):
         _log.warning("training job %s: %s %s", plan.job, trouble.problem, trouble.remedy)
 
 

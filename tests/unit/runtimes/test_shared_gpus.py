@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from emulator.model.errors import SetupError
 from emulator.runtimes.interpreter import write_command
 from emulator.runtimes.nvidia_devices import list_only, missing_device
 from emulator.runtimes.shared_memory import SharedMemory
@@ -50,20 +53,53 @@ def test_any_other_question_is_passed_on(tmp_path: Path) -> None:
     assert ask(tmp_path, ("GPU-bb",), "-q", "-x") == (0, "asked for -q -x\n")
 
 
-def test_what_cuda_needs_is_made_outside_where_a_setuid_helper_still_works(tmp_path: Path) -> None:
-    assert missing_device(tmp_path) is None  # without a driver nothing is missing
-    (tmp_path / "nvidiactl").touch()
-    assert missing_device(tmp_path, ("touch", str(tmp_path / "nvidia-uvm"))) is None
-    assert (tmp_path / "nvidia-uvm").exists()
-    assert missing_device(tmp_path, ("/nonexistent/helper",)) is None  # it is there already
+@pytest.fixture
+def driver(tmp_path: Path) -> Path:
+    """What a driver with one MIG slice tells, and its helper in the same place.
+
+    The helper makes a file for each thing that it is asked for.
+    """
+    access = tmp_path / "capabilities/gpu0/mig/gi1/access"
+    access.parent.mkdir(parents=True)
+    access.write_text("DeviceFileMinor: 12\nDeviceFileMode: 292\nDeviceFileModify: 1\n")
+    (tmp_path / "nvidia-caps").mkdir()
+    write_command(
+        tmp_path / "helper",
+        "#!/bin/sh\ncd ${0%/*}\n"
+        'case "$*" in\n'
+        '"-u -c=0") touch nvidia-uvm ;;\n'
+        '"-f "*/gi1/access) touch nvidia-caps/nvidia-cap12 ;;\n'
+        "esac\n",
+    )
+    return tmp_path
 
 
-def test_what_cannot_be_made_is_told_with_its_remedy(tmp_path: Path) -> None:
-    (tmp_path / "nvidiactl").touch()
-    for helper, remedy in (("false", "false -u"), ("/nonexistent/helper", "modprobe nvidia-uvm")):
-        trouble = missing_device(tmp_path, (helper, "-u"))
-        assert trouble
-        assert trouble.remedy == f"As root: {remedy}"
+def missing(driver: Path, *uuids: str, helper: str = "helper") -> SetupError | None:
+    return missing_device(uuids, driver, driver, str(driver / helper))
+
+
+def made(driver: Path) -> set[str]:
+    return {path.name for path in (*driver.iterdir(), *(driver / "nvidia-caps").iterdir())}
+
+
+def test_what_cuda_needs_is_made_outside_where_a_setuid_helper_still_works(driver: Path) -> None:
+    assert missing(driver, "GPU-a") is None  # without a driver nothing is missing
+    (driver / "nvidiactl").touch()
+    assert missing(driver) is None
+    assert not made(driver) & {"nvidia-uvm", "nvidia-cap12"}
+    assert missing(driver, "GPU-a") is None
+    assert made(driver) & {"nvidia-uvm", "nvidia-cap12"} == {"nvidia-uvm"}
+    assert missing(driver, "MIG-a") is None
+    assert "nvidia-cap12" in made(driver)
+    assert missing(driver, "MIG-a", helper="none") is None  # all of it is there already
+
+
+def test_what_cannot_be_made_is_told_with_its_remedy(driver: Path) -> None:
+    (driver / "nvidiactl").touch()
+    trouble = missing(driver, "GPU-a", helper="none")
+    assert trouble
+    assert trouble.problem.startswith(f"{driver}/nvidia-uvm is missing")
+    assert trouble.remedy == f"As root: {driver}/none -u -c=0"
 
 
 def test_memory_that_a_killed_emulator_left_is_given_back(tmp_path: Path) -> None:

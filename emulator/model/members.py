@@ -48,6 +48,7 @@ def _refuses(path: str, note: str) -> Member:
 
 _SOURCE = "InputDataConfig[].DataSource"
 _ONE_MACHINE = "instances share this machine"
+_KEEP_ALIVE = "ResourceConfig.KeepAlivePeriodInSeconds"
 _NO_DEBUGGER = "no SageMaker Debugger runs"
 
 TABLE: tuple[Member, ...] = (
@@ -95,7 +96,7 @@ TABLE: tuple[Member, ...] = (
     _acts("ResourceConfig.InstanceCount", "a container or a sandbox each"),
     _echoes("ResourceConfig.VolumeSizeInGB", "disks are not limited", quiet=True),
     _echoes("ResourceConfig.VolumeKmsKeyId", "nothing is encrypted on this machine"),
-    _acts("ResourceConfig.KeepAlivePeriodInSeconds", "a warm pool"),
+    _acts(_KEEP_ALIVE, "a warm pool; spot jobs and instance groups have none"),
     _acts("ResourceConfig.InstanceGroups[]", "heterogeneous clusters"),
     _echoes("ResourceConfig.TrainingPlanArn", "capacity is what this machine has"),
     _echoes("ResourceConfig.InstancePlacementConfig", _ONE_MACHINE),
@@ -155,10 +156,24 @@ def unacted(request: Mapping[str, Any]) -> tuple[str, ...]:
             for value in _values(request, member.path.split("."))
         )
     ]
-    if not missed:
+    named = [f"{member.path.replace('[]', '')} ({member.note})" for member in missed]
+    if reason := _why_no_pool(request):
+        named.append(f"{_KEEP_ALIVE} ({reason})")
+    if not named:
         return ()
-    named = ", ".join(f"{member.path.replace('[]', '')} ({member.note})" for member in missed)
-    return (f"Kept, but without effect in sagemaker-emulator: {named}.",)
+    return (f"Kept, but without effect in sagemaker-emulator: {', '.join(named)}.",)
+
+
+def _why_no_pool(request: Mapping[str, Any]) -> str:
+    """Why the warm pool that was asked for cannot be ("" if it can, or none was)."""
+    resources = request.get("ResourceConfig", {})
+    if not resources.get("KeepAlivePeriodInSeconds"):
+        return ""
+    if request.get("EnableManagedSpotTraining"):  # this and the next: developer guide
+        return "warm pools cannot be used with spot instances"
+    if resources.get("InstanceGroups"):
+        return "warm pools cannot be used with heterogeneous clusters"
+    return ""
 
 
 def _values(value: Any, path: list[str]) -> Iterator[Any]:

@@ -135,9 +135,14 @@ def _check_time(request: Mapping[str, Any]) -> None:
 
 
 def _check_spot(request: Mapping[str, Any]) -> None:
-    if not request.get("EnableManagedSpotTraining"):
-        return
     stopping = request.get("StoppingCondition", {})
+    if not request.get("EnableManagedSpotTraining"):
+        if "MaxWaitTimeInSeconds" in stopping:  # seen
+            raise ValidationError(
+                "Invalid MaxWaitTimeInSeconds. It is only supported when "
+                "EnableManagedSpotTraining is set to true"
+            )
+        return
     limit = stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
     if stopping.get("MaxWaitTimeInSeconds", 0) < limit:
         raise ValidationError(

@@ -71,3 +71,16 @@ def test_what_is_in_vain_is_said_in_one_line() -> None:
         "InputDataConfig.DataSource.S3DataSource.HubAccessConfig (there is no model hub), "
         "VpcConfig (jobs have a network of their own on this machine)."
     )
+
+
+def test_a_warm_pool_that_cannot_be_is_said_to_be_in_vain() -> None:
+    kept = {**PLAIN["ResourceConfig"], "KeepAlivePeriodInSeconds": 60}
+    groups = {"InstanceGroups": [{"InstanceGroupName": "g"}], "KeepAlivePeriodInSeconds": 60}
+    spot = {"EnableManagedSpotTraining": True}
+    assert unacted({**PLAIN, "ResourceConfig": kept}) == ()
+    assert unacted({**PLAIN, **spot}) == ()
+    assert unacted({**PLAIN, "ResourceConfig": {**groups, "KeepAlivePeriodInSeconds": 0}}) == ()
+    [line] = unacted({**PLAIN, **spot, "ResourceConfig": kept})
+    assert "KeepAlivePeriodInSeconds (warm pools cannot be used with spot instances)" in line
+    [line] = unacted({**PLAIN, "ResourceConfig": groups})
+    assert "(warm pools cannot be used with heterogeneous clusters)" in line

@@ -94,6 +94,16 @@ def test_a_channel_name_used_twice() -> None:
     assert "channel name c0" in refusal(InputDataConfig=channels("File") * 2)
 
 
+def test_only_spot_has_a_wait_time() -> None:
+    limits = {"MaxRuntimeInSeconds": 100, "MaxWaitTimeInSeconds": 200}
+    words = (
+        "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set "
+        "to true"
+    )
+    assert refusal(StoppingCondition=limits) == words
+    assert refusal(StoppingCondition=limits, EnableManagedSpotTraining=False) == words
+
+
 def test_spot_needs_a_wait_time() -> None:
     words = (
         "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "

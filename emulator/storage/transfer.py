@@ -29,6 +29,9 @@ _LONGEST_PAUSE = 5.0
 _LOOK = 0.2
 _KEPT = 8 << 20
 """Bytes from which on the beginning of an object is kept for another try."""
+_RESTARTS = 2
+"""How often a large object whose checksum is wrong is fetched anew: every time its bytes come,
+so that patience alone would never end."""
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
@@ -118,6 +121,8 @@ class Downloader:
                     self._verify(bucket, info, transfer)
                     break
                 except StoreError as error:
+                    if transfer.restarts > _RESTARTS:
+                        raise
                     patience.wait(error)
             partial.rename(target)
         except BaseException:
@@ -136,8 +141,7 @@ class Downloader:
         """In one piece: what is done for each of very many objects decides how fast they come."""
         if cancelled():
             raise Cancelled(f"download of s3://{bucket}/{info.key}")
-        patience = self.patience(cancelled)
-        data = patience.call(lambda: self._checked(bucket, info))
+        data = self.fetch(bucket, info, cancelled)
         try:
             # Checked and written at once: it is complete as soon as it has its size.
             with target.open("wb", buffering=0) as file:
@@ -154,6 +158,10 @@ class Downloader:
         if wrong and not (len(data) == info.size and self.store.encrypted_by_kms(bucket, info.key)):
             raise StoreError("IncompleteBody", 500, f"s3://{bucket}/{info.key}: {wrong}")
         return data
+
+    def fetch(self, bucket: str, info: ObjectInfo, cancelled: Callable[[], bool] = never) -> bytes:
+        """A small object, checked as `download` does it. Raises StoreError and Cancelled."""
+        return self.patience(cancelled).call(lambda: self._checked(bucket, info))
 
     def stream(
         self, bucket: str, info: ObjectInfo, cancelled: Callable[[], bool] = never
@@ -204,6 +212,7 @@ class _Transfer:
         self._cancelled = cancelled
         self._digest = hashlib.md5(usedforsecurity=False)
         self.size = 0
+        self.restarts = 0
         if info.size >= _KEPT and partial.exists():
             self._take_up()
         else:
@@ -227,6 +236,7 @@ class _Transfer:
 
     def restart(self) -> None:
         self._partial.unlink()
+        self.restarts += 1
         self._on_bytes(-self.size)
         self._digest = hashlib.md5(usedforsecurity=False)
         self.size = 0

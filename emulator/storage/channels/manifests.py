@@ -76,7 +76,13 @@ def _attribute(uri: S3Uri, number: int, content: dict[str, Any], name: str) -> A
         raise _bad(uri, f"has a line {number} without the attribute '{name}'")
     value = content[name]
     if not name.endswith("-ref"):
-        return Attribute(value if isinstance(value, str) else json.dumps(value))
+        text = value if isinstance(value, str) else json.dumps(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            # JSON can name half a character.
+            raise _bad(uri, f"has a line {number} whose '{name}' is not valid Unicode") from error
+        return Attribute(text)
     try:
         reference = S3Uri.parse(value)
     except (ValueError, TypeError, AttributeError) as error:

@@ -6,19 +6,21 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from emulator.model.errors import JobError
+from emulator.model.errors import InternalServerError, JobError
 from emulator.model.job import Host, S3Uri
+from emulator.storage.channels.ahead import ahead
 from emulator.storage.channels.augmented import AugmentedManifest
 from emulator.storage.channels.base import DataDownloadFailed, StagedChannel, Staging, nothing
 from emulator.storage.channels.failures import in_the_services_words, job_error
 from emulator.storage.channels.fifo import Fifo, ReaderLeft
 from emulator.storage.channels.records import BadGzip, gunzip, record
 from emulator.storage.channels.selection import Selection, select, share, source_of
-from emulator.storage.objects import Cancelled, ObjectInfo, StoreError
+from emulator.storage.objects import CHUNK, Cancelled, ObjectInfo, StoreError
 
 _IN_MEMORY = 8 << 20
 _JOIN_SECONDS = 30.0
@@ -32,11 +34,12 @@ class Item:
     """What becomes one record: an object, or a text of its own."""
 
     text: str = ""
-    bucket: str = ""
+    object: S3Uri | None = None
     info: ObjectInfo | None = None
+    """None where nobody has looked at the object yet."""
 
 
-Epoch = Callable[[int, Ended], Iterable[Item]]
+Epoch = Callable[[int], Iterable[Item]]
 """What one instance reads in an epoch (from 0)."""
 
 
@@ -60,7 +63,7 @@ def _stage_annotated(staging: Staging) -> StagedChannel:
     return _staged(staging, feeders, len(lines), lines.size, lines.close)
 
 
-def _start(staging: Staging, epoch: Callable[[int, int, Ended], Iterable[Item]]) -> list[Feeder]:
+def _start(staging: Staging, epoch: Callable[[int, int], Iterable[Item]]) -> list[Feeder]:
     feeders = [
         Feeder(staging, host, partial(epoch, index)) for index, host in enumerate(staging.receivers)
     ]
@@ -104,6 +107,7 @@ class Feeder:
         self._there = threading.Event()
         self.error: JobError | None = None
         """Why it gave up, if it did."""
+        self._gzip = staging.channel.compression == "Gzip"
         self._source = str(source_of(staging))
         self._thread = threading.Thread(
             target=self._run, name=f"pipe {staging.channel.name} of {host.name}", daemon=True
@@ -137,6 +141,8 @@ class Feeder:
             self.error = error
         except (StoreError, OSError) as error:
             self.error = job_error(name, self._source, error)
+        except Exception as error:  # noqa: BLE001 - a thread's top: data must not end in silence
+            self.error = InternalServerError(f"input data of {name}: {error!r}")
         finally:
             if self.error:
                 log.warning("pipe %s: %s", name, self.error)
@@ -149,19 +155,30 @@ class Feeder:
             if not fifo.wait_for_reader():
                 return
             try:
-                for item in self._epoch(number, self._ended.is_set):
-                    for piece in self._bytes(item):
-                        fifo.write(piece)
+                items, ended = self._epoch(number), self._ended.is_set
+                with closing(ahead(self._content, items, ended)) as contents:
+                    for content in contents:
+                        for piece in self._wrapped(content):
+                            fifo.write(piece)
             except ReaderLeft:
                 log.debug("%s: closed early", path)
 
-    def _bytes(self, item: Item) -> Iterator[bytes]:
-        content: Iterable[bytes] = [item.text.encode()]
-        if item.info:
-            downloader = self._staging.sources.downloader
-            content = downloader.stream(item.bucket, item.info, self._ended.is_set)
-            if self._staging.channel.compression == "Gzip":
-                content = _unpacked(content, S3Uri(item.bucket, item.info.key))
+    def _content(self, item: Item, ended: Ended) -> Iterable[bytes]:
+        """A small object whole and checked; a large one is only fetched as it is read."""
+        if item.object is None:
+            return [item.text.encode()]
+        bucket, key = item.object.bucket, item.object.key
+        downloader = self._staging.sources.downloader
+        look = partial(downloader.reader.head, bucket, key)
+        info = item.info or downloader.patience(ended).call(look)
+        content: Iterable[bytes]
+        if info.size <= CHUNK:
+            content = [downloader.fetch(bucket, info, ended)]
+        else:
+            content = downloader.stream(bucket, info, ended)
+        return _unpacked(content, item.object) if self._gzip else content
+
+    def _wrapped(self, content: Iterable[bytes]) -> Iterator[bytes]:
         if self._staging.channel.record_wrapper != "RecordIO":
             yield from content
             return
@@ -182,27 +199,15 @@ def _unpacked(pieces: Iterable[bytes], uri: S3Uri) -> Iterator[bytes]:
         raise DataDownloadFailed(f"Failed to download data. S3 key: {uri}: {error}") from error
 
 
-def _plain(
-    staging: Staging,
-    selection: Selection,
-    index: int,
-    number: int,
-    ended: Ended,  # noqa: ARG001 - there is nothing to wait for
-) -> Iterator[Item]:
+def _plain(staging: Staging, selection: Selection, index: int, number: int) -> Iterator[Item]:
     for each in share(selection.objects, staging, index, number):
-        yield Item(bucket=each.bucket, info=each.info)
+        yield Item(object=S3Uri(each.bucket, each.info.key), info=each.info)
 
 
 def _annotated(
-    staging: Staging, lines: AugmentedManifest, index: int, number: int, ended: Ended
+    staging: Staging, lines: AugmentedManifest, index: int, number: int
 ) -> Iterator[Item]:
-    downloader = staging.sources.downloader
     order: Sequence[int] = share(range(len(lines)), staging, index, number)
     for line in order:
         for attribute in lines.attributes(line):
-            if attribute.reference is None:
-                yield Item(attribute.text)
-                continue
-            bucket, key = attribute.reference.bucket, attribute.reference.key
-            look = partial(downloader.reader.head, bucket, key)
-            yield Item(bucket=bucket, info=downloader.patience(ended).call(look))
+            yield Item(attribute.text, attribute.reference)

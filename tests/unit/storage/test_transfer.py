@@ -159,6 +159,21 @@ def test_what_was_damaged_is_fetched_once_more(
     assert sum(counts) == size
 
 
+def test_what_is_damaged_in_the_store_is_not_fetched_for_ever(
+    downloader: Downloader, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloader.store, "encrypted_by_kms", lambda *_: False)
+    with pytest.raises(StoreError, match="the content's MD5 is"):
+        downloader.download(
+            "b",
+            ObjectInfo("k", len(CONTENT), "0" * 32),
+            tmp_path / "f",
+            cancelled=lambda: len(reader.offsets) > 10,
+        )
+    assert reader.offsets == [0, 0, 0]
+    assert not (tmp_path / "f").exists()
+
+
 def test_an_etag_of_kms_is_no_checksum(
     downloader: Downloader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

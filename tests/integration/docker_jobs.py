@@ -22,7 +22,7 @@ from emulator.runtimes.images import Images
 
 IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 CODE = "/opt/ml/input/data/code"
-DEADLINE = 300.0
+DEADLINE = 600.0
 
 
 @dataclass(frozen=True)

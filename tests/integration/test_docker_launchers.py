@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from emulator.runtimes.docker import DockerRuntime
 from emulator.runtimes.docker_engine import connect, inspect_engine
 from emulator.runtimes.images import Images
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 # Each rank starts from other weights and sees other data: only DDP makes them equal.
 DDP = """
@@ -56,13 +59,15 @@ dist.barrier()
 dist.destroy_process_group()
 """
 
+SIDE_BY_SIDE = 4
+"""So many jobs run at a time; a machine of two processors has work for fewer."""
+PROCESSES = "sagemaker_mpi_num_of_processes_per_host"
 MPI_OPTIONS = json.dumps("-x OPTION=arrived")
 LAUNCHERS: dict[str, Mapping[str, str]] = {
     "script mode": {},
     "torch_distributed": {"sagemaker_torch_distributed_enabled": "true"},
     "mpi": {
         "sagemaker_mpi_enabled": "true",
-        "sagemaker_mpi_num_of_processes_per_host": "1",
         "sagemaker_mpi_custom_mpi_options": MPI_OPTIONS,
     },
     "pytorchddp since 2.221": {
@@ -86,35 +91,84 @@ def runtime() -> Iterator[DockerRuntime]:
         )
 
 
-@pytest.mark.parametrize("instances", [2, 3])
+@dataclass(frozen=True)
+class Case:
+    """A job of `DDP` that succeeds."""
+
+    launcher: str
+    backend: str
+    instances: int
+    processes: int = 1
+    """Ranks an instance; only mpirun is told."""
+
+    def __str__(self) -> str:
+        return f"{self.launcher}-{self.backend}-{self.instances}-{self.processes}"
+
+
+Jobs = Callable[[Case], Finished]
+
+
+@pytest.fixture(scope="module")
+def jobs(
+    request: pytest.FixtureRequest,
+    runtime: DockerRuntime,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Jobs]:
+    """Runs the jobs of all selected cases side by side, and gives each when it has ended.
+
+    The toolkit sleeps for half a minute after every mpirun: one after the other, the machine would
+    be idle most of the time.
+    """
+    root, numbers = tmp_path_factory.mktemp("jobs"), itertools.count()
+
+    def run(case: Case) -> Finished:
+        return run_job(
+            runtime,
+            root / f"ddp-{next(numbers)}",
+            DDP,
+            {
+                "backend": json.dumps(case.backend),
+                **LAUNCHERS[case.launcher],
+                **({PROCESSES: str(case.processes)} if case.launcher == "mpi" else {}),
+            },
+            resources={"InstanceCount": case.instances},
+        )
+
+    params = (getattr(item, "callspec", None) for item in request.session.items)
+    cases = [each.params["case"] for each in params if each and "case" in each.params]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        begun = {case: pool.submit(run, case) for case in cases if isinstance(case, Case)}
+        # A test that is tried again gets a job of its own.
+        yield lambda case: begun.pop(case).result() if case in begun else run(case)
+        for job in begun.values():
+            job.cancel()
+
+
 @pytest.mark.parametrize(
-    ("launcher", "backend"),
+    "case",
     [
-        ("script mode", "gloo"),
-        ("torch_distributed", "gloo"),
-        ("torch_distributed", "smddp"),
-        ("mpi", "gloo"),
-        ("pytorchddp since 2.221", "gloo"),
-        ("pytorchddp since 2.221", "smddp"),
-        ("pytorchddp before 2.221", "gloo"),
-        ("pytorchddp before 2.221", "smddp"),
+        Case(launcher, backend, instances)
+        for instances in (2, 3)
+        for launcher, backend in (
+            ("script mode", "gloo"),
+            ("torch_distributed", "gloo"),
+            ("torch_distributed", "smddp"),
+            ("mpi", "gloo"),
+            ("pytorchddp since 2.221", "gloo"),
+            ("pytorchddp since 2.221", "smddp"),
+            ("pytorchddp before 2.221", "gloo"),
+            ("pytorchddp before 2.221", "smddp"),
+        )
     ],
+    ids=str,
 )
-def test_ddp_across_containers(
-    runtime: DockerRuntime, tmp_path: Path, launcher: str, backend: str, instances: int
-) -> None:
-    job = run_job(
-        runtime,
-        tmp_path / "ddp",
-        DDP,
-        {"backend": json.dumps(backend), **LAUNCHERS[launcher]},
-        resources={"InstanceCount": instances},
-    )
-    hosts = [f"algo-{number}" for number in range(1, instances + 1)]
+def test_ddp_across_containers(jobs: Jobs, case: Case) -> None:
+    job = jobs(case)
+    hosts = [f"algo-{number}" for number in range(1, case.instances + 1)]
     assert job.codes == dict.fromkeys(hosts, 0), job.output
-    option = "None" if "mpi_options" not in "".join(LAUNCHERS[launcher]) else "arrived"
+    option = "None" if "mpi_options" not in "".join(LAUNCHERS[case.launcher]) else "arrived"
     for rank, host in enumerate(hosts):
-        assert proof(job, host, rank) == f"{instances} equal, option {option}"
+        assert proof(job, host, rank) == f"{case.instances} equal, option {option}"
 
 
 def proof(job: Finished, host: str, rank: int) -> str:
@@ -122,9 +176,9 @@ def proof(job: Finished, host: str, rank: int) -> str:
     return (job.dirs[host].output_data / f"rank-{rank}").read_text()
 
 
-def test_two_ranks_on_each_of_two_instances(runtime: DockerRuntime, tmp_path: Path) -> None:
-    mpi = {**LAUNCHERS["mpi"], "sagemaker_mpi_num_of_processes_per_host": "2"}
-    job = run_job(runtime, tmp_path / "four", DDP, {"backend": json.dumps("gloo"), **mpi})
+@pytest.mark.parametrize("case", [Case("mpi", "gloo", 2, processes=2)], ids=str)
+def test_two_ranks_on_each_of_two_instances(jobs: Jobs, case: Case) -> None:
+    job = jobs(case)
     assert set(job.codes.values()) == {0}, job.output
     for rank, host in enumerate(["algo-1", "algo-1", "algo-2", "algo-2"]):
         assert proof(job, host, rank) == "4 equal, option arrived"
@@ -162,12 +216,12 @@ def test_the_instance_that_fails_ends_first(
 ) -> None:
     script = (
         f"import os, sys, time\nif os.uname().nodename == '{culprit}':\n"
-        "    raise RuntimeError('on purpose')\ntime.sleep(600)\n"
+        "    raise RuntimeError('on purpose')\ntime.sleep(3000)\n"
     )
     job = run_job(runtime, tmp_path / "fails", script, LAUNCHERS[launcher], until=1)
     assert job.codes == {culprit: 1}
     assert "on purpose" in job.dirs[culprit].failure.read_text()
-    assert job.seconds < 60
+    assert job.seconds < 300
 
 
 @pytest.mark.parametrize("culprit", ["algo-1", "algo-2"])
@@ -176,14 +230,14 @@ def test_a_rank_of_mpirun_that_fails_ends_the_master(
 ) -> None:
     script = (
         f"import os, sys, time\nif os.uname().nodename == '{culprit}':\n"
-        "    raise RuntimeError('on purpose')\ntime.sleep(600)\n"
+        "    raise RuntimeError('on purpose')\ntime.sleep(3000)\n"
     )
     launcher = LAUNCHERS["pytorchddp since 2.221"]
     job = run_job(runtime, tmp_path / "fails", script, launcher, until=1)
     # Whichever rank it is, it is the master's mpirun that fails.
     assert job.codes == {"algo-1": 1}
     assert "on purpose" in job.dirs["algo-1"].failure.read_text()
-    assert job.seconds < 90
+    assert job.seconds < 300
 
 
 def test_requirements_are_installed_inside(runtime: DockerRuntime, tmp_path: Path) -> None:

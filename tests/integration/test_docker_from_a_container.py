@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from docker_jobs import IMAGE
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 SERVER = "sagemaker-emulator/server:latest"
 ROOT = Path(__file__).parents[2]
 

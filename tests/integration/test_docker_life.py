@@ -30,7 +30,7 @@ from emulator.runtimes.docker_fleet import DockerFleet
 from emulator.runtimes.docker_watch import ENGINE_RESTARTED, REMOVED
 from emulator.runtimes.images import CANNOT_PULL
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 SLEEP = "echo ready; while :; do sleep 0.1; done"
 
 

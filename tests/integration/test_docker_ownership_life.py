@@ -22,7 +22,7 @@ from emulator.runtimes.docker import DockerRuntime
 from emulator.runtimes.docker_engine import connect, inspect_engine
 from emulator.runtimes.images import Images
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 USER = 12_345
 """Nobody in particular: root may give files to any."""
 

@@ -34,7 +34,7 @@ pytest.importorskip("sagemaker_training")
 pytest.importorskip("torch")
 
 CODE = "/opt/ml/input/data/code"
-DEADLINE = 120.0
+DEADLINE = 240.0
 
 # One argument a print: the toolkit passes on each write as a line of its own.
 DDP_TRAINING = """

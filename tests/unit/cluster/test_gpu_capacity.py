@@ -16,7 +16,7 @@ from emulator.cluster.machine import Machine
 from emulator.database import Database
 from emulator.model.errors import CapacityError, InternalServerError
 
-PATIENCE = 10
+PATIENCE = 60
 SERVER = Machine(cores=64, memory_mib=512 * 1024)
 
 

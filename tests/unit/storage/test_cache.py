@@ -125,20 +125,20 @@ def test_two_jobs_fetch_the_same_objects_once(
 
     def slow(jobs: Sequence[tuple[Wanted, Path]]) -> None:
         busy.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         source(jobs)
 
     trees: list[Path] = []
     first = threading.Thread(target=lambda: trees.append(cache.hold(wanted("a"), slow).path))
     first.start()
-    assert busy.wait(10)
+    assert busy.wait(60)
     second = threading.Thread(
         target=lambda: trees.append(cache.hold(wanted("a", "b"), source).path)
     )
     second.start()
     go_on.set()
-    first.join(10)
-    second.join(10)
+    first.join(60)
+    second.join(60)
     assert sorted(source.fetched) == ["a", "b"]
     assert sorted(names(tree) for tree in trees) == [["a"], ["a", "b"]]
 

@@ -108,11 +108,11 @@ def test_what_cannot_be_interrupted(new_bench: Callable[..., Bench]) -> None:
 
 def test_no_spot_capacity_until_the_wait_is_over(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench({"kind": "SpotInterruption", "after_seconds": 0.1, "seconds": 300})
-    bench.submit(LONG, **spot(1))
+    bench.submit(LONG, **spot(4))
     job = bench.ended()
     assert statuses(job) == [*ONCE, "Interrupted", "Stopping", "MaxWaitTimeExceeded"]
     assert job.life.status is Status.STOPPED
-    assert 1 <= job.life.modified - job.life.created < 30
+    assert 4 <= job.life.modified - job.life.created < 30
 
 
 @pytest.mark.parametrize("phase", ["wait", "stage", "train"])
@@ -122,11 +122,12 @@ def test_max_wait_counts_from_the_creation(new_bench: Callable[..., Bench], phas
         bench.submit(LONG, "first", HyperParameters={"needs": "port"})
         bench.until(Secondary.TRAINING, "first")
     bench.folder.holding.add(phase)
-    bench.submit(LONG, HyperParameters={"needs": "port"}, **spot(1))
+    limit = 4 if phase == "train" else 1
+    bench.submit(LONG, HyperParameters={"needs": "port"}, **spot(limit))
     job = bench.ended()
     assert statuses(job)[-1] == "MaxWaitTimeExceeded"
     assert (job.artifacts is not None) == (phase == "train"), "what was trained is kept"
-    assert 1 <= job.life.modified - job.life.created < 30
+    assert limit <= job.life.modified - job.life.created < 30
 
 
 def test_max_pending(new_bench: Callable[..., Bench]) -> None:

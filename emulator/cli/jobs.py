@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -153,15 +153,24 @@ def _table(found: list[dict[str, Any]]) -> Table:
     for heading in ("TRAINING JOB", "STATUS", "SECONDARY", "CREATED", "TOOK"):
         table.add_column(heading, overflow="fold")
     for job in found:
-        took = (job.get("TrainingEndTime") or datetime.now().astimezone()) - job["CreationTime"]
         table.add_row(
             Text(job["TrainingJobName"]),
             _status_markup(job["TrainingJobStatus"]),
             job.get("SecondaryStatus", ""),
             job["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
-            f"{max(took.total_seconds(), 0):.0f} s",
+            f"{seconds_taken(job, datetime.now().astimezone()):.0f} s",
         )
     return table
+
+
+def seconds_taken(job: dict[str, Any], now: datetime) -> float:
+    """From the creation of a job, as ListTrainingJobs gives it, to its end or until now."""
+    end: datetime | None = job.get("TrainingEndTime")
+    if end is None:
+        # A job that was stopped before it had instances never trained (API reference).
+        end = job["LastModifiedTime"] if job["TrainingJobStatus"] in TERMINAL else now
+    took: timedelta = end - job["CreationTime"]
+    return max(took.total_seconds(), 0.0)
 
 
 def _status_markup(status: str) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from emulator.cli.environment import configured_endpoint, running_endpoint
-from emulator.cli.messages import fail
+from emulator.cli.messages import ExitCode, fail
 from emulator.settings import Settings
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -42,7 +44,7 @@ def connect(settings: Settings, endpoint_url: str | None = None) -> Remote:
     """Clients for the emulator of a flag, of AWS_ENDPOINT_URL, or of the settings, in that order.
 
     Region and credentials of the environment count only together with its AWS_ENDPOINT_URL:
-    otherwise they belong to the user's real account.
+    otherwise they belong to the user's real account. Ends the command where the URL is none.
     """
     pointed = os.environ if "AWS_ENDPOINT_URL" in os.environ else {}
     running = running_endpoint(settings) or configured_endpoint(settings)
@@ -58,11 +60,14 @@ def connect(settings: Settings, endpoint_url: str | None = None) -> Remote:
         # Loopback is never reached through a proxy that this shell may have.
         "config": Config(retries={"total_max_attempts": 2}, connect_timeout=5, proxies={}),
     }
-    return Remote(
-        url=url,
-        sagemaker=session.create_client("sagemaker", **options),
-        logs=session.create_client("logs", **options),
-    )
+    try:
+        return Remote(
+            url=url,
+            sagemaker=session.create_client("sagemaker", **options),
+            logs=session.create_client("logs", **options),
+        )
+    except ValueError:
+        fail(f"{url} is no URL.", "An example: http://127.0.0.1:4570", ExitCode.USAGE)
 
 
 @contextmanager
@@ -80,6 +85,17 @@ def plain_errors(remote: Remote, job: str = "") -> Iterator[None]:
             f"no emulator answers at {remote.url} ({type(error).__name__}).",
             "Start one with: sagemaker-emulator up",
         )
+
+
+def unreachable(url: str, timeout: float = 3) -> str:
+    """Why nothing can be asked of the server at `url`; "" where something listens."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout).close()
+    except (OSError, ValueError) as error:
+        return f"{url} does not answer: {error}"
+    return ""
 
 
 def health(url: str, timeout: float = 2) -> dict[str, Any] | None:

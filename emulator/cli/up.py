@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -39,7 +41,7 @@ from emulator.cli.options import (
     StateFlag,
     load_settings,
 )
-from emulator.cli.remote import health
+from emulator.cli.remote import health, unreachable
 from emulator.cli.sts_proxy import StsProxy
 from emulator.model.errors import SetupError
 from emulator.settings import Settings
@@ -79,6 +81,8 @@ def up(
         signal.signal(number, ending)
     with serving(settings) as endpoint:
         show(settings, endpoint)
+        if settings.s3_endpoint and (problem := unreachable(settings.s3_endpoint)):
+            err.print(f"[bold yellow]warning:[/] S3: {escape(problem)}. Jobs need it.")
         ending.asked.wait()
         err.print("[dim]Stopping …[/]")
 
@@ -106,16 +110,19 @@ def serving(settings: Settings) -> Iterator[Endpoint]:
             endpoint = _start(settings, stack)
         except SetupError as error:
             fail(error.problem, error.remedy)
-        except PermissionError as error:
-            fail(f"{error}.", "Choose another --state-dir or --port.")
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            fail(
-                f"port {settings.port} is taken.",
-                "Stop what uses it, or choose another one with --port.",
-            )
+            fail(*explain(error, settings))
         yield endpoint
+
+
+def explain(error: OSError, settings: Settings) -> tuple[str, str]:
+    """What keeps an emulator from starting, and what to do about it."""
+    if error.errno == errno.EADDRINUSE:
+        advice = "Stop what uses it, or choose another one with --port."
+        return f"port {settings.port} is taken.", advice
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"{settings.host} is no address of this machine.", "Choose another --host."
+    return f"it cannot start: {error}.", "Choose another --state-dir or --port."
 
 
 def _start(settings: Settings, stack: ExitStack) -> Endpoint:
@@ -163,12 +170,11 @@ def env(
 
 def configure_logging(*, level: int) -> None:
     """Log to stderr: warnings of everything, and the emulator's own words from `level` on."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        datefmt="%H:%M:%S",
-        handlers=[RichHandler(console=err, show_path=False)],
-    )
+    handler: logging.Handler = RichHandler(console=err, show_path=False)
+    form = "%(message)s"
+    if not err.is_terminal:  # nothing in a file needs columns
+        handler, form = logging.StreamHandler(), "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, datefmt="%H:%M:%S", handlers=[handler])
     logging.getLogger("emulator").setLevel(level)
 
 

@@ -14,6 +14,7 @@ from emulator.cli.doctor import (
     check_object_store,
     check_port,
     check_state_dir,
+    judge_no_engine,
 )
 from emulator.settings import Settings
 
@@ -64,3 +65,9 @@ def test_a_store_that_does_not_answer(settings: Settings) -> None:
 def test_the_state_directory_need_not_exist_yet(settings: Settings) -> None:
     assert str(settings.state_dir) in check_state_dir(settings).detail
     assert not settings.state_dir.exists()
+
+
+def test_an_engine_that_this_user_may_not_ask_is_not_started_again() -> None:
+    complaint = "('Connection aborted.', PermissionError(13, 'Permission denied'))"
+    assert "usermod -aG docker" in judge_no_engine(complaint)[1]
+    assert "Start Docker" in judge_no_engine("[Errno 2] No such file or directory")[1]

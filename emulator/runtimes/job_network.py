@@ -1,6 +1,7 @@
 """A network of a job's own: its instances, the emulator, a way out for HTTP, and nothing else.
 
-It is a network namespace (network_namespaces(7)) with nothing but a loopback interface.
+It is a network namespace (network_namespaces(7)) with a loopback interface and, where the kernel
+can make one, an eth0 that leads nowhere: scripts that name the service's interface find it.
 Whatever comes in from outside is a socket that was made inside and is served here.
 """
 
@@ -50,8 +51,21 @@ class JobNetwork:
             os.close(self.user)
 
 
-def make_network(bwrap: Path, user_namespace: bool, ports: Sequence[int]) -> JobNetwork:
-    """A new network; raises OSError where there can be none. Takes about 20 ms.
+def address_of(number: int) -> str:
+    """The address on eth0 of an instance by its number, from 1 on.
+
+    Of the block for tests of networks (RFC 2544), which no real one uses: scripts can reach
+    whatever the machine itself does, through the proxy.
+    """
+    return f"198.18.{number // 256}.{number % 256}"
+
+
+def make_network(
+    bwrap: Path, user_namespace: bool, ports: Sequence[int], addresses: Sequence[str] = ()
+) -> JobNetwork:
+    """A new network, with an eth0 if there are addresses for it. Takes about 20 ms.
+
+    Raises OSError where there can be none, or no eth0 in it.
 
     bubblewrap makes it and brings its loopback interface up, in a user namespace of its
     own where this user needs one: an ordinary user keeps his number inside.
@@ -62,9 +76,11 @@ def make_network(bwrap: Path, user_namespace: bool, ports: Sequence[int]) -> Job
     ours, theirs = socket.socketpair()
     with ours, theirs:
         sandbox = [str(bwrap), "--unshare-net", "--dev-bind", "/", "/", "--die-with-parent"]
-        maker = [sys.executable, "-I", "-S", str(_MAKER), str(theirs.fileno()), *map(str, ports)]
-        if user_namespace:  # whose number is not root's inside, but who may have a low port
+        maker = [sys.executable, "-I", "-S", str(_MAKER), str(theirs.fileno())]
+        maker += [",".join(addresses), *map(str, ports)]
+        if user_namespace:  # whose number is not root's inside
             sandbox += ["--unshare-user", "--cap-add", "CAP_NET_BIND_SERVICE"]
+            sandbox += ["--cap-add", "CAP_NET_ADMIN"] if addresses else []
         child = subprocess.Popen(
             [*sandbox, "--", *maker],
             stdin=subprocess.DEVNULL,

@@ -27,7 +27,14 @@ from emulator.runtimes.nvidia_devices import (
 from emulator.runtimes.process_environment import Places, instance_environment
 from emulator.runtimes.process_fleet import ProcessFleet
 from emulator.runtimes.process_instances import Bare, Instance, Sandboxed
-from emulator.runtimes.process_network import Answer, Joined, ProcessNetworks, answer_nobody
+from emulator.runtimes.process_network import (
+    LOOPBACK_INTERFACE,
+    Answer,
+    Joined,
+    ProcessNetworks,
+    answer_nobody,
+    hosts_file,
+)
 from emulator.runtimes.removal import remove_tree
 from emulator.runtimes.sandbox import (
     COMMANDS,
@@ -90,7 +97,7 @@ class ProcessRuntime:
     def traits(self) -> RuntimeTraits:
         return RuntimeTraits(
             name="process",
-            network_interface="lo",
+            network_interface=self._networks.interface if self._networks else LOOPBACK_INTERFACE,
             emulator_url=self._networks.emulator_url if self._networks else self._emulator_url,
             shares_ports=self._networks is None,
             overlays=self.verdict.features is not None and self.verdict.features.overlay == "disk",
@@ -134,7 +141,7 @@ class ProcessRuntime:
                 if network:
                     held.callback(network.close)
                 for scratch in scratches:
-                    self._fill(scratch, plan.hosts)
+                    self._fill(scratch, hosts_file(plan.hosts, network.inside if network else None))
                 _show_own_gpus(plan)
             except OSError as error:
                 raise InternalServerError(f"An instance could not be prepared: {error}") from error
@@ -149,7 +156,12 @@ class ProcessRuntime:
             _log.warning("Jobs share this machine's network: %s", self.verdict.shared_network)
             return None
         return ProcessNetworks(
-            self._bwrap, features.user_namespace, self._emulator_url, self._user, answer
+            self._bwrap,
+            features.user_namespace,
+            self._emulator_url,
+            self._user,
+            answer,
+            features.interface,
         )
 
     def _join(self, plan: JobPlan) -> Joined | None:
@@ -224,10 +236,10 @@ class ProcessRuntime:
             "TMPDIR": str(tmp),
         }
 
-    def _fill(self, scratch: Scratch, hosts: Sequence[str]) -> None:
+    def _fill(self, scratch: Scratch, hosts: str) -> None:
         for directory in scratch.directories:
             directory.mkdir(parents=True, exist_ok=True)
-        scratch.hosts.write_text(_hosts_file(hosts))
+        scratch.hosts.write_text(hosts)
         for name, text in self._interpreter.missing_commands().items():
             write_command(scratch.commands / name, text)
         features = self.verdict.features
@@ -275,13 +287,6 @@ def _show_own_gpus(plan: JobPlan) -> None:
             write_command(command, list_only(instance.gpus, program))
     if trouble := missing_device([gpu for instance in plan.instances for gpu in instance.gpus]):
         _log.warning("training job %s: %s %s", plan.job, trouble.problem, trouble.remedy)
-
-
-def _hosts_file(hosts: Sequence[str]) -> str:
-    """Every instance has a loopback address of its own, from 127.0.0.2 on."""
-    addresses = [f"127.0.{n // 256}.{n % 256} {host}" for n, host in enumerate(hosts, start=2)]
-    fixed = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    return "\n".join((*fixed, *addresses, ""))
 
 
 def _clean(scratches: Sequence[Scratch]) -> None:

@@ -52,6 +52,8 @@ class OwnNetwork:
     hosts: tuple[str, ...]
     proxy: str | None
     """The only way out; None when there is none."""
+    addresses: tuple[str, ...] = ()
+    """Of the hosts, in their order; empty: they are on the loopback interface."""
 
 
 def instance_environment(
@@ -98,7 +100,8 @@ def _inside(user: Mapping[str, str], network: OwnNetwork) -> dict[str, str]:
     kept = {name: value for name, value in passed.items() if not _names_proxy(name)}
     if network.proxy is None:
         return kept
-    around = ",".join(("localhost", "127.0.0.1", "127.0.0.0/8", "::1", *network.hosts))
+    near = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1", *network.hosts, *network.addresses)
+    around = ",".join(near)
     proxies = {"HTTP_PROXY": network.proxy, "HTTPS_PROXY": network.proxy, "NO_PROXY": around}
     return {**kept, **proxies, **{name.lower(): value for name, value in proxies.items()}}
 

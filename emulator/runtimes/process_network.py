@@ -10,12 +10,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from emulator.runtimes.forward_proxy import ForwardProxy
-from emulator.runtimes.job_network import make_network
+from emulator.runtimes.job_network import address_of, make_network
+from emulator.runtimes.network_maker import INTERFACE
 from emulator.runtimes.process_environment import OwnNetwork
 
 Answer = Callable[[socket.socket], Callable[[], None]]
 """Serves the emulator on a listening socket, which it takes over, and returns what ends that."""
 
+LOOPBACK_INTERFACE = "lo"
 _PROXY_PORTS = (3128, 3129)
 """Where the way out is found: the usual port of such proxies, or the next one if the
 emulator has that itself. Low ones are none that the kernel would give to a script."""
@@ -41,14 +43,24 @@ class ProcessNetworks:
         emulator_url: str,
         ambient: Mapping[str, str],
         answer: Answer,
+        interface: bool = True,
     ):
-        """`ambient` names this machine's own proxies, as in the environment."""
+        """`ambient` names this machine's own proxies, as in the environment.
+
+        With `interface` every instance has an address on an eth0.
+        """
+        self._has_interface = interface
         self._bwrap = bwrap
         self._user_namespace = user_namespace
         self._port = _port_of(emulator_url)
         self._proxy_port = next(port for port in _PROXY_PORTS if port != self._port)
         self._ambient = ambient
         self._answer = answer
+
+    @property
+    def interface(self) -> str:
+        """What the instances of a job find each other on."""
+        return INTERFACE if self._has_interface else LOOPBACK_INTERFACE
 
     @property
     def emulator_url(self) -> str:
@@ -61,8 +73,10 @@ class ProcessNetworks:
         Raises OSError.
         """
         ports = () if isolated else (self._port, self._proxy_port)
+        numbers = range(1, len(hosts) + 1) if self._has_interface else ()
+        addresses = tuple(map(address_of, numbers))
         with ExitStack() as held:
-            network = make_network(self._bwrap, self._user_namespace, ports)
+            network = make_network(self._bwrap, self._user_namespace, ports, addresses)
             held.callback(network.close)
             proxy = None
             if not isolated:
@@ -70,7 +84,7 @@ class ProcessNetworks:
                 held.callback(_taken_over(emulator, self._answer))
                 held.callback(_taken_over(way_out, self._proxy))
                 proxy = f"http://127.0.0.1:{self._proxy_port}"
-            inside = OwnNetwork(tuple(hosts), proxy)
+            inside = OwnNetwork(tuple(hosts), proxy, addresses)
             return Joined(network.entry, inside, held.pop_all().close)
 
     def _proxy(self, listening: socket.socket) -> Callable[[], None]:
@@ -90,6 +104,17 @@ def _taken_over(listening: socket.socket, answer: Answer) -> Callable[[], None]:
 def _port_of(url: str) -> int:
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def hosts_file(hosts: Sequence[str], network: OwnNetwork | None) -> str:
+    """/etc/hosts: each instance has an address of its own, at least a loopback one."""
+    addresses = network.addresses if network else ()
+    loopback = [f"127.0.{n // 256}.{n % 256}" for n in range(2, len(hosts) + 2)]
+    lines = [
+        f"{address} {host}" for address, host in zip(addresses or loopback, hosts, strict=True)
+    ]
+    fixed = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    return "\n".join((*fixed, *lines, ""))
 
 
 def answer_nobody(listening: socket.socket) -> Callable[[], None]:

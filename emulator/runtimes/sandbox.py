@@ -52,6 +52,8 @@ class Features:
     """Where the layer lies that keeps what a job installs apart from the environment."""
     network: bool = False
     """Whether a job can have a network of its own."""
+    interface: bool = False
+    """Whether that can have an eth0, as on the service, beside its loopback interface."""
 
 
 @dataclass(frozen=True)

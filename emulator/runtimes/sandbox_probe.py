@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from emulator.runtimes.job_network import make_network
+from emulator.runtimes.job_network import address_of, make_network
 from emulator.runtimes.removal import remove_tree
 from emulator.runtimes.sandbox import Features
 
@@ -43,9 +43,12 @@ def probe(bwrap: Path, directory: Path) -> Verdict:
     for user_namespace in (False, True) if os.geteuid() == 0 else (True,):
         complaint = _try(bwrap, user_namespace)
         if not complaint:
-            shared = _network(bwrap, user_namespace)
+            no_interface = _network(bwrap, user_namespace, [address_of(1)])
+            shared = no_interface and _network(bwrap, user_namespace)
             overlay = _overlay(bwrap, user_namespace, directory)
-            features = Features(user_namespace, overlay, network=not shared)
+            features = Features(
+                user_namespace, overlay, network=not shared, interface=not no_interface
+            )
             return Verdict(features, shared_network=shared)
     return Verdict(None, f"bubblewrap cannot make a sandbox here: {complaint}", remedy())
 
@@ -63,10 +66,10 @@ def remedy(proc_sys: Path = Path("/proc/sys")) -> str:
     )
 
 
-def _network(bwrap: Path, user_namespace: bool) -> str:
+def _network(bwrap: Path, user_namespace: bool, addresses: Sequence[str] = ()) -> str:
     """ "" when a sandbox can be made inside a job's own network, else what stands against it."""
     try:
-        network = make_network(bwrap, user_namespace, ())
+        network = make_network(bwrap, user_namespace, (), addresses)
     except OSError as error:
         return str(error)
     try:

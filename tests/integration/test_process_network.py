@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
@@ -110,6 +111,46 @@ def test_the_emulators_own_address_does_not_matter(tmp_path: Path) -> None:
     assert elsewhere.traits.emulator_url == "http://127.0.0.1:3128" or not (
         elsewhere.verdict.features and elsewhere.verdict.features.network
     )
+
+
+TALK = """
+import socket, time
+name = socket.gethostname()
+own = socket.create_server((socket.gethostbyname(name), 7777))
+other = {"algo-1": "algo-2", "algo-2": "algo-1"}[name]
+for _ in range(600):
+    try:
+        socket.create_connection((other, 7777), timeout=60).close()
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.1)
+own.accept()
+interfaces = [found for _, found in socket.if_nameindex()]
+print(f"{name} {own.getsockname()[0]} {'eth0' in interfaces}\\n", end="")  # in one piece
+"""
+
+
+def test_instances_meet_on_the_interface_of_the_service(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    if runtime.traits.network_interface != "eth0":
+        pytest.skip("this kernel makes no pair of interfaces (veth)")
+    codes, output = run(runtime, tmp_path, TALK, TALK)
+    assert codes == [0, 0], output
+    assert sorted(output.splitlines()) == ["algo-1 198.18.0.1 True", "algo-2 198.18.0.2 True"]
+
+
+def test_without_that_interface_they_meet_on_loopback(
+    runtime: ProcessRuntime, tmp_path: Path
+) -> None:
+    features = runtime.verdict.features
+    assert features
+    verdict = replace(runtime.verdict, features=replace(features, interface=False))
+    plain = ProcessRuntime(Path(sys.executable), URL, tmp_path, verdict=verdict, answer=answer)
+    assert plain.traits.network_interface == "lo"
+    codes, output = run(plain, tmp_path, TALK, TALK)
+    assert codes == [0, 0], output
+    assert sorted(output.splitlines()) == ["algo-1 127.0.0.2 False", "algo-2 127.0.0.3 False"]
 
 
 def test_the_outside_is_reached_by_http(runtime: ProcessRuntime, tmp_path: Path) -> None:

@@ -77,6 +77,12 @@ def test_on_its_own_network_the_jobs_proxy_replaces_the_users() -> None:
     assert found["PIP_INDEX_URL"] == "https://i"
 
 
+def test_the_instances_addresses_are_no_proxys_business() -> None:
+    network = OwnNetwork(("algo-1",), "http://127.0.0.1:3128", ("198.18.0.1",))
+    found = instance_environment(PLAN, PYTHON, PLACES, "http://127.0.0.1:4570", {}, network)
+    assert found["NO_PROXY"].endswith(",algo-1,198.18.0.1")
+
+
 def test_the_requests_own_proxy_wins() -> None:
     plan = replace(PLAN, environment={"HTTPS_PROXY": "http://mine"})
     assert inside("http://127.0.0.1:3128", plan)["HTTPS_PROXY"] == "http://mine"

@@ -20,6 +20,9 @@ _NOTES = {
         "Search": "for training jobs",
         "UpdateTrainingJob": "warm pools and switches; no profiler runs",
     },
+    "cloudwatch": {
+        "GetMetricData": "metrics and most of metric math",
+    },
     "logs": {
         "FilterLogEvents": "patterns of terms, JSON and fields; no regular expressions",
         "PutRetentionPolicy": "kept and shown; nothing is removed",

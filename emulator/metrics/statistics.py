@@ -39,6 +39,16 @@ Statistic = Callable[[Sequence[Sample]], "float | None"]
 """The value for a period with at least one sample; None if these samples have none."""
 
 
+def first_period(start: float, length: int) -> float:
+    """Where periods of this length are counted from when data is asked for from `start` on.
+
+    The start is rounded down to the minute, or to the period where that is shorter (API
+    reference, GetMetricStatistics).
+    """
+    step = min(length, 60)
+    return start // step * step
+
+
 def periods(samples: Iterable[Sample], start: float, length: int) -> list[Period]:
     """Samples from `start` on, by periods of `length` seconds; empty periods are left out."""
     groups: dict[int, list[Sample]] = {}

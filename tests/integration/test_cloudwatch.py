@@ -276,13 +276,54 @@ def test_what_is_wrong_is_refused(watch: Any) -> None:
     assert "tm90" in words
 
 
-def test_expressions_are_refused_by_name(watch: Any) -> None:
-    queries = [{"Id": "e", "Expression": "SUM(METRICS())"}]
-    code, words = refused(watch.get_metric_data, MetricDataQueries=queries, **WINDOW)
-    assert code == "NotImplementedException"
-    assert "metric math" in words
-    code, _ = refused(watch.get_metric_data, MetricDataQueries=[{"Id": "e"}], **WINDOW)
-    assert code == "ValidationError"
+def test_expressions(watch: Any) -> None:
+    put(watch, (0, 8), (60, 4), (180, 2))
+    put(watch, (0, 1), (60, 3), name="best")
+    stat = {"Metric": METRIC, "Period": 60, "Stat": "Average"}
+    best = {"Metric": {**METRIC, "MetricName": "best"}, "Period": 60, "Stat": "Average"}
+    queries = [
+        {"Id": "halved", "Expression": "total / 2", "Label": "half"},
+        {"Id": "m1", "MetricStat": stat, "ReturnData": False},
+        {"Id": "m2", "MetricStat": best},
+        {"Id": "total", "Expression": "SUM(METRICS())", "ReturnData": False},
+        {"Id": "each", "Expression": "METRICS() * 10"},
+    ]
+    asked = {"MetricDataQueries": queries, "ScanBy": "TimestampAscending", **WINDOW}
+    found = watch.get_metric_data(**asked)["MetricDataResults"]
+    shown = [(one["Id"], one["Label"], one["Values"]) for one in found]
+    assert shown == [
+        ("halved", "half", [4.5, 3.5, 1.0]),
+        ("m2", "best", [1.0, 3.0]),
+        ("each", "each loss", [80.0, 40.0, 20.0]),
+        ("each", "each best", [10.0, 30.0]),
+    ]
+    assert found[0]["Timestamps"] == [START + timedelta(minutes=n) for n in (0, 1, 3)]
+    pages = watch.get_paginator("get_metric_data").paginate(
+        **{**asked, "ScanBy": "TimestampDescending"}, PaginationConfig={"PageSize": 2}
+    )
+    values: dict[str, list[float]] = {}
+    for one in (one for page in pages for one in page["MetricDataResults"]):
+        values.setdefault(one["Label"], []).extend(one["Values"])
+    assert values == {label: numbers[::-1] for _, label, numbers in shown}
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "words"),
+    [
+        ({"Id": "e"}, "ValidationError", "either an Expression or a MetricStat"),
+        ({"Id": "e", "Expression": "m1 +"}, "ValidationError", "Error in expression 'e'"),
+        ({"Id": "e", "Expression": "2"}, "ValidationError", "time series"),
+        ({"Id": "E", "Expression": "METRICS()"}, "ValidationError", "lowercase letter"),
+        ({"Id": "e", "Expression": "SEARCH('x')"}, "NotImplementedException", "SEARCH"),
+        ({"Id": "e", "Expression": "SELECT 1"}, "NotImplementedException", "Metrics Insights"),
+    ],
+)
+def test_queries_that_make_no_sense(
+    watch: Any, query: dict[str, Any], code: str, words: str
+) -> None:
+    refusal = refused(watch.get_metric_data, MetricDataQueries=[query], **WINDOW)
+    assert refusal[0] == code
+    assert words in refusal[1]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from emulator.parts import Parts, build
 from emulator.settings import Settings
 
 _BACKLOG = 2048
+_FIRST_ANSWERS_SECONDS = 30
 _LAST_ANSWERS_SECONDS = 5
 _log = logging.getLogger(__name__)
 
@@ -38,17 +39,21 @@ class _Doors:
     def __init__(self) -> None:
         self._application: FastAPI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._attached = threading.Event()
 
     def attach(self, application: FastAPI) -> None:
         """Called in the endpoint's event loop, before the first request."""
         self._application = application
         self._loop = asyncio.get_running_loop()
+        self._attached.set()
 
     def open(self, listening: socket.socket) -> Callable[[], None]:
         """Answer on that socket, too; the function it returns ends that soon.
 
-        Raises OSError when the endpoint has ended, as it does before the jobs do.
+        Jobs that waited under an earlier emulator can be there before the endpoint answers.
+        Raises OSError when it has ended, as it does before the jobs do.
         """
+        self._attached.wait(_FIRST_ANSWERS_SECONDS)
         if self._application is None or self._loop is None:
             raise SetupError("The endpoint does not answer yet.")
         config = uvicorn.Config(

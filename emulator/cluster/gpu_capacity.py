@@ -52,14 +52,20 @@ class GpuCapacity:
         self._ledger = Ledger(machine, catalog, rules or Rules(), exclusive, survey())
         self._failed: dict[str, JobError] = {}
 
-    def recover(self, running: Iterable[JobSpec]) -> Mapping[str, Lease]:
-        """Once, at start: the leases of jobs that still run, by ARN; all others are closed."""
+    def recover(
+        self, running: Iterable[JobSpec], waiting: Iterable[JobSpec] = ()
+    ) -> Mapping[str, Lease]:
+        """Once, at start: the leases of jobs that still run, by ARN; all others are closed.
+
+        `waiting` are those that will come again, in the order in which they came first.
+        """
         specs = {spec.arn: spec for spec in running}
         for lost in self._book.close_all_but(specs, self._clock()):
             log.warning("Its job is gone: the GPUs of %s are free again", lost)
         with self._changed:
             for spec in specs.values():
                 self._hold_recorded(spec)
+            self._ledger.expect(waiting)
             return {arn: self._ledger.leases[arn] for arn in specs}
 
     def acquire(

@@ -103,6 +103,7 @@ class Ledger:
         self.queue: dict[str, Order] = {}
         self._running: dict[str, Running] = {}
         self._arrivals = 0
+        self._places: dict[str, int] = {}
 
     def see(self, found: Inventory) -> None:
         """Take in how the GPUs look now.
@@ -118,10 +119,15 @@ class Ledger:
         """Put a job into the queue; raises CapacityError if it could never run."""
         demands = self.demands(spec)
         self._want(demands)
-        self._arrivals += 1
-        order = Order(spec, demands, self._arrivals, priority(spec))
+        place = self._places.pop(spec.arn, None) or self._next_place()
+        order = Order(spec, demands, place, priority(spec))
         self.queue[order.job] = order
         return order
+
+    def expect(self, specs: Iterable[JobSpec]) -> None:
+        """Keep the places in line of jobs that will be ordered again, in this order."""
+        for spec in specs:
+            self._places[spec.arn] = self._next_place()
 
     def demands(self, spec: JobSpec) -> tuple[Demand, ...]:
         """The job's instances; raises CapacityError for a type that nobody knows."""
@@ -199,6 +205,10 @@ class Ledger:
     def others_compute(self) -> bool:
         """Whether processes of others keep a GPU from jobs."""
         return len(self._usable()) < len(self.inventory.gpus)
+
+    def _next_place(self) -> int:
+        self._arrivals += 1
+        return self._arrivals
 
     def _want(self, demands: Sequence[Demand]) -> Want:
         """What the instances get: of the GPUs that others leave, else of all, in time."""

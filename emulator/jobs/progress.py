@@ -12,7 +12,7 @@ from emulator.model.job import JobSpec
 from emulator.model.lifecycle import STOPPING, Lifecycle, Secondary
 from emulator.model.record import Job
 
-_STAYS = (Secondary.STOPPING, Secondary.UPLOADING)
+_STAYS = (Secondary.PENDING, Secondary.STOPPING, Secondary.UPLOADING)
 _log = logging.getLogger(__name__)
 
 
@@ -25,9 +25,9 @@ class Progress:
 
     def enter(self, status: Secondary, message: str) -> None:
         self._change(
-            # A job that was taken over may be there already.
+            # A job that an earlier emulator left may be there already.
             lambda life, now: (
-                life
+                life.say(message, now)
                 if status in _STAYS and life.secondary is status
                 else life.enter(status, message, now)
             )

@@ -13,7 +13,7 @@ from emulator.jobs.directories import failure_file, has_files
 from emulator.jobs.fleetwatch import Cause, Ending
 from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, failure_of
 from emulator.jobs.progress import Progress
-from emulator.jobs.resuming import Resumed
+from emulator.jobs.resuming import Resumed, waits
 from emulator.jobs.warm_pools import Kept, Pool, WarmPools
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
@@ -68,15 +68,18 @@ class JobRun:
 
     def run(self) -> None:
         """The job has ended and holds nothing when this returns, but for its warm pool."""
-        limit: float | None = self._spec.max_wait
-        if limit is not None and self._resumed:
-            limit = max(0.0, limit - (self._shop.clock.now() - self._resumed.created))
-        alarm = None if limit is None else self._alarms.after(limit, self._expire)
+        limit = self._spec.max_wait
+        alarm = None if limit is None else self._alarms.after(limit - self._age(), self._expire)
         try:
             self._live()
         finally:
             if alarm:
                 alarm.cancel()
+
+    def _age(self) -> float:
+        """Seconds since the job was created, be it under an earlier emulator."""
+        job = self._shop.store.get(self._spec.scope, self._spec.name)
+        return self._shop.clock.now() - job.life.created if job else 0.0
 
     def _live(self) -> None:
         if self._resumed:
@@ -214,6 +217,9 @@ class JobRun:
     def _end_early(self, attempt: Attempt | None) -> None:
         """The job's end while nothing of it runs."""
         if self._wish.reason is Reason.SHUTDOWN:
+            job = self._shop.store.get(self._spec.scope, self._spec.name)
+            if job and waits(job.life):
+                return  # The next emulator lets it wait on.
             self._progress.notice(SHUTDOWN_NOTICE)
             self._fail(InternalServerError(INTERNAL_ERROR))
             return

@@ -8,7 +8,7 @@ from threading import Event, Lock, Thread
 
 from emulator.jobs.alarms import Alarms
 from emulator.jobs.refusals import refuse_nul
-from emulator.jobs.resuming import Resumed, read_note
+from emulator.jobs.resuming import Resumed, read_note, waits
 from emulator.jobs.runner import JobRun
 from emulator.jobs.settling import abandon, end_as_failed, end_in_time
 from emulator.jobs.store import NOT_FOUND
@@ -148,7 +148,7 @@ class Supervisor:
         """Settle the jobs that an earlier process left unfinished; call it once, at start.
 
         Where their instances are gone with that process they fail, and are returned. The
-        others are taken over, with what they hold.
+        others are taken over, with what they hold; those that had nothing yet wait on.
         """
         shop = self._shop
         lasting = {
@@ -165,13 +165,20 @@ class Supervisor:
             and note.runtime in lasting
         }
         self._pools.settle([Path(note.cache) for note in notes.values() if note.cache])
-        leases = shop.capacity.recover(job.spec for job in unfinished if job.spec.arn in notes)
+        waiting = [job for job in unfinished if waits(job.life)]
+        leases = shop.capacity.recover(
+            (job.spec for job in unfinished if job.spec.arn in notes),
+            (job.spec for job in waiting),
+        )
         for runtime in lasting.values():
             runtime.clean(keep=notes)
         for job in unfinished:
             if note := notes.get(job.spec.arn):
-                self._take_over(job, Resumed(note, leases[job.spec.arn], job.life.created))
-        return [abandon(shop, job) for job in unfinished if job.spec.arn not in notes]
+                self._take_over(job, Resumed(note, leases[job.spec.arn]))
+        for job in waiting:
+            self._wait_on(job)
+        gone = [job for job in unfinished if job.spec.arn not in notes and not waits(job.life)]
+        return [abandon(shop, job) for job in gone]
 
     def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
         """End or leave all running jobs, and wait for that; new ones are refused.
@@ -191,6 +198,13 @@ class Supervisor:
                 _log.warning("%s did not end in time", thread.name)
         self._pools.close()
         self._alarms.close()
+
+    def _wait_on(self, job: Job) -> None:
+        _log.info("training job %s: waits on", job.spec.name)
+        with self._lock:
+            started = self._start(job.spec, Wish())
+        if not started:
+            end_as_failed(self._shop, job.spec)
 
     def _take_over(self, job: Job, resumed: Resumed) -> None:
         _log.info("training job %s: taken over", job.spec.name)

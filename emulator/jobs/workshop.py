@@ -39,8 +39,13 @@ class CapacityPool(Protocol):
 
     def release(self, lease: Lease) -> None: ...
 
-    def recover(self, running: Iterable[JobSpec]) -> Mapping[str, Lease]:
-        """Once, at start: the leases of jobs that still run, by ARN; all others are closed."""
+    def recover(
+        self, running: Iterable[JobSpec], waiting: Iterable[JobSpec] = ()
+    ) -> Mapping[str, Lease]:
+        """Once, at start: the leases of jobs that still run, by ARN; all others are closed.
+
+        `waiting` are those that will come again, in the order in which they came first.
+        """
         ...
 
     def wake(self) -> None: ...

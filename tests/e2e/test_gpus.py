@@ -98,18 +98,30 @@ def test_two_jobs_side_by_side_and_a_third_waits_for_its_gpus(
     assert any("instances get no device" in line for line in lines)
 
 
-def test_the_leases_of_an_emulator_that_died_are_given_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_what_ran_gives_its_gpus_back_and_what_waited_waits_on(
+    tmp_path: Path, how: signal.Signals
+) -> None:
     first = with_gpus(tmp_path, 2)
+    sagemaker = first.client("sagemaker")
     name = submit(first, job("sleep 1000"))
-    wait_for(first.client("sagemaker"), name, training)
+    wait_for(sagemaker, name, training)
     assert {held for held, _ in holders(first).values()} == {name}
-    os.kill(first.process.pid, signal.SIGKILL)
+    second, third, stopped = (submit(first, job("sleep 1")) for _ in range(3))
+    for waiting in (second, third, stopped):
+        wait_for(sagemaker, waiting, lambda job: job["SecondaryStatus"] == "Pending")
+    end(first, stopped)
+    os.kill(first.process.pid, how)
     first.process.wait(60)
     again = start_emulator(tmp_path / "state", "--config", str(tmp_path / "settings.toml"))
     try:
+        sagemaker = again.client("sagemaker")
+        assert wait(sagemaker, name)["TrainingJobStatus"] == "Failed"
+        for waiting in (second, third):
+            answer = wait(sagemaker, waiting)
+            assert answer["TrainingJobStatus"] == "Completed", answer.get("FailureReason")
         assert set(holders(again).values()) == {(None, None)}
-        answer = run(again.client("sagemaker"), job("true"))
-        assert answer["TrainingJobStatus"] == "Completed"
+        assert wait(sagemaker, stopped)["TrainingJobStatus"] == "Stopped"
     finally:
         again.end()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import FastAPI
@@ -21,6 +22,24 @@ from emulator.app import _Doors, reached_at
 )
 def test_the_emulators_url_can_be_called_whatever_it_listens_on(host: str, named: str) -> None:
     assert reached_at(host) == named
+
+
+def test_a_job_that_is_early_finds_the_door_as_soon_as_there_is_one() -> None:
+    doors, application = _Doors(), FastAPI()
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as thread:
+        opened = thread.submit(doors.open, listening.dup())
+
+        async def attach() -> None:
+            assert not opened.done()
+            doors.attach(application)
+            close = await asyncio.to_thread(opened.result)
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+            writer.close()
+            close()
+
+        asyncio.run(attach())
 
 
 def test_a_job_that_is_late_finds_no_open_door() -> None:

@@ -145,6 +145,18 @@ def test_the_processes_of_a_job_are_not_those_of_others():
     assert start(book, spec("b")) == ["b"]
 
 
+def test_who_waited_before_keeps_his_place():
+    book = ledger(inventory(1))
+    first, second, new = spec("first"), spec("second"), spec("new")
+    book.expect([first, second])
+    assert start(book, new) == ["new"]
+    assert start(book, second, first) == []
+    book.drop(new.arn)
+    assert start(book) == ["first"]
+    book.drop(first.arn)
+    assert start(book) == ["second"]
+
+
 def test_limits_of_the_user():
     book = ledger(max_jobs=2)
     assert start(book, spec("a"), spec("b", "ml.m5.large"), spec("c")) == ["a", "b"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from emulator.container.config_files import channels_of, config_files
-from emulator.container.saved import mounted, unmounted
+from emulator.container.saved import checkpoint_path, mounted, unmounted
 from emulator.model.errors import InternalServerError
 from emulator.model.job import Host, JobSpec
 from emulator.model.plan import RuntimeTraits
@@ -64,7 +64,7 @@ class InstanceDirs:
 
     @property
     def checkpoints(self) -> Path:
-        """/opt/ml/checkpoints, or whatever CheckpointConfig.LocalPath names."""
+        """/opt/ml/checkpoints, or what CheckpointConfig.LocalPath names outside other mounts."""
         return self.root / "ml" / "checkpoints"
 
     def saved(self, path: str) -> Path:
@@ -83,7 +83,7 @@ class InstanceDirs:
 
     def _mount_of(self, spec: JobSpec, path: str) -> tuple[Path, PurePosixPath]:
         sources = (self.input, self.model, self.output, self.checkpoints)
-        places = dict(zip(mounted(spec), sources, strict=True))
+        places = dict(zip(mounted(spec), sources, strict=False))
         for target in sorted(places, key=len, reverse=True):
             if PurePosixPath(path).is_relative_to(target):
                 return places[target], PurePosixPath(path).relative_to(target)
@@ -126,7 +126,7 @@ class InstanceDirs:
             self.data,
             self.model,
             self.output_data,
-            self.checkpoints,
+            self.behind(spec, checkpoint_path(spec)),
             self.scratch,
             *(self.channel(channel.name) for channel in channels),
             *(self.saved(path) for path in unmounted(spec)),

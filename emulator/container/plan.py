@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emulator.container.layout import InstanceDirs
-from emulator.container.saved import checkpoint_path, unmounted
+from emulator.container.saved import mounted, unmounted
 from emulator.model.job import JobSpec
 from emulator.model.plan import InstancePlan, JobPlan, Mount, RuntimeTraits, Sharing
 
@@ -93,10 +93,7 @@ def _arguments(spec: JobSpec) -> tuple[str, ...]:
 def _mounts(spec: JobSpec, dirs: InstanceDirs, tmp: Path) -> tuple[Mount, ...]:
     """Each directory on its own: images may have code of their own in /opt/ml/code."""
     return (
-        Mount(dirs.input, "/opt/ml/input"),
-        Mount(dirs.model, "/opt/ml/model"),
-        Mount(dirs.output, "/opt/ml/output"),
-        Mount(dirs.checkpoints, checkpoint_path(spec)),
+        *(Mount(dirs.behind(spec, path), path) for path in mounted(spec)),
         Mount(tmp, "/tmp"),  # noqa: S108 - a path inside the instance
         *(Mount(dirs.saved(path), path) for path in unmounted(spec)),
     )

@@ -7,15 +7,23 @@ Below S3OutputPath the names are those that the SageMaker Python SDK builds for
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from emulator.container.config_files import DEBUG_HOOK_PATH, TENSORBOARD_PATH
+from emulator.model.errors import ValidationError
 from emulator.model.job import DEFAULT_CHECKPOINT_PATH, JobSpec, S3Uri
 
 CHECKPOINTS = "checkpoints"
+_ALWAYS = ("/opt/ml/input", "/opt/ml/model", "/opt/ml/output")
+_NEEDED = re.compile(
+    r"/(|bin|boot|etc|lib|lib64|run|sbin|tmp|var|opt(/conda|/ml)?|usr(/local)?(/s?bin|/lib)?)"
+    r"|/(dev|opt/ml/input|proc|sys)(/.*)?"
+)
+"""What no container can do without; /tmp is every instance's own already."""
 PROFILER_PATH = "/opt/ml/output/profiler"
 """Where smdebug and the SDK's profiler write when nobody says otherwise."""
 
@@ -43,8 +51,27 @@ def checkpoint_path(spec: JobSpec) -> str:
 
 
 def mounted(spec: JobSpec) -> tuple[str, ...]:
-    """The paths under which every instance has directories that end with the job."""
-    return ("/opt/ml/input", "/opt/ml/model", "/opt/ml/output", checkpoint_path(spec))
+    """The paths under which every instance has directories that end with the job.
+
+    Checkpoints within the model or the output have none of their own: what lies there goes
+    both ways, and no model is lost to a request that names /opt/ml/model.
+    """
+    path = checkpoint_path(spec)
+    return _ALWAYS if _above(_ALWAYS, path) else (*_ALWAYS, path)
+
+
+def refuse_unusable(spec: JobSpec) -> None:
+    """Raise ValidationError for a LocalPath that would hide what the container needs (pure).
+
+    What the service says of one is not known.
+    """
+    for saved in saved_directories(spec):
+        if _NEEDED.fullmatch(saved.path):
+            raise ValidationError(
+                f"LocalPath {saved.path} cannot be used for {saved.kind}: a directory in its "
+                "place would hide what the container needs. Choose another one, such as "
+                f"/opt/ml/{saved.kind}."
+            )
 
 
 def unmounted(spec: JobSpec) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ class S3Syncs:
         saved = next(each for each in saved_directories(spec) if each.kind == CHECKPOINTS)
         count = restore(
             saved.target,
-            [dirs.checkpoints for dirs in instances.values()],
+            [dirs.behind(spec, saved.path) for dirs in instances.values()],
             [dirs.channel_manifest(CHECKPOINTS) for dirs in instances.values()],
             self.store,
             cancelled,

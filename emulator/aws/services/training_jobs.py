@@ -13,6 +13,7 @@ from emulator.aws.roles import Roles
 from emulator.aws.services.describe import describe, summarize
 from emulator.aws.services.tags import check_tags
 from emulator.aws.services.training_rules import check
+from emulator.container.saved import refuse_unusable
 from emulator.jobs.measuring import NAMESPACE, job_dimensions
 from emulator.jobs.queries import Column, Cursor, JobPage, JobQuery, Term
 from emulator.jobs.store import NOT_FOUND
@@ -84,6 +85,7 @@ def operations(
             spec = JobSpec.from_request(call.params, call.scope)
         except ValueError as error:  # an address that is well formed but names no bucket
             raise ValidationError(str(error)) from error
+        refuse_unusable(spec)
         jobs.submit(spec)
         return {"TrainingJobArn": spec.arn}
 

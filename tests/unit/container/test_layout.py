@@ -36,6 +36,13 @@ def test_exactly_the_directories_of_the_contract(tmp_path: Path) -> None:
     assert dirs.tmp.stat().st_mode & 0o7777 == 0o1777
 
 
+def test_checkpoints_within_the_model_have_their_directory_there(tmp_path: Path) -> None:
+    spec = job(CheckpointConfig={"S3Uri": "s3://b/c", "LocalPath": "/opt/ml/model/ckpt"})
+    dirs = create_instances(tmp_path, spec, TRAITS)["algo-1"]
+    assert (dirs.model / "ckpt").is_dir()
+    assert not dirs.checkpoints.exists()
+
+
 def test_each_host_has_its_own_config(tmp_path: Path) -> None:
     instances = create_instances(tmp_path, SPEC, TRAITS)
     for host in SPEC.hosts:

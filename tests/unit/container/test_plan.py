@@ -162,6 +162,12 @@ def test_checkpoints_are_where_the_request_wants_them() -> None:
     assert "/opt/ml/checkpoints" not in [mount.target for mount in mounts]
 
 
+def test_no_two_mounts_have_the_same_place() -> None:
+    spec = job(CheckpointConfig={"S3Uri": "s3://b/c", "LocalPath": "/opt/ml/model"})
+    targets = [mount.target for mount in planned(spec).instances[0].mounts]
+    assert targets == ["/opt/ml/input", "/opt/ml/model", "/opt/ml/output", "/tmp"]
+
+
 def test_no_names_of_the_toolkits_own_and_no_secret_in_a_log() -> None:
     assert not [n for n in planned(job()).instances[0].environment if n.startswith("SM_")]
     assert "secret" not in repr(CREDENTIALS)

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from emulator.container.layout import InstanceDirs
-from emulator.container.saved import Saved, saved_directories, unmounted
+from emulator.container.saved import (
+    Saved,
+    mounted,
+    refuse_unusable,
+    saved_directories,
+    unmounted,
+)
+from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec, S3Uri
 from emulator.model.scope import Scope
 
@@ -82,6 +89,51 @@ def test_two_configurations_of_one_path_are_one_directory() -> None:
         DebugHookConfig={"S3OutputPath": "s3://b/debug"},
     )
     assert [saved.kind for saved in saved_directories(spec)] == ["checkpoints"]
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/opt/ml/model", "ml/model"),
+        ("/opt/ml/model/ckpt", "ml/model/ckpt"),
+        ("/opt/ml/output/data/", "ml/output/data"),
+        ("/opt/ml/checkpoints/../model", "ml/model"),
+    ],
+)
+def test_checkpoints_within_the_model_or_the_output(path: str, place: str) -> None:
+    spec = job(CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": path})
+    (saved,) = saved_directories(spec)
+    assert InstanceDirs(Path("/x")).behind(spec, saved.path) == Path("/x", place)
+    assert mounted(spec) == ("/opt/ml/input", "/opt/ml/model", "/opt/ml/output")
+    assert unmounted(spec) == ()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "//",
+        "/opt",
+        "/opt/ml/",
+        "/opt/ml/input/data/train",
+        "/tmp",
+        "/usr/",
+        "/proc/x",
+        "/a/..",
+    ],
+)
+def test_places_that_containers_cannot_do_without(path: str) -> None:
+    config = {"S3OutputPath": "s3://b/tb", "LocalPath": path}
+    with pytest.raises(ValidationError, match=r"cannot be used for tensorboard: .*would hide"):
+        refuse_unusable(job(TensorBoardOutputConfig=config))
+    config = {"S3Uri": "s3://b/c", "LocalPath": path}
+    with pytest.raises(ValidationError, match=r"cannot be used for checkpoints: .*would hide"):
+        refuse_unusable(job(CheckpointConfig=config))
+
+
+@pytest.mark.parametrize("path", ["/state", "/tmp/ckpt", "/opt/ml/code/x", "/opt/ml/model"])
+def test_places_that_are_fine(path: str) -> None:
+    refuse_unusable(job(CheckpointConfig={"S3Uri": "s3://b/c", "LocalPath": path}))
 
 
 def test_a_profiler_without_a_place_in_s3() -> None:

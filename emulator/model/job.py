@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from emulator.model.scope import Scope
 
@@ -26,11 +25,12 @@ class S3Uri:
     @classmethod
     def parse(cls, text: str) -> S3Uri:
         """Read `s3://bucket/key`; raises ValueError for anything else."""
-        parts = urlsplit(text, allow_fragments=False)
-        if parts.scheme not in ("s3", "https") or not parts.netloc:
+        # Not urlsplit: a key may have any character, and that one drops some.
+        scheme, _, rest = text.partition("://")
+        bucket, _, key = rest.partition("/")
+        if scheme.lower() not in ("s3", "https") or not bucket:
             raise ValueError(f"not an S3 URI: {text}")
-        query = f"?{parts.query}" if parts.query else ""
-        return cls(parts.netloc, parts.path.removeprefix("/") + query)
+        return cls(bucket, key)
 
     def join(self, *names: str) -> S3Uri:
         """The key below this one, with exactly one slash between the parts."""

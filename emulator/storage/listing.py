@@ -7,7 +7,7 @@ data is in the cache already, the listing is most of the work.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import cast
@@ -22,6 +22,8 @@ from emulator.storage.failures import StoreError
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _OK = 200
+LARGEST_PAGE = 1000
+"""More than that no server gives (API reference, ListObjectsV2)."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,23 @@ class Lister:
     secret_key: str
     region: str
 
-    def pages(self, bucket: str, prefix: str) -> Iterator[list[ObjectInfo]]:
+    def pages(
+        self, bucket: str, prefix: str, size: int = LARGEST_PAGE
+    ) -> Iterator[list[ObjectInfo]]:
         """All objects whose keys start with `prefix`, in the server's own order.
 
-        Raises NoListing and urllib3's errors.
+        `size` is how many a page has. Raises NoListing and urllib3's errors.
         """
         token: str | None = None
         while True:
-            query = {"encoding-type": "url", "list-type": "2", "max-keys": "1000"}
+            query = {"encoding-type": "url", "list-type": "2", "max-keys": str(size)}
             query["prefix"] = prefix
             if token is not None:
                 query["continuation-token"] = token
             page = self._page(bucket, query)
-            yield [_info(each) for each in page.iter(_tag(page, "Contents"))]
+            # A server that does not know how to encode keys does not say so either.
+            decode = unquote_plus if page.findtext(_tag(page, "EncodingType")) == "url" else str
+            yield [_info(each, decode) for each in page.iter(_tag(page, "Contents"))]
             if page.findtext(_tag(page, "IsTruncated")) != "true":
                 return
             token = page.findtext(_tag(page, "NextContinuationToken"))
@@ -101,8 +107,8 @@ def _tag(page: ElementTree.Element, name: str) -> str:
     return f"{space}{brace}{name}"
 
 
-def _info(contents: ElementTree.Element) -> ObjectInfo:
+def _info(contents: ElementTree.Element, decode: Callable[[str], str]) -> ObjectInfo:
     texts = {child.tag.rpartition("}")[2]: child.text or "" for child in contents}
     return ObjectInfo(
-        unquote_plus(texts["Key"]), int(texts.get("Size") or 0), texts.get("ETag", "").strip('"')
+        decode(texts["Key"]), int(texts.get("Size") or 0), texts.get("ETag", "").strip('"')
     )

@@ -20,7 +20,7 @@ from minio.error import InvalidResponseError, S3Error, ServerError
 from emulator.model.errors import SetupError
 from emulator.storage.failures import Cancelled as Cancelled
 from emulator.storage.failures import StoreError as StoreError
-from emulator.storage.listing import Lister, NoListing
+from emulator.storage.listing import LARGEST_PAGE, Lister, NoListing
 from emulator.storage.listing import ObjectInfo as ObjectInfo
 from emulator.storage.uploading import CHUNK as CHUNK
 from emulator.storage.uploading import Counted, Readable, part_size
@@ -131,16 +131,16 @@ class ObjectStore:
 
     def exists(self, bucket: str, prefix: str) -> bool:
         """Is there any key that starts with `prefix`?"""
-        return next(self.list(bucket, prefix), None) is not None
+        return next(self.list(bucket, prefix, 1), None) is not None
 
-    def list(self, bucket: str, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, bucket: str, prefix: str, page_size: int = LARGEST_PAGE) -> Iterator[ObjectInfo]:
         """All objects whose keys start with `prefix`, a page at a time.
 
         In the server's own order: SeaweedFS goes by directory, S3 by the bytes of the key.
         """
         with self._aws_words():
             try:
-                for page in self._lister.pages(bucket, prefix):
+                for page in self._lister.pages(bucket, prefix, page_size):
                     yield from page
             except NoListing:
                 # The client library has the words for every way in which that fails.

@@ -80,11 +80,10 @@ def test_checkpoints_have_a_default_path() -> None:
     assert job.checkpoints.local_path == "/opt/ml/checkpoints"
 
 
-@given(bucket=st.from_regex(r"[a-z0-9.-]{3,20}", fullmatch=True), key=st.text("ab/#?%. ü"))
+@given(bucket=st.from_regex(r"[a-z0-9.-]{3,20}", fullmatch=True), key=st.text())
 def test_an_s3_address_reads_back(bucket: str, key: str) -> None:
     uri = S3Uri(bucket, key)
-    if "?" not in key:
-        assert S3Uri.parse(str(uri)) == uri
+    assert S3Uri.parse(str(uri)) == uri
     joined = uri.join("job", "output")
     assert joined.key.endswith("job/output")
     assert not joined.key.endswith("//job/output")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,6 +36,8 @@ BODY_LIMIT = 16 * 1024 * 1024
 
 THREADS = 32
 """Operations that are carried out at once."""
+
+_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 # Logs calls a broken constraint by a name of its own (API reference); CloudWatch keeps the
 # query protocol's in all its protocols.
@@ -135,6 +138,10 @@ class Gateway:
 
     def _call(self, params: Mapping[str, Any], signer: Signer | None) -> Call:
         region = (signer.region if signer else "") or self._region
+        if not _REGION.fullmatch(region):  # it becomes the name of a directory, for one thing
+            raise ApiError(
+                "Credential should be scoped to a valid region.", code="InvalidSignatureException"
+            )
         access_key = signer.access_key if signer else ""
         return Call(Scope(account_of(access_key, self._account), region), params, access_key)
 

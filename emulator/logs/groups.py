@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
-from emulator.logs.streams import NO_GROUP, NO_STREAM, LogStore
+from emulator.logs.streams import NO_STREAM, LogStore
 from emulator.model.errors import ApiError, ResourceNotFound
 from emulator.model.scope import Scope
 
@@ -73,10 +72,8 @@ def retention_of(store: LogStore, scope: Scope, group: str) -> int | None:
 
 
 def _existing(store: LogStore, scope: Scope, group: str) -> Path:
-    folder = store.path(scope, group)
-    if not os.path.isdir(folder):  # noqa: PTH112 - is False for impossible names, too
-        raise ResourceNotFound(NO_GROUP)
-    return folder
+    store.require(scope, group)
+    return store.path(scope, group)
 
 
 def _unusable(error: OSError) -> ApiError:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from emulator.logs.streams import PAGE_BYTES, PAGE_EVENTS, LogEvent, LogStore
 from emulator.model.scope import Scope
 
-_READ_AHEAD = 500
-"""Events read from a stream at a time: many streams may be merged."""
+_READ_AHEAD = 10_000
+"""Events read ahead, of all streams that are merged together."""
+_PAGE = 500
+"""Events read from one stream at a time, at most."""
 _SCAN_BYTES = 16 << 20
 """One answer looks at no more of the logs than this; it may then be short or empty."""
 
@@ -53,8 +55,9 @@ def search(
     limit: int = PAGE_EVENTS,
 ) -> SearchPage:
     """Events whose message matches, since <= timestamp < until, by time and then stream."""
+    ahead = max(1, min(_PAGE, _READ_AHEAD // max(1, len(streams))))
     merged = heapq.merge(
-        *(_events(store, scope, group, name, since, until, after) for name in streams),
+        *(_events(store, scope, group, name, since, until, after, ahead) for name in streams),
         key=lambda found: (found.event.timestamp, found.stream),
     )
     found: list[Found] = []
@@ -83,6 +86,7 @@ def _events(
     since: int,
     until: int | None,
     after: Position | None,
+    ahead: int,
 ) -> Iterator[Found]:
     offset = 0
     if after is not None:
@@ -92,7 +96,7 @@ def _events(
         offset = after.end if stream == after.stream else 0
     while True:
         page = store.forward(
-            scope, group, stream, offset=offset, since=since, until=until, limit=_READ_AHEAD
+            scope, group, stream, offset=offset, since=since, until=until, limit=ahead
         )
         if not page.events:
             return

@@ -92,6 +92,14 @@ class LogStore:
         if not (marker := self.path(scope, group) / _MARKER).exists():
             marker.touch()
 
+    def require(self, scope: Scope, group: str, stream: str | None = None) -> None:
+        """Raise ResourceNotFound where there is no such group, or no such stream in it."""
+        # These are False for impossible names, too.
+        if not os.path.isdir(self.path(scope, group)):  # noqa: PTH112
+            raise ResourceNotFound(NO_GROUP)
+        if stream is not None and not os.path.isfile(self.path(scope, group, stream)):  # noqa: PTH113
+            raise ResourceNotFound(NO_STREAM)
+
     def path(self, scope: Scope, group: str, stream: str | None = None) -> Path:
         """Where a group or a stream lies, whether or not it exists."""
         folder = self._root / scope.account / scope.region / _file_name(group)
@@ -99,15 +107,13 @@ class LogStore:
 
     def groups(self, scope: Scope, prefix: str = "") -> list[GroupInfo]:
         """The scope's groups in the order of their names."""
-        names = sorted(_listed(self._root / scope.account / scope.region, ""))
-        return [self._group(scope, name) for name in names if name.startswith(prefix)]
+        names = sorted(_listed(self._root / scope.account / scope.region, prefix, ""))
+        return [self._group(scope, name) for name in names]
 
     def stream_names(self, scope: Scope, group: str, prefix: str = "") -> list[str]:
         """The group's streams in the order of their names; raises ResourceNotFound."""
-        folder = self.path(scope, group)
-        if not os.path.isdir(folder):  # noqa: PTH112 - is False for impossible names, too
-            raise ResourceNotFound(NO_GROUP)
-        return sorted(name for name in _listed(folder, _SUFFIX) if name.startswith(prefix))
+        self.require(scope, group)
+        return sorted(_listed(self.path(scope, group), prefix, _SUFFIX))
 
     def stream(self, scope: Scope, group: str, name: str) -> StreamInfo:
         """What is known of one stream; raises ResourceNotFound."""
@@ -199,11 +205,13 @@ def _file_name(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E")
 
 
-def _listed(folder: Path, suffix: str) -> Iterator[str]:
+def _listed(folder: Path, prefix: str, suffix: str) -> Iterator[str]:
+    """The names in a folder that start so, from file names that end so."""
+    start = _file_name(prefix)  # SDKs ask for one job's streams among those of all jobs
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.endswith(suffix):
+                if entry.name.startswith(start) and entry.name.endswith(suffix):
                     yield unquote(entry.name.removesuffix(suffix))
     except FileNotFoundError:
         return

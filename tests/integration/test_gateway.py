@@ -301,6 +301,26 @@ def test_a_bug_is_answered_without_its_trace(
     assert "a secret detail" in caplog.text
 
 
+@pytest.mark.parametrize("region", ["..", ".", "US-EAST-1", "a%2Fb", "-"])
+def test_a_region_that_cannot_be_is_refused(endpoint: str, region: str) -> None:
+    """Logs of a region lie in a directory of its name."""
+    line = http.client.HTTPConnection(endpoint.removeprefix("http://"))
+    headers = {
+        "X-Amz-Target": "SageMaker.ListTrainingJobs",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential=me/20260101/{region}/sagemaker/aws4_request",
+    }
+    line.request("POST", "/", "{}", headers)
+    answer = line.getresponse()
+    assert (answer.status, json.loads(answer.read())) == (
+        400,
+        {
+            "__type": "InvalidSignatureException",
+            "message": "Credential should be scoped to a valid region.",
+        },
+    )
+    line.close()
+
+
 # --- what is not built ---------------------------------------------------------------------
 
 

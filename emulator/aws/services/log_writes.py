@@ -10,9 +10,7 @@ from typing import Any
 from emulator.aws.operation import Call, Operations
 from emulator.aws.services.logs import InvalidParameter
 from emulator.logs import groups
-from emulator.logs.streams import NO_GROUP, NO_STREAM, LogStore
-from emulator.model.errors import ResourceNotFound
-from emulator.model.scope import Scope
+from emulator.logs.streams import LogStore
 
 EVENT_OVERHEAD = 26
 """Bytes that count for an event beside its message (API reference)."""
@@ -37,7 +35,7 @@ def operations(logs: LogStore, clock: Callable[[], float] = time.time) -> Operat
     def put_log_events(call: Call) -> dict[str, Any]:
         params = call.params
         group, stream = params["logGroupName"], params["logStreamName"]
-        _check_stream(logs, call.scope, group, stream)
+        logs.require(call.scope, group, stream)
         events = params["logEvents"]
         _check_batch(events)
         accepted, rejected = _sorted_out(events, clock() * 1000)
@@ -74,13 +72,6 @@ def operations(logs: LogStore, clock: Callable[[], float] = time.time) -> Operat
         "PutRetentionPolicy": put_retention_policy,
         "DeleteRetentionPolicy": delete_retention_policy,
     }
-
-
-def _check_stream(logs: LogStore, scope: Scope, group: str, stream: str) -> None:
-    if not logs.path(scope, group).is_dir():
-        raise ResourceNotFound(NO_GROUP)
-    if not logs.path(scope, group, stream).is_file():
-        raise ResourceNotFound(NO_STREAM)
 
 
 def _check_batch(events: Sequence[Mapping[str, Any]]) -> None:

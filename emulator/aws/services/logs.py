@@ -18,11 +18,13 @@ from emulator.aws.operation import Call, Operations
 from emulator.logs.groups import retention_of
 from emulator.logs.patterns import UnusablePattern, compile_pattern
 from emulator.logs.search import Found, Position, search
-from emulator.logs.streams import PAGE_EVENTS, LogEvent, LogStore, StreamInfo
+from emulator.logs.streams import NO_GROUP, PAGE_EVENTS, LogEvent, LogStore, StreamInfo
 from emulator.model.errors import ApiError, ResourceNotFound
 from emulator.model.scope import Scope
 
 LIST_LIMIT = 50
+_CLASS = "STANDARD"
+"""The class of all log groups here."""
 BAD_TOKEN = "The specified nextToken is invalid."  # noqa: S105
 
 _EVENT_TOKEN = re.compile(r"([fb])/(\d{1,18})")
@@ -54,12 +56,14 @@ def _describe_log_groups(logs: LogStore, call: Call) -> Mapping[str, Any]:
         raise InvalidParameter(
             "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters."
         )
-    wanted = params.get("logGroupIdentifiers")
+    wanted = {_name_in(call.scope, one) for one in params.get("logGroupIdentifiers", ())}
     groups = [
         group
         for group in logs.groups(call.scope, prefix)
-        if pattern in group.name and (wanted is None or group.name in wanted)
+        if pattern in group.name and (not wanted or group.name in wanted)
     ]
+    if params.get("logGroupClass", _CLASS) != _CLASS:
+        groups = []
     page, following = _list_page(groups, params, lambda group: [group.name])
     shown = [
         {
@@ -69,7 +73,7 @@ def _describe_log_groups(logs: LogStore, call: Call) -> Mapping[str, Any]:
             "arn": f"{_group_arn(call.scope, group.name)}:*",
             "storedBytes": group.stored_bytes,
             "retentionInDays": retention_of(logs, call.scope, group.name),
-            "logGroupClass": "STANDARD",
+            "logGroupClass": _CLASS,
             "logGroupArn": _group_arn(call.scope, group.name),
         }
         for group in page
@@ -79,7 +83,7 @@ def _describe_log_groups(logs: LogStore, call: Call) -> Mapping[str, Any]:
 
 def _describe_log_streams(logs: LogStore, call: Call) -> Mapping[str, Any]:
     """A group's streams, by name or by the time of their last event."""
-    params, scope, group = call.params, call.scope, _group(call.params)
+    params, scope, group = call.params, call.scope, _group(call)
     prefix = params.get("logStreamNamePrefix", "")
     descending = params.get("descending", False)
     names = logs.stream_names(scope, group, prefix)
@@ -99,7 +103,7 @@ def _describe_log_streams(logs: LogStore, call: Call) -> Mapping[str, Any]:
 
 def _get_log_events(logs: LogStore, call: Call) -> Mapping[str, Any]:
     """One page of a stream, forward or backward; at an end the token repeats itself."""
-    params, scope, group = call.params, call.scope, _group(call.params)
+    params, scope, group = call.params, call.scope, _group(call)
     stream = params["logStreamName"]
     window: dict[str, Any] = {
         "since": params.get("startTime", 0),
@@ -127,7 +131,7 @@ def _get_log_events(logs: LogStore, call: Call) -> Mapping[str, Any]:
 
 def _filter_log_events(logs: LogStore, call: Call) -> Mapping[str, Any]:
     """Matching events of some or all streams of a group, the earliest first."""
-    params, scope, group = call.params, call.scope, _group(call.params)
+    params, scope, group = call.params, call.scope, _group(call)
     until = params.get("endTime")
     after = _search_position(params.get("nextToken"))
     if after and not logs.is_position(scope, group, after.stream, after.end):
@@ -153,14 +157,24 @@ def _filter_log_events(logs: LogStore, call: Call) -> Mapping[str, Any]:
     return answer
 
 
-def _group(params: Mapping[str, Any]) -> str:
+def _group(call: Call) -> str:
     """The group by name, or by its identifier: a name or an ARN."""
+    params = call.params
     name, identifier = params.get("logGroupName"), params.get("logGroupIdentifier")
     if name and identifier:
         raise InvalidParameter("LogGroup name and LogGroup ARN are mutually exclusive parameters.")
     if not (name or identifier):
         raise InvalidParameter("Either LogGroup name or LogGroup ARN must be provided.")
-    return str(name or identifier).rpartition(":log-group:")[2].removesuffix(":*")
+    found = str(name) if name else _name_in(call.scope, str(identifier))
+    if found is None:
+        raise ResourceNotFound(NO_GROUP)
+    return found
+
+
+def _name_in(scope: Scope, identifier: str) -> str | None:
+    """The name of a group that is identified by it or by its ARN; None for one of others."""
+    owner, _, name = identifier.rpartition(":log-group:")
+    return name.removesuffix(":*") if owner in ("", _owner(scope)) else None
 
 
 def _searched_streams(
@@ -215,8 +229,12 @@ def _found_members(found: Found) -> dict[str, Any]:
     return {"logStreamName": stream, **_event_members(event), "eventId": number}
 
 
+def _owner(scope: Scope) -> str:
+    return f"arn:{scope.partition}:logs:{scope.region}:{scope.account}"
+
+
 def _group_arn(scope: Scope, group: str) -> str:
-    return f"arn:{scope.partition}:logs:{scope.region}:{scope.account}:log-group:{group}"
+    return f"{_owner(scope)}:log-group:{group}"
 
 
 def _by_last_event(info: StreamInfo) -> list[Any]:

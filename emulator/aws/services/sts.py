@@ -13,6 +13,8 @@ from emulator.settings import Settings
 SESSION = "sagemaker-emulator"
 DEFAULT_DURATION = 3600
 """Seconds that AssumeRole's credentials last unless asked otherwise (API reference)."""
+SESSION_DURATION = 12 * 3600
+"""The same of GetSessionToken (API reference)."""
 
 _ROLE_ID = "AROAEMULATOREXAMPLE1"
 
@@ -20,13 +22,13 @@ _ROLE_ID = "AROAEMULATOREXAMPLE1"
 def operations(settings: Settings, clock: Callable[[], float] = time.time) -> Operations:
     """The operations of STS, by name; `clock` gives epoch seconds."""
 
-    def credentials(account: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    def credentials(account: str, params: Mapping[str, Any], seconds: int) -> dict[str, Any]:
         """Temporary credentials that speak for an account."""
         return {
             "AccessKeyId": settings.access_key if account == settings.account else account,
             "SecretAccessKey": settings.secret_key.get_secret_value(),
             "SessionToken": "sagemaker-emulator-session-token",
-            "Expiration": int(clock()) + params.get("DurationSeconds", DEFAULT_DURATION),
+            "Expiration": int(clock()) + params.get("DurationSeconds", seconds),
         }
 
     def get_caller_identity(call: Call) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def operations(settings: Settings, clock: Callable[[], float] = time.time) -> Op
         role = call.params["RoleArn"].rpartition("/")[2]
         session = call.params["RoleSessionName"]
         return {
-            "Credentials": credentials(account, call.params),
+            "Credentials": credentials(account, call.params, DEFAULT_DURATION),
             "AssumedRoleUser": {
                 "AssumedRoleId": f"{_ROLE_ID}:{session}",
                 "Arn": _assumed(call.scope.partition, account, role, session),
@@ -62,7 +64,7 @@ def operations(settings: Settings, clock: Callable[[], float] = time.time) -> Op
         return {"Account": account_of(call.params["AccessKeyId"], settings.account)}
 
     def get_session_token(call: Call) -> dict[str, Any]:
-        return {"Credentials": credentials(call.scope.account, call.params)}
+        return {"Credentials": credentials(call.scope.account, call.params, SESSION_DURATION)}
 
     return {
         "GetCallerIdentity": get_caller_identity,

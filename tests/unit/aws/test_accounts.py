@@ -53,3 +53,5 @@ def test_a_role_of_another_account_gives_credentials_for_it() -> None:
     assert back["AccessKeyId"] == SETTINGS.access_key
     kept = sts("GetSessionToken", "111122223333", DurationSeconds=900)["Credentials"]
     assert (kept["AccessKeyId"], kept["Expiration"]) == ("111122223333", 910)
+    long = sts("GetSessionToken")["Credentials"]
+    assert (long["AccessKeyId"], long["Expiration"]) == (SETTINGS.access_key, 10 + 12 * 3600)

@@ -118,6 +118,17 @@ def test_nothing_is_written_to_what_does_not_exist(ask: Ask, operation: str) -> 
 
 
 @pytest.mark.usefixtures("stream")
+def test_names_too_long_for_the_disk_do_not_exist(ask: Ask) -> None:
+    long = "x" * 512
+    for where in (
+        {"logGroupName": long, "logStreamName": "s"},
+        {**WHERE, "logStreamName": long},
+    ):
+        code, _ = refused(ask, "PutLogEvents", **where, logEvents=[event(MS)])
+        assert code == "ResourceNotFoundException"
+
+
+@pytest.mark.usefixtures("stream")
 def test_a_retention_is_shown(ask: Ask) -> None:
     def shown() -> Any:
         return ask("DescribeLogGroups")["logGroups"][0]["retentionInDays"]

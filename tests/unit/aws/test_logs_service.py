@@ -14,6 +14,7 @@ from emulator.model.scope import Scope
 
 SCOPE = Scope("123456789012", "us-east-1")
 GROUP = "/aws/sagemaker/TrainingJobs"
+OWNER = "arn:aws:logs:us-east-1:123456789012:log-group"
 Ask = Callable[..., Any]
 
 
@@ -63,6 +64,36 @@ def test_groups(store: LogStore, ask: Ask) -> None:
     assert [g["logGroupName"] for g in found] == ["other"]
     code, _ = refused(ask, "DescribeLogGroups", logGroupNamePrefix="a", logGroupNamePattern="b")
     assert code == "InvalidParameterException"
+
+
+def test_groups_by_identifier_and_by_class(store: LogStore, ask: Ask) -> None:
+    write(store, "s", (1, "x"))
+    write(store, "s", group="other")
+
+    def named(**params: Any) -> list[str]:
+        return [group["logGroupName"] for group in ask("DescribeLogGroups", **params)["logGroups"]]
+
+    assert named(logGroupIdentifiers=[f"{OWNER}:{GROUP}"]) == [GROUP]
+    assert named(logGroupIdentifiers=["other", f"{OWNER}:{GROUP}"]) == [GROUP, "other"]
+    assert named(logGroupIdentifiers=["nothing"]) == []
+    assert named(logGroupClass="STANDARD") == [GROUP, "other"]
+    assert named(logGroupClass="INFREQUENT_ACCESS") == []
+
+
+@pytest.mark.parametrize("owner", ["us-east-1:999999999999", "eu-west-1:123456789012"])
+def test_an_arn_of_elsewhere_names_nothing_here(store: LogStore, ask: Ask, owner: str) -> None:
+    write(store, "s", (1, "x"))
+    arn = f"arn:aws:logs:{owner}:log-group:{GROUP}"
+    assert ask("DescribeLogGroups", logGroupIdentifiers=[arn])["logGroups"] == []
+    reads = {
+        "DescribeLogStreams": {},
+        "FilterLogEvents": {},
+        "GetLogEvents": {"logStreamName": "s"},
+    }
+    for operation, params in reads.items():
+        assert ask(operation, logGroupIdentifier=f"{OWNER}:{GROUP}", **params)
+        code, _ = refused(ask, operation, logGroupIdentifier=arn, **params)
+        assert code == "ResourceNotFoundException"
 
 
 def test_streams_come_in_pages_of_at_most_fifty(store: LogStore, ask: Ask) -> None:

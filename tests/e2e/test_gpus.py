@@ -120,7 +120,8 @@ def test_what_ran_gives_its_gpus_back_and_what_waited_waits_on(
         for waiting in (second, third):
             answer = wait(sagemaker, waiting)
             assert answer["TrainingJobStatus"] == "Completed", answer.get("FailureReason")
-        assert set(holders(again).values()) == {(None, None)}
+        # Given back last of all, when the job's end can be seen already.
+        wait_for(sagemaker, third, lambda _: set(holders(again).values()) == {(None, None)})
         assert wait(sagemaker, stopped)["TrainingJobStatus"] == "Stopped"
     finally:
         again.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from textwrap import shorten
 
 from emulator.jobs.workshop import Workshop
 from emulator.logs.collector import notice
@@ -13,6 +14,8 @@ from emulator.model.lifecycle import STOPPING, Lifecycle, Secondary
 from emulator.model.record import Job
 
 _STAYS = (Secondary.PENDING, Secondary.STOPPING, Secondary.UPLOADING)
+_REASON_WIDTH = 300
+"""Characters of a FailureReason that are told; Describe has all of it."""
 _log = logging.getLogger(__name__)
 
 
@@ -24,6 +27,7 @@ class Progress:
         self._spec = spec
 
     def enter(self, status: Secondary, message: str) -> None:
+        """The next status; it is told where the emulator runs, too."""
         self._change(
             # A job that an earlier emulator left may be there already.
             lambda life, now: (
@@ -32,6 +36,7 @@ class Progress:
                 else life.enter(status, message, now)
             )
         )
+        _log.info("training job %s: %s", self._spec.name, status.value)
 
     def say(self, message: str) -> None:
         self._change(lambda life, now: life.say(message, now))
@@ -58,7 +63,7 @@ class Progress:
                 warm_pool=pool and (pool.keep(now) if keeps_pool else pool.end(now)),
             )
 
-        self._shop.store.update(self._spec.scope, self._spec.name, end)
+        tell_end(self._shop.store.update(self._spec.scope, self._spec.name, end))
 
     def notice(self, text: str) -> None:
         """A line of the emulator's own in the logs of all instances.
@@ -74,3 +79,10 @@ class Progress:
     def _change(self, step: Callable[[Lifecycle, float], Lifecycle]) -> None:
         now = self._shop.clock.now()
         self._shop.store.change(self._spec.scope, self._spec.name, lambda life: step(life, now))
+
+
+def tell_end(job: Job) -> None:
+    """How a job ended, in one line, for who looks at the emulator's own output."""
+    reason = shorten(job.life.failure_reason or "", _REASON_WIDTH, placeholder=" …")
+    told = f"{job.life.secondary.value}: {reason}" if reason else job.life.secondary.value
+    _log.info("training job %s: %s", job.spec.name, told)

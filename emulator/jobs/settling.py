@@ -11,7 +11,7 @@ from threading import Event
 from emulator.container.layout import instances_below
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.outcome import INTERNAL_ERROR
-from emulator.jobs.progress import Progress
+from emulator.jobs.progress import Progress, tell_end
 from emulator.jobs.workshop import Instances, Workshop
 from emulator.model import lifecycle
 from emulator.model.errors import InternalServerError
@@ -38,7 +38,9 @@ def end_as_failed(shop: Workshop, spec: JobSpec) -> Job:
             warm_pool=job.warm_pool and job.warm_pool.end(now),
         )
 
-    return shop.store.update(spec.scope, spec.name, end)
+    ended = shop.store.update(spec.scope, spec.name, end)
+    tell_end(ended)
+    return ended
 
 
 def end_in_time(shop: Workshop, spec: JobSpec, closing: Event, pause: float = 1.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -253,3 +254,17 @@ def test_a_stop_does_not_wait_for_the_image(new_bench: Callable[..., Bench]) -> 
     bench.eventually(lambda: bench.job().life.transitions[-1].message == DOWNLOADING_IMAGE)
     bench.supervisor.stop(SCOPE, "job")
     assert bench.ended().life.status is Status.STOPPED
+
+
+def test_the_emulators_own_output_tells_how_a_job_goes(
+    new_bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = new_bench()
+    with caplog.at_level(logging.INFO, "emulator.jobs.progress"):
+        bench.submit("exit 3")
+        assert bench.ended().life.secondary is Secondary.FAILED
+    assert [record.getMessage() for record in caplog.records] == [
+        "training job job: Downloading",
+        "training job job: Training",
+        "training job job: Failed: AlgorithmError: , exit code: 3",
+    ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_jobs import channel, files_in_tar, log_lines, run, shell_request
+from e2e_jobs import channel, files_in_tar, log_lines, run, shell_request, wait_for
 from emulators import RunningEmulator
 
 from emulator.cluster.device import Gpu
@@ -41,16 +41,23 @@ def values(emulator: RunningEmulator, job: str, name: str, instances: int) -> li
     return [match[1] for text in texts if (match := pattern.search(text))]
 
 
+def holders(emulator: RunningEmulator) -> set[str | None]:
+    """Jobs that hold a GPU, and None if one is free."""
+    with urllib.request.urlopen(f"{emulator.url}/_emulator/gpus", timeout=5) as page:
+        return {gpu["job"] for gpu in json.load(page)["gpus"]}
+
+
 def test_one_instance_trains_on_its_gpu(start: Any) -> None:
     emulator = start()
     answer = train(emulator, "train_cuda.py")
     name = answer["TrainingJobName"]
     assert values(emulator, name, "devices", 1) == ["1"]
+    assert values(emulator, name, "listed", 1) == ["1"], "launchers start a process for each"
     assert float(values(emulator, name, "loss", 1)[0]) < 1e-3
     model = files_in_tar(emulator.client("s3"), answer["ModelArtifacts"]["S3ModelArtifacts"])
     assert model["model.pth"]
-    with urllib.request.urlopen(f"{emulator.url}/_emulator/gpus", timeout=5) as page:
-        assert {gpu["job"] for gpu in json.load(page)["gpus"]} == {None}
+    # Given back last of all, when the job's end can be seen already.
+    wait_for(emulator.client("sagemaker"), name, lambda _: holders(emulator) == {None})
 
 
 def test_two_instances_share_one_gpu_through_nccl(start: Any) -> None:

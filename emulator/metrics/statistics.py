@@ -67,6 +67,11 @@ def statistic(name: str) -> Statistic | None:
     return _PLAIN.get(name)
 
 
+def is_of_sums(name: str) -> bool:
+    """Whether the statistic is the same of samples that were put together as of each."""
+    return name in _PLAIN
+
+
 def percentile(samples: Sequence[Sample], share: float) -> float | None:
     """The smallest value that at least this share of all values does not exceed.
 

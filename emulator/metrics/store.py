@@ -77,19 +77,48 @@ class MetricStore:
 
         The series' own unit counts unless `any_unit` is set.
         """
+        columns, order = "at, count, total, minimum, maximum", "ORDER BY at, sample.rowid"
+        return self._read(scope, series, any_unit, (columns, ()), start, end, order)
+
+    def sums(
+        self, scope: Scope, series: Series, any_unit: bool, start: float, end: float, length: int
+    ) -> dict[str, list[Sample]]:
+        """The same, with all samples of a period of `length` seconds as one, at its start.
+
+        However many samples there are, only these are in memory.
+        """
+        columns = (
+            "? + ? * CAST((at - ?) / ? AS INTEGER) AS period,"
+            " sum(count), sum(total), min(minimum), max(maximum)"
+        )
+        values = (start, length, start, length)
+        order = "GROUP BY unit, period ORDER BY period"
+        return self._read(scope, series, any_unit, (columns, values), start, end, order)
+
+    def _read(
+        self,
+        scope: Scope,
+        series: Series,
+        any_unit: bool,
+        columns: tuple[str, tuple[float, ...]],
+        start: float,
+        end: float,
+        order: str,
+    ) -> dict[str, list[Sample]]:
         terms = "account = ? AND region = ? AND namespace = ? AND name = ? AND dimensions = ?"
         values = [*_key(scope, series)]
         if any_unit:
             values.pop()
         else:
             terms += " AND unit = ?"
+        names, bound = columns
         found: dict[str, list[Sample]] = {}
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT unit, at, count, total, minimum, maximum"  # noqa: S608 - terms from here
+                f"SELECT unit, {names}"  # noqa: S608 - all words are from this file
                 f" FROM series JOIN sample ON sample.series = series.id WHERE {terms}"
-                " AND at >= ? AND at < ? ORDER BY at, sample.rowid",
-                (*values, start, end),
+                f" AND at >= ? AND at < ? {order}",
+                (*bound, *values, start, end),
             )
             for unit, *numbers in rows:
                 found.setdefault(unit, []).append(Sample(*numbers))

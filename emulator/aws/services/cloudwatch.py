@@ -152,7 +152,9 @@ def _get_metric_statistics(store: MetricStore, call: Call) -> Mapping[str, Any]:
             "Period, or decreasing the time range."
         )
     points = []
-    for unit, samples in read(store, call.scope, params, params.get("Unit"), start, end).items():
+    limits = (start, end, length)
+    found = read(store, call.scope, params, params.get("Unit"), limits, wanted)
+    for unit, samples in found.items():
         for period in periods(samples, start, length):
             values = {name: function(period.samples) for name, function in wanted.items()}
             points.append(

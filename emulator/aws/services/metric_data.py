@@ -123,7 +123,14 @@ def _metric(store: MetricStore, call: Call, query: Mapping[str, Any]) -> TimeSer
     function = statistic_of(asked["Stat"], "Stat")
     length = asked["Period"]
     start, end = window(call.params, length)
-    found = read(store, call.scope, asked["Metric"], asked.get("Unit"), start, end)
+    found = read(
+        store,
+        call.scope,
+        asked["Metric"],
+        asked.get("Unit"),
+        (start, end, length),
+        [asked["Stat"]],
+    )
     samples = [sample for values in found.values() for sample in values]
     points = {
         period.start: value

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from emulator.metrics.statistics import Sample, Statistic, first_period, statistic
+from emulator.metrics.statistics import (
+    Sample,
+    Statistic,
+    first_period,
+    is_of_sums,
+    statistic,
+)
 from emulator.metrics.store import Dimensions, MetricStore, Series
 from emulator.model.errors import ApiError
 from emulator.model.scope import Scope
@@ -33,13 +39,20 @@ def read(
     scope: Scope,
     metric: Mapping[str, Any],
     unit: str | None,
-    start: float,
-    end: float,
+    window: tuple[float, float, int],
+    statistics: Iterable[str],
 ) -> dict[str, list[Sample]]:
-    """The samples of a metric from `start` until before `end`, by unit; None is any unit."""
+    """The samples of a metric by unit, as far as these statistics need them apart.
+
+    `window` is the first moment, the one that is not asked for any more, and the length of a
+    period. Without a unit all units count.
+    """
     series = Series(
         metric["Namespace"], metric["MetricName"], dimensions_of(metric), unit or "None"
     )
+    start, end, length = window
+    if all(map(is_of_sums, statistics)):
+        return store.sums(scope, series, unit is None, start, end, length)
     return store.samples(scope, series, unit is None, start, end)
 
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from emulator.database import Database
-from emulator.metrics.statistics import Sample
+from emulator.metrics.statistics import Sample, periods
 from emulator.metrics.store import MIGRATIONS, MetricStore, Series, SeriesQuery, TrialValue
 from emulator.model.scope import Scope
 
 SCOPE = Scope("123456789012", "us-east-1")
 OTHER = Scope("123456789012", "eu-west-1")
+START = 1_700_000_040.0
 LOSS = Series("ns", "loss", (("TrainingJobName", "a"),))
 
 
@@ -81,3 +85,40 @@ def test_trial_values_are_apart(store: MetricStore) -> None:
     assert store.trial(SCOPE, "c", "m") == [TrialValue("m", 1, 0.25), TrialValue("m", 2, 0.5, 1)]
     assert store.trial(SCOPE, "d", "m") == []
     assert names(store) == []
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.floats(-100, 700), st.floats(-1e6, 1e6), st.sampled_from(["None", "Count"])),
+        max_size=30,
+    ),
+    st.sampled_from([1, 10, 60, 300]),
+)
+def test_sums_are_the_samples_put_together(
+    values: list[tuple[float, float, str]], length: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        database = Database(Path(folder, "metrics.db"), MIGRATIONS)
+        store = MetricStore(database)
+        store.put(
+            SCOPE,
+            [(Series("ns", "m", (), unit), Sample.of(v, START + at, 2)) for at, v, unit in values],
+        )
+        for any_unit in (True, False):
+            window = (SCOPE, Series("ns", "m"), any_unit, START, START + 600)
+            apart, together = store.samples(*window), store.sums(*window, length)
+            assert apart.keys() == together.keys()
+            for unit, samples in apart.items():
+                wanted = [
+                    Sample(
+                        period.start,
+                        sum(s.number for s in period.samples),
+                        pytest.approx(sum(s.total for s in period.samples), abs=1e-3),
+                        min(s.minimum for s in period.samples),
+                        max(s.maximum for s in period.samples),
+                    )
+                    for period in periods(samples, START, length)
+                ]
+                assert together[unit] == wanted
+        database.close()

@@ -405,3 +405,19 @@ def test_a_trial_component_with_a_bad_name_is_refused(endpoint: str) -> None:
     )
     assert code == "ValidationException"
     assert "trialComponentName" in words
+
+
+@pytest.mark.parametrize("owner", ["eu-west-1:123456789012", "us-east-1:111122223333"])
+def test_values_of_elsewhere_are_not_shown(endpoint: str, owner: str) -> None:
+    metrics = client("sagemaker-metrics", endpoint)
+    datum = {"MetricName": "m", "Timestamp": NOW, "Value": 1.0}
+    metrics.batch_put_metrics(TrialComponentName="trial", MetricData=[datum])
+    query = {
+        "MetricName": "m",
+        "ResourceArn": f"arn:aws:sagemaker:{owner}:experiment-trial-component/trial",
+        "MetricStat": "Last",
+        "Period": "OneMinute",
+        "XAxisType": "Timestamp",
+    }
+    [result] = metrics.batch_get_metrics(MetricQueries=[query])["MetricQueryResults"]
+    assert (result["Status"], result["MetricValues"]) == ("ValidationError", [])

@@ -64,13 +64,10 @@ def _batch_get(store: MetricStore, call: Call) -> Mapping[str, Any]:
 def _result(store: MetricStore, call: Call, query: Mapping[str, Any]) -> dict[str, Any]:
     by_step = query["XAxisType"] == "IterationNumber"
     if by_step != (query["Period"] == "IterationNumber"):
-        return {
-            "Status": "ValidationError",
-            "Message": "XAxisType and Period must both be IterationNumber, or neither of them.",
-            "XAxisValues": [],
-            "MetricValues": [],
-        }
-    component = query["ResourceArn"].rpartition("/")[2]
+        return _refused("XAxisType and Period must both be IterationNumber, or neither of them.")
+    owner, _, component = query["ResourceArn"].rpartition("/")
+    if owner.split(":")[3:5] != [call.scope.region, call.scope.account]:
+        return _refused("The resource is not one of this account and region.")
     places = [
         (place, value.value)
         for value in store.trial(call.scope, component, query["MetricName"])
@@ -86,6 +83,15 @@ def _result(store: MetricStore, call: Call, query: Mapping[str, Any]) -> dict[st
         "Status": "Complete",
         "XAxisValues": [place for place, _ in groups],
         "MetricValues": [float(combine(values)) for _, values in groups],
+    }
+
+
+def _refused(message: str) -> dict[str, Any]:
+    return {
+        "Status": "ValidationError",
+        "Message": message,
+        "XAxisValues": [],
+        "MetricValues": [],
     }
 
 

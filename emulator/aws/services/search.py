@@ -138,6 +138,9 @@ def _question(shape: Shape, params: Mapping[str, Any]) -> _Question:
 
 def _looked_up(jobs: Jobs, scope: Scope, question: _Question) -> _Answer:
     """By the database alone: only the jobs of the page are read."""
+    kind = _TEXT if question.by.kind == "text" else _NUMBER
+    if question.last and question.last[0] != kind:  # a token of another order
+        raise _bad_token()
     query = JobQuery(
         question.conditions,
         sort_by=COLUMNS[question.by.name],
@@ -146,7 +149,6 @@ def _looked_up(jobs: Jobs, scope: Scope, question: _Question) -> _Answer:
         after=Cursor(*question.last[1:]) if question.last else None,
     )
     page = jobs.find(scope, query)
-    kind = _TEXT if question.by.kind == "text" else _NUMBER
     following = None if page.next is None else (kind, page.next.key, page.next.name)
     return _Answer(page.jobs, following, jobs.count(scope, question.conditions))
 
@@ -207,7 +209,11 @@ def _key(token: str) -> _SortKey:
         kind, value, name = json.loads(base64.b64decode(token, validate=True))
         return int(kind), float(value) if kind == _NUMBER else str(value), str(name)
     except (binascii.Error, ValueError, TypeError, OverflowError):
-        raise ValidationError("Invalid NextToken") from None
+        raise _bad_token() from None
+
+
+def _bad_token() -> ValidationError:
+    return ValidationError("Invalid NextToken")
 
 
 def _property_names(shape: Shape, prefix: str) -> Iterator[str]:

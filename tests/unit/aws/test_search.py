@@ -277,6 +277,12 @@ def test_a_made_up_token(token: str) -> None:
     assert refusal(NextToken=token) == "Invalid NextToken"
 
 
+def test_a_token_of_another_order() -> None:
+    token = search(MaxResults=1, SortBy="CreationTime")["NextToken"]
+    assert search(MaxResults=1, SortBy="LastModifiedTime", NextToken=token)["Results"]
+    assert refusal(SortBy="TrainingJobName", NextToken=token) == "Invalid NextToken"
+
+
 def test_a_result_is_the_job_as_described_with_its_tags() -> None:
     [result] = search(SearchExpression={"Filters": [{"Name": "Tags.team"}]})["Results"]
     shown = result["TrainingJob"]

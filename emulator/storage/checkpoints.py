@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import errno
+import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 
-from emulator.model.errors import InternalServerError
 from emulator.model.job import S3Uri
-from emulator.storage.channels.base import DataDownloadFailed
+from emulator.storage.channels.failures import in_the_services_words
 from emulator.storage.channels.naming import Entry, entries, manifest
 from emulator.storage.clone import clone
-from emulator.storage.objects import Cancelled, ObjectStore, StoreError
-from emulator.storage.persistence import persist
-
-_THREADS = 8
+from emulator.storage.objects import ObjectStore
+from emulator.storage.transfer import Downloader, in_parallel
 
 
 def restore(
@@ -30,55 +25,40 @@ def restore(
 
     Only keys below `uri` as a directory count: what would be copied back to `ckpt` must not
     come from `ckpt-2`. An empty prefix is no error; its manifest is the line of the prefix
-    (seen from the service). Raises JobError and Cancelled.
+    (seen from the service). A store that is away is waited for. Raises JobError and Cancelled.
     """
     folder = S3Uri(uri.bucket, f"{uri.key.rstrip('/')}/" if uri.key.strip("/") else "")
-    try:
-        found = persist(lambda: list(store.list(folder.bucket, folder.key)))
+    downloader = Downloader(store)
+    patience = downloader.patience(cancelled)
+    with in_the_services_words("checkpoints", str(uri)):
+        found = patience.call(lambda: list(store.list(folder.bucket, folder.key)))
         files = [info for info in found if not (info.key.endswith("/") and info.size == 0)]
         made = entries(folder, files) if files else ()
         for path in manifests:
             text = manifest(uri, made)
             path.write_text(text, encoding="utf-8", errors="surrogateescape")
-        _download(folder.bucket, made, directories, store, cancelled)
-    except StoreError as error:
-        if error.transient:
-            raise InternalServerError(f"Data download failed:{error}") from error
-        raise DataDownloadFailed(f"Failed to download data from {uri}. {error}") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataDownloadFailed("Insufficient disk space") from error
-        raise InternalServerError(f"checkpoints from {uri}: {error}") from error
+
+        def fetch(entry: Entry, stopping: Callable[[], bool]) -> None:
+            _fetch(downloader, folder.bucket, entry, directories, stopping)
+
+        in_parallel(fetch, made, cancelled)
     return len(made)
 
 
-def _download(
+def _fetch(
+    downloader: Downloader,
     bucket: str,
-    made: Sequence[Entry],
+    entry: Entry,
     directories: Sequence[Path],
-    store: ObjectStore,
-    cancelled: Callable[[], bool],
+    stopping: Callable[[], bool],
 ) -> None:
-    failed = Event()
-
-    def over() -> bool:
-        return failed.is_set() or cancelled()
-
-    def fetch(entry: Entry) -> None:
-        try:
-            first, *others = [directory / entry.path for directory in directories]
-            for path in (first, *others):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            persist(lambda: store.download(bucket, entry.info.key, first, cancelled=over))
-            for other in others:
-                clone(first, other, over)
-        except BaseException:
-            failed.set()
-            raise
-
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="restore") as pool:
-        jobs = [pool.submit(fetch, entry) for entry in made]
-    errors = [error for job in jobs if (error := job.exception())]
-    # Those that only stopped because of another one's failure say Cancelled.
-    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
-        raise error
+    """One object for all instances; each has a file of its own."""
+    first, *others = [directory / entry.path for directory in directories]
+    for path in (first, *others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # A short name: the key's last part may already be as long as names get.
+    partial = first.with_name(f".{uuid.uuid4().hex}")
+    downloader.download(bucket, entry.info, partial, cancelled=stopping)
+    partial.rename(first)
+    for other in others:
+        clone(first, other, stopping)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import re
-import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
@@ -26,15 +21,11 @@ from emulator.storage.uploading import CHUNK as CHUNK
 from emulator.storage.uploading import Counted, Readable, part_size
 from emulator.storage.uploading import ignore_bytes as ignore_bytes
 
-_ATTEMPTS = 4
 _TRIES = 5
 _PATIENT_TRIES = 13
 _LONGEST_PAUSE = 8.0
 """Pauses grow from 0.2 s: 5 tries take 6 s, 13 take a minute."""
 _OWNED = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
-_MD5 = re.compile(r"[0-9a-f]{32}")
-
-log = logging.getLogger(__name__)
 
 
 def never() -> bool:
@@ -56,7 +47,6 @@ class ObjectStore:
         secret_key: str,
         region: str = "us-east-1",
         trouble: Callable[[], str] = str,
-        sleep: Callable[[float], None] = time.sleep,
         tries: int = _TRIES,
     ):
         """`trouble` says what is wrong with the server ("" if nothing is known).
@@ -76,7 +66,6 @@ class ObjectStore:
         self.secret_key = secret_key
         self.region = region
         self._trouble = trouble
-        self._sleep = sleep
         retries = urllib3.Retry(
             total=tries,
             backoff_factor=0.2,
@@ -111,7 +100,6 @@ class ObjectStore:
             self.secret_key,
             self.region,
             self._trouble,
-            self._sleep,
             _PATIENT_TRIES,
         )
 
@@ -164,38 +152,6 @@ class ObjectStore:
         with self._aws_words(), self._opened(bucket, key, offset) as response:
             yield from response.stream(CHUNK, decode_content=False)
 
-    def download(
-        self,
-        bucket: str,
-        key: str,
-        target: Path,
-        on_bytes: Callable[[int], None] = ignore_bytes,
-        cancelled: Callable[[], bool] = never,
-    ) -> int:
-        """Stream an object to `target`, whose directory exists; returns its size.
-
-        The file appears under its name only when it is complete and its size and MD5 (where
-        the ETag is one) are right. `on_bytes` gets what was added, less what a second try
-        throws away. Raises Cancelled, and OSError if the disk fails.
-        """
-        for attempt in range(1, _ATTEMPTS + 1):
-            # A short name of its own: the key's last part may already be as long as names get.
-            partial = target.with_name(f".{uuid.uuid4().hex}.part")
-            try:
-                size = self._fetch(bucket, key, partial, on_bytes, cancelled)
-                partial.rename(target)
-                return size
-            except StoreError as error:
-                if not error.transient or attempt == _ATTEMPTS:
-                    raise
-                log.info("s3://%s/%s again after %s", bucket, key, error)
-                self._sleep(0.2 * 2**attempt)
-            finally:
-                # A name too long for the file system was never made: unlink says so again.
-                with suppress(OSError):
-                    partial.unlink(missing_ok=True)
-        raise AssertionError("the last attempt returns or raises")
-
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object; one that is not there is no error (S3's own rule)."""
         with self._aws_words():
@@ -233,36 +189,6 @@ class ObjectStore:
                 num_parallel_uploads=1,
             )
 
-    def _fetch(
-        self,
-        bucket: str,
-        key: str,
-        partial: Path,
-        on_bytes: Callable[[int], None],
-        cancelled: Callable[[], bool],
-    ) -> int:
-        digest = hashlib.md5(usedforsecurity=False)
-        size = 0
-        try:
-            with (
-                partial.open("xb") as file,
-                self._aws_words(),
-                self._opened(bucket, key) as response,
-            ):
-                for chunk in response.stream(CHUNK, decode_content=False):
-                    if cancelled():
-                        raise Cancelled(f"download of s3://{bucket}/{key}")
-                    file.write(chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
-                    on_bytes(len(chunk))
-            if wrong := _mismatch(response, size, digest.hexdigest()):
-                raise StoreError("IncompleteBody", 500, f"s3://{bucket}/{key}: {wrong}")
-        except StoreError:
-            on_bytes(-size)
-            raise
-        return size
-
     @contextmanager
     def _opened(self, bucket: str, key: str, offset: int = 0) -> Iterator[urllib3.BaseHTTPResponse]:
         response = self._client.get_object(bucket, key, offset=offset)
@@ -299,15 +225,3 @@ class ObjectStore:
 def _status(error: InvalidResponseError | ServerError) -> int:
     found = getattr(error, "status_code", None) or getattr(error, "_code", None)
     return int(found or 500)
-
-
-def _mismatch(response: urllib3.BaseHTTPResponse, size: int, md5: str) -> str:
-    """What is wrong with a download, by its answer's headers."""
-    headers = response.headers
-    if (length := headers.get("Content-Length")) and int(length) != size:
-        return f"{size} of {length} bytes came"
-    etag = headers.get("ETag", "").strip('"')
-    by_kms = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
-    if _MD5.fullmatch(etag) and not by_kms and etag != md5:
-        return f"the content's MD5 is {md5}, not {etag}"
-    return ""

@@ -56,7 +56,7 @@ def keys(store: ObjectStore, bucket: str) -> list[str]:
 
 
 def fetch(store: ObjectStore, bucket: str, key: str, into: Path) -> tarfile.TarFile:
-    store.download(bucket, key, into)
+    into.write_bytes(content(store, bucket, key))
     return tarfile.open(into, "r:gz")
 
 

@@ -12,7 +12,7 @@ from emulator.model.errors import ClientError
 from emulator.model.job import S3Uri
 from emulator.storage.checkpoints import restore
 from emulator.storage.mirror import Mirror, Rules, is_open_for_writing
-from emulator.storage.objects import ObjectStore, StoreError, never
+from emulator.storage.objects import Cancelled, ObjectStore, StoreError, never
 from emulator.storage.tree import Found, scan
 
 Make = Callable[..., Mirror]
@@ -179,6 +179,23 @@ def test_restored_on_every_instance_with_a_manifest(
     mirror.round(last=True)
     assert "ckpt/c.pt" not in keys(object_store, bucket)
     assert "ckpt-2/not-mine" in keys(object_store, bucket)
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_a_name_as_long_as_names_get_is_restored(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], tmp_path: Path, size: int
+) -> None:
+    (tmp_path / "source").write_bytes(data := os.urandom(size))
+    object_store.upload_file(bucket, f"ckpt/{'n' * 255}", tmp_path / "source")
+    restore(S3Uri(bucket, "ckpt"), list(roots.values()), [], object_store, never)
+    for root in roots.values():
+        assert [path.read_bytes() for path in root.iterdir()] == [data]
+
+
+def test_a_stop_is_heeded_while_the_store_is_away(roots: dict[str, Path]) -> None:
+    away = ObjectStore("http://127.0.0.1:1", "k", "s", tries=0)
+    with pytest.raises(Cancelled):
+        restore(S3Uri("b", "ckpt"), list(roots.values()), [], away, lambda: True)
 
 
 def test_an_empty_prefix_is_a_manifest_of_one_line(

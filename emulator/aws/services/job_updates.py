@@ -50,11 +50,19 @@ def operations(jobs: Jobs, records: Records, clock: Callable[[], float] = time.t
         if not any(changes.values()):
             raise ValidationError(_EMPTY)  # documented
         name, resources = call.params["TrainingJobName"], changes.pop("ResourceConfig", None)
+        now = round(clock(), 3)
+
+        def refuse(job: Job) -> Job:
+            updated(job, changes, now)
+            return job
+
+        # All of it or nothing: the instances are somebody else's affair.
         if any(changes.values()):
-            now = round(clock(), 3)
-            records.update(call.scope, name, lambda job: updated(job, changes, now))
+            records.update(call.scope, name, refuse)
         if resources is not None:
             jobs.update_keep_alive(call.scope, name, resources["KeepAlivePeriodInSeconds"])
+        if any(changes.values()):
+            records.update(call.scope, name, lambda job: updated(job, changes, now))
         return {"TrainingJobArn": call.scope.training_job_arn(name)}
 
     return {"DeleteTrainingJob": delete, "UpdateTrainingJob": update}

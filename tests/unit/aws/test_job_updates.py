@@ -101,6 +101,25 @@ def test_a_keep_alive_period_goes_to_who_keeps_the_instances(desk: Desk, store: 
     assert desk.asked == [("keep", SCOPE, "job", 0)]
 
 
+class Refusal(Desk):
+    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> None:
+        raise ValidationError("no warm pool")
+
+
+def test_an_update_is_done_as_a_whole_or_not_at_all(desk: Desk, store: JobStore) -> None:
+    keep = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
+    before = request_of(store)
+    with pytest.raises(ValidationError, match="no warm pool"):
+        update(Refusal(), store, ProfilerConfig={"DisableProfiler": True}, **keep)
+    assert request_of(store) == before
+    with pytest.raises(ValidationError, match="RemoteDebugConfig"):
+        update(desk, store, RemoteDebugConfig={"EnableRemoteDebug": True}, **keep)
+    assert desk.asked == []
+    update(desk, store, ProfilerConfig={"DisableProfiler": True}, **keep)
+    assert desk.asked == [("keep", SCOPE, "job", 0)]
+    assert request_of(store)["ProfilerConfig"]["DisableProfiler"] is True
+
+
 def test_remote_debugging_is_switched_while_instances_are_there(
     desk: Desk, store: JobStore
 ) -> None:

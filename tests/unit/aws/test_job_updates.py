@@ -102,8 +102,8 @@ def test_a_keep_alive_period_goes_to_who_keeps_the_instances(desk: Desk, store: 
 
 
 class Refusal(Desk):
-    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> None:
-        raise ValidationError("no warm pool")
+    def update_keep_alive(self, *asked: object) -> None:
+        raise ValidationError(f"no warm pool: {asked}")
 
 
 def test_an_update_is_done_as_a_whole_or_not_at_all(desk: Desk, store: JobStore) -> None:

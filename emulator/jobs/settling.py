@@ -25,18 +25,21 @@ _LONGEST_PAUSE = 60.0
 _log = logging.getLogger(__name__)
 
 
-def end_as_failed(shop: Workshop, spec: JobSpec) -> Job:
-    """Write down that the emulator failed a job, unless it has ended. Raises sqlite3.Error."""
+def end_as_lost(shop: Workshop, spec: JobSpec) -> Job:
+    """Write down that the emulator lost a job, unless it has ended. Raises sqlite3.Error.
+
+    It has failed then; but one that was being stopped is stopped.
+    """
     now, reason = shop.clock.now(), str(InternalServerError(INTERNAL_ERROR))
 
     def end(job: Job) -> Job:
         if job.life.status.terminal:
             return job
-        return replace(
-            job,
-            life=job.life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason),
-            warm_pool=job.warm_pool and job.warm_pool.end(now),
-        )
+        if job.life.stop_requested:
+            life = job.life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
+        else:
+            life = job.life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason)
+        return replace(job, life=life, warm_pool=job.warm_pool and job.warm_pool.end(now))
 
     ended = shop.store.update(spec.scope, spec.name, end)
     tell_end(ended)
@@ -51,7 +54,7 @@ def end_in_time(shop: Workshop, spec: JobSpec, closing: Event, pause: float = 1.
     """
     while True:
         try:
-            end_as_failed(shop, spec)
+            end_as_lost(shop, spec)
         except sqlite3.Error as error:
             _log.warning("training job %s: its end cannot be noted yet: %s", spec.name, error)
         else:
@@ -79,7 +82,7 @@ def abandon(shop: Workshop, job: Job) -> Job:
         _set_aside(shop, spec)
     elif not shop.keep_directories:
         remove_directory(directory)
-    return end_as_failed(shop, spec)
+    return end_as_lost(shop, spec)
 
 
 def salvage(shop: Workshop, spec: JobSpec, runtime: Lasting, instances: Instances) -> None:

@@ -10,7 +10,7 @@ from emulator.jobs.alarms import Alarms
 from emulator.jobs.refusals import refuse_nul
 from emulator.jobs.resuming import Resumed, read_note, waits
 from emulator.jobs.runner import JobRun
-from emulator.jobs.settling import abandon, end_as_failed, end_in_time
+from emulator.jobs.settling import abandon, end_as_lost, end_in_time
 from emulator.jobs.store import NOT_FOUND
 from emulator.jobs.warm_pools import WarmPools
 from emulator.jobs.wish import Wish
@@ -70,7 +70,7 @@ class Supervisor:
                 )
             job = self._shop.store.create(spec, self._shop.clock.now())
             if not self._start(spec, Wish()):
-                return end_as_failed(self._shop, spec)
+                return end_as_lost(self._shop, spec)
         return job
 
     def stop(self, scope: Scope, name: str) -> Job:
@@ -204,7 +204,7 @@ class Supervisor:
         with self._lock:
             started = self._start(job.spec, Wish())
         if not started:
-            end_as_failed(self._shop, job.spec)
+            end_as_lost(self._shop, job.spec)
 
     def _take_over(self, job: Job, resumed: Resumed) -> None:
         _log.info("training job %s: taken over", job.spec.name)
@@ -215,7 +215,7 @@ class Supervisor:
             started = self._start(job.spec, wish, resumed)
         if not started:
             # Its instances go with the next start, and hold their GPUs until then.
-            end_as_failed(self._shop, job.spec)
+            end_as_lost(self._shop, job.spec)
 
     def _start(self, spec: JobSpec, wish: Wish, resumed: Resumed | None = None) -> bool:
         """Only under the lock. False where there can be no more threads."""

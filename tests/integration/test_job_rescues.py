@@ -71,6 +71,21 @@ def test_a_kill_during_the_upload_keeps_the_model(bench: Bench, tmp_path: Path) 
     assert not started.workshop.job_directory(started.job().spec).exists()
 
 
+def test_a_kill_while_a_job_was_being_stopped_ends_it_as_stopped(
+    bench: Bench, tmp_path: Path
+) -> None:
+    after = tmp_path.with_name(f"{tmp_path.name}-after")
+    bench.submit("trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done")
+    bench.until_logged("ready")
+    bench.supervisor.stop(SCOPE, "job")
+    bench.until(Secondary.STOPPING)
+    shutil.copytree(bench.root, after)
+    started = Bench(after)
+    (job,) = started.supervisor.recover()
+    assert (job.life.status, job.life.failure_reason) == (Status.STOPPED, None)
+    assert started.lines()[-1] == RESTART_NOTICE
+
+
 class ForeignJournal(NoSyncs):
     def rescue(self, spec: JobSpec, instances: Instances) -> None:  # noqa: ARG002
         raise KeyError("known")

@@ -254,7 +254,8 @@ def test_jobs_that_a_kill_left_unfinished_are_settled(tmp_path: Path) -> None:
     killed.folder.holding.add("stage")
     killed.submit("true", "early")
     killed.submit("true", "done")
-    killed.until(Secondary.DOWNLOADING, "early")
+    for name in ("early", "done"):
+        killed.until(Secondary.DOWNLOADING, name)
     # What the file holds at this moment is all that a kill would leave.
     shutil.copytree(tmp_path, tmp_path.with_name("after"))
     killed.folder.holding.clear()

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from io import RawIOBase
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -145,7 +146,7 @@ class Downloader:
         try:
             # Checked and written at once: it is complete as soon as it has its size.
             with target.open("wb", buffering=0) as file:
-                file.write(data)
+                _write(file, data)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -224,7 +225,7 @@ class _Transfer:
             for piece in self._reader.read(self._bucket, self._info, self.size):
                 if self._cancelled():
                     raise Cancelled(f"download of s3://{self._bucket}/{self._info.key}")
-                file.write(piece)
+                _write(file, piece)
                 self._digest.update(piece)
                 self.size += len(piece)
                 self._on_bytes(len(piece))
@@ -249,6 +250,13 @@ class _Transfer:
         self._on_bytes(self.size)
         if self.size > self._info.size:
             self.restart()
+
+
+def _write(file: RawIOBase, data: bytes) -> None:
+    """All of it: a disk that is nearly full takes a part, and refuses only the rest."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _mismatch(info: ObjectInfo, size: int, md5: str) -> str:

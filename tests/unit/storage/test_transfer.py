@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,6 +173,23 @@ def test_what_is_damaged_in_the_store_is_not_fetched_for_ever(
         )
     assert reader.offsets == [0, 0, 0]
     assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("size", [900_000, 1_900_000])
+def test_a_file_that_cannot_take_all_of_it_is_an_error(
+    downloader: Downloader, reader: Reader, tmp_path: Path, size: int
+) -> None:
+    """As on a full disk, the system writes what still fits, and says so by a number only."""
+    reader.content = CONTENT[:size]
+    info = ObjectInfo("k", size, hashlib.md5(reader.content).hexdigest())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            downloader.download("b", info, tmp_path / "f")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_etag_of_kms_is_no_checksum(

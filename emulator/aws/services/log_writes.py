@@ -16,6 +16,11 @@ EVENT_OVERHEAD = 26
 """Bytes that count for an event beside its message (API reference)."""
 BATCH_BYTES = 1_048_576
 BATCH_MILLISECONDS = 24 * 3600 * 1000
+_RETENTIONS = (
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557),
+    *(2922, 3288, 3653),
+)
+"""Days that a group can be kept (API reference)."""
 _FUTURE = 2 * 3600 * 1000
 _PAST = 14 * 24 * 3600 * 1000
 
@@ -58,7 +63,13 @@ def operations(logs: LogStore, clock: Callable[[], float] = time.time) -> Operat
 
     def put_retention_policy(call: Call) -> None:
         params = call.params
-        groups.set_retention(logs, call.scope, params["logGroupName"], params["retentionInDays"])
+        days = params["retentionInDays"]
+        if days not in _RETENTIONS:
+            raise InvalidParameter(
+                f"The retention {days} is not possible: retentionInDays must be one of "
+                f"{', '.join(map(str, _RETENTIONS))}."
+            )
+        groups.set_retention(logs, call.scope, params["logGroupName"], days)
 
     def delete_retention_policy(call: Call) -> None:
         groups.set_retention(logs, call.scope, call.params["logGroupName"], None)

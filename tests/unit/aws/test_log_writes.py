@@ -141,3 +141,6 @@ def test_a_retention_is_shown(ask: Ask) -> None:
     assert refused(ask, "PutRetentionPolicy", logGroupName="no", retentionInDays=1)[0] == (
         "ResourceNotFoundException"
     )
+    code, words = refused(ask, "PutRetentionPolicy", logGroupName="/mine", retentionInDays=2)
+    assert (code, "1, 3, 5, 7" in words) == ("InvalidParameterException", True)
+    assert shown() is None

@@ -137,8 +137,9 @@ def test_stop_while_waiting_for_capacity(bench: Bench) -> None:
 
 def test_a_job_that_waited_runs_when_its_turn_comes(bench: Bench) -> None:
     bench.folder.holding.add("stage")
-    for name in ("first", "second"):
-        bench.submit("true", name, HyperParameters={"needs": "port"})
+    bench.submit("true", "first", HyperParameters={"needs": "port"})
+    bench.until(Secondary.DOWNLOADING, "first")
+    bench.submit("true", "second", HyperParameters={"needs": "port"})
     bench.until(Secondary.PENDING, "second")
     bench.folder.holding.clear()
     second = bench.ended("second")

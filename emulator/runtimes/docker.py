@@ -28,6 +28,7 @@ from emulator.runtimes.docker_requests import (
     LABEL_HOST,
     LABEL_INSTANCES,
     LABEL_POOL,
+    LISTING,
     RUN_DIR,
     STARTED,
     JobRequest,
@@ -35,14 +36,19 @@ from emulator.runtimes.docker_requests import (
     job_request,
     placement_name,
     run_dir,
+    sees_peers_gpus,
 )
 from emulator.runtimes.images import CANNOT_PULL, Images
+from emulator.runtimes.interpreter import write_command
+from emulator.runtimes.nvidia_devices import list_only
 
 log = logging.getLogger(__name__)
 
 NETWORK_INTERFACE = "eth0"
 COMMAND_FAILED = (126, 127)
 """Exit codes the engine gives to a command that cannot be executed, or is not there."""
+_NVIDIA_SMI = "/usr/bin/nvidia-smi"
+"""Where the NVIDIA container toolkit puts it."""
 _STARTS_AT_ONCE = 16
 
 
@@ -114,7 +120,7 @@ class DockerRuntime:
         try:
             placement = self._keepers.place(plan, self._placement(plan, lock_memory))
             request = job_request(plan, placement)
-            _tell_key(plan)
+            _tell(plan)
             containers = self._create(request)
         except (DockerException, JobError, OSError) as error:
             self.remove(plan.arn)
@@ -285,11 +291,19 @@ def _let_go(run_dirs: Sequence[Path]) -> None:
         (directory / STARTED).touch()
 
 
-def _tell_key(plan: JobPlan) -> None:
-    """One secret for all instances: what the image derives the job's ssh keys from."""
+def _tell(plan: JobPlan) -> None:
+    """What the containers find in RUN_DIR.
+
+    One secret for all instances, which the image derives the job's ssh keys from; and for
+    those that see their peers' GPUs, which are their own: launchers start a process for each
+    GPU that nvidia-smi lists.
+    """
     secret = secrets.token_bytes(32)
-    for directory in _runs(plan):
+    for instance in plan.instances:
+        directory = run_dir(instance)
         directory.mkdir(parents=True, exist_ok=True)
         key = directory / JOB_KEY
         key.touch(mode=0o600)
         key.write_bytes(secret)
+        if sees_peers_gpus(plan, instance):
+            write_command(directory / LISTING, list_only(instance.gpus, _NVIDIA_SMI))

@@ -11,7 +11,8 @@ from docker.errors import APIError
 from emulator.model.errors import CapacityError
 from emulator.model.plan import JobPlan
 
-_LIST_GPUS = ["sh", "-c", "nvidia-smi -L || ls -d /dev/nvidia[0-9]*"]
+_LIST_GPUS = ["sh", "-c", "PATH=/usr/bin:$PATH nvidia-smi -L || ls -d /dev/nvidia[0-9]*"]
+"""The driver's own program: another one by that name may list less."""
 
 
 def check_gpus(client: DockerClient, plan: JobPlan, containers: Mapping[str, str]) -> None:

@@ -25,6 +25,8 @@ LABEL_KEEPER = "sagemaker-emulator.keeper-of"
 
 RUN_DIR = "/run/sagemaker-emulator"
 """What this runtime tells a container of its own, read-only; `run` in the scratch directory."""
+LISTING = "nvidia-smi"
+"""A program there for an instance that can open its peers' GPUs: it lists its own alone."""
 JOB_KEY = "job_key"
 """A file there: the secret that all containers of a job make their ssh keys from."""
 STARTED = "started"
@@ -106,6 +108,11 @@ def placement_name(job: str, token: str) -> str:
 def run_dir(instance: InstancePlan) -> Path:
     """Where this machine has the container's RUN_DIR."""
     return instance.scratch / "run"
+
+
+def sees_peers_gpus(plan: JobPlan, instance: InstancePlan) -> bool:
+    """Whether the container can open GPUs that are not its instance's."""
+    return set(plan.visible_gpus(instance)) != set(instance.gpus)
 
 
 def job_request(plan: JobPlan, placement: Placement) -> JobRequest:
@@ -200,10 +207,14 @@ def _command(instance: InstancePlan, image: LocalImage) -> dict[str, Any]:
 
 
 def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) -> dict[str, Any]:
-    run = Mount(run_dir(instance), RUN_DIR, read_only=True)
+    run = [Mount(run_dir(instance), RUN_DIR, read_only=True)]
+    if sees_peers_gpus(plan, instance):
+        # Before /usr/bin on the path, where the container toolkit puts the driver's own.
+        listing = run_dir(instance) / LISTING
+        run.append(Mount(listing, f"/usr/local/bin/{LISTING}", read_only=True))
     config: dict[str, Any] = {
         **_network_mode(plan, instance, placement),
-        "Mounts": [_mount(mount) for mount in (*instance.mounts, run)],
+        "Mounts": [_mount(mount) for mount in (*instance.mounts, *run)],
         "ShmSize": placement.shm_bytes,
         "Ulimits": [
             {"Name": "stack", "Soft": 64 * 1024**2, "Hard": 64 * 1024**2},

@@ -179,6 +179,17 @@ def test_instances_that_share_memory_and_see_each_others_gpus() -> None:
             "Target": "/dev/shm",
         }
         assert config["DeviceRequests"][0]["DeviceIDs"] == ["GPU-a", "GPU-b"]
+        assert config["Mounts"][-2] == _bind(
+            "/jobs/fit/scratch/run/nvidia-smi", "/usr/local/bin/nvidia-smi", read_only=True
+        )
+
+
+def test_instances_that_see_their_own_gpus_alone_have_the_drivers_listing() -> None:
+    one = replace(plan().instances[0], gpus=("GPU-a",))
+    same = Sharing(dev_shm=True, all_gpus_visible=True)
+    two = replace(one, host="algo-2")
+    for job in (JobPlan("fit", "arn", (one,)), JobPlan("fit", "arn", (one, two), sharing=same)):
+        assert "nvidia-smi" not in str(job_request(job, PLACEMENT).containers)
 
 
 def test_names_fit_into_a_dns_label() -> None:

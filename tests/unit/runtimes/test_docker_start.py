@@ -47,7 +47,7 @@ def test_containers_that_cannot_be_told_to_begin_are_removed(
 
     monkeypatch.setattr(docker, "job_request", lambda *_: None)
     monkeypatch.setattr(docker, "check_gpus", lambda *_: None)
-    monkeypatch.setattr(docker, "_tell_key", lambda _: None)
+    monkeypatch.setattr(docker, "_tell", lambda _: None)
     monkeypatch.setattr(docker, "_runs", lambda _: [tmp_path / "gone"])
     plan: Any = SimpleNamespace(arn="arn", network_isolation=False)
     with pytest.raises(InternalServerError, match="No such file"):

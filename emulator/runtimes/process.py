@@ -48,6 +48,13 @@ from emulator.runtimes.sandbox import (
 from emulator.runtimes.sandbox_probe import Verdict, probe
 from emulator.runtimes.shared_memory import SharedMemory
 
+_SUDO = """#!/bin/sh
+# All that a job may change is its own user's, and the real one works in no sandbox.
+while [ "${1#-}" != "$1" ]; do shift; done
+exec "$@"
+"""
+"""SDK v2's remote functions call it where the user is not root."""
+
 _log = logging.getLogger(__name__)
 _TOOLKIT = "sagemaker-training sagemaker-pytorch-training"
 
@@ -243,6 +250,8 @@ class ProcessRuntime:
         for name, text in self._interpreter.missing_commands().items():
             write_command(scratch.commands / name, text)
         features = self.verdict.features
+        if features and features.user_namespace:
+            write_command(scratch.commands / "sudo", _SUDO)
         if features is None:
             self._interpreter.make_layer(scratch.layer, str(scratch.layer))
         elif not installs_above(self._interpreter, features):

@@ -74,6 +74,22 @@ def test_an_instance_that_is_ended_takes_everything_along(footing: str, tmp_path
     _await(mark, running=False)
 
 
+def test_who_is_not_root_may_say_sudo(tmp_path: Path) -> None:
+    features = ProcessRuntime(Path(sys.executable), "http://x", tmp_path).verdict.features
+    if features is None or not features.user_namespace:
+        pytest.skip("there is no sandbox here, or root has no use for sudo in it")
+    script = 'sudo chmod -R 777 "$HOME" && exec sudo -n id -u'
+    done = subprocess.run(
+        [sys.executable, "-c", EMULATOR, str(tmp_path), "sandbox", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.startswith(f"{os.getuid()}\n")
+    assert "code=0" in done.stdout
+
+
 def _await(mark: str, *, running: bool) -> None:
     deadline = time.monotonic() + 60
     while _running(mark) is not running:

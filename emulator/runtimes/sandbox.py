@@ -22,7 +22,8 @@ HOME = f"{PRIVATE}/home"
 COMMANDS = f"{PRIVATE}/bin"
 LAYER = f"{PRIVATE}/environment"
 
-_OWN = frozenset({"/proc", "/dev", "/tmp", PRIVATE, "/opt/ml"})  # noqa: S108
+_VAR_TMP = "/var/tmp"  # noqa: S108
+_OWN = frozenset({"/proc", "/dev", "/tmp", _VAR_TMP, PRIVATE, "/opt/ml"})  # noqa: S108
 """Never the host's: each instance has its own."""
 
 # What a container of root may do by default (Docker's list), without the network's.
@@ -100,6 +101,10 @@ class Scratch:
         return self.root / "ml"
 
     @property
+    def var_tmp(self) -> Path:
+        return self.root / "var-tmp"
+
+    @property
     def hosts(self) -> Path:
         return self.root / "hosts"
 
@@ -113,7 +118,8 @@ class Scratch:
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        return (self.home, self.commands, self.layer, self.ml, self.upper, self.work)
+        own = (self.home, self.commands, self.layer, self.ml, self.var_tmp)
+        return (*own, self.upper, self.work)
 
 
 def sandbox_arguments(
@@ -155,7 +161,7 @@ def _namespaces(host: str, features: Features, network: bool) -> Iterator[str]:
 
 def _places_to_make(plan: InstancePlan, tree: HostTree) -> tuple[str, ...]:
     """Mount points that the host does not have: nothing read-only may lie above them."""
-    targets = ["/opt/ml", "/etc/hosts", *(mount.target for mount in plan.mounts)]
+    targets = ["/opt/ml", "/etc/hosts", _VAR_TMP, *(mount.target for mount in plan.mounts)]
     return tuple(t for t in targets if t == "/opt/ml" or not tree.exists(t))
 
 
@@ -174,6 +180,7 @@ def _host_view(tree: HostTree, places: Sequence[str], directory: str = "/") -> I
 
 def _private_directories(scratch: Scratch) -> Iterator[str]:
     yield from ("--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108
+    yield from ("--bind", str(scratch.var_tmp), _VAR_TMP)
     yield from ("--bind", str(scratch.ml), "/opt/ml")
     yield from ("--ro-bind", str(scratch.hosts), "/etc/hosts")
     yield from ("--bind", str(scratch.home), HOME)

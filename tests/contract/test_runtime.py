@@ -204,6 +204,12 @@ def test_tmp_is_private_and_shared_memory_is_large(launch: Launch) -> None:
     assert int(kilobytes) > 1_000_000
 
 
+def test_both_directories_for_temporary_files_can_be_written(launch: Launch) -> None:
+    run = launch("touch /tmp/a /var/tmp/b && cd /var/tmp && ls /tmp/a *")
+    run.exits()
+    assert run.output.text("algo-1").split() == ["/tmp/a", "b"]
+
+
 def test_the_command_is_the_first_process_of_its_own_world(launch: Launch) -> None:
     run = launch("echo $$; ls -d /proc/[0-9]* | wc -l")
     run.exits()

@@ -19,7 +19,7 @@ from e2e_jobs import (
 )
 
 DDP = """
-import json, os, torch, torch.distributed as dist
+import json, os, sys, torch, torch.distributed as dist
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 torch.manual_seed(rank)
@@ -36,6 +36,9 @@ path = os.path.join(os.environ["SM_MODEL_DIR"], f"model-{rank}.pth")
 torch.save(model.module.state_dict(), path)
 dist.barrier()
 dist.destroy_process_group()
+# Gloo's threads outlive the group, and abort where one of them wakes in an interpreter that ends.
+sys.stdout.flush()
+os._exit(0)
 """
 
 

@@ -48,7 +48,7 @@ def run_job(
     until: int | None = None,
     **request: Any,
 ) -> Finished:
-    """Run until all instances, or `until` of them, have ended."""
+    """Run until all instances, or `until` of them, have ended, or one has failed."""
     plan, dirs = make_plan(runtime, job_dir, script, hyperparameters, **request)
     output: dict[str, bytearray] = {host: bytearray() for host in plan.hosts}
     started = time.monotonic()
@@ -56,7 +56,12 @@ def run_job(
     exits: list[Exit] = []
     wanted = len(plan.hosts) if until is None else until
     try:
-        while len(exits) < wanted and time.monotonic() - started < DEADLINE:
+        # Where one has failed, the others may wait for it for ever.
+        while (
+            len(exits) < wanted
+            and not any(end.code for end in exits)
+            and time.monotonic() - started < DEADLINE
+        ):
             if end := fleet.next_exit(1):
                 exits.append(end)
     finally:

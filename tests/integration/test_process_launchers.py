@@ -38,7 +38,7 @@ DEADLINE = 240.0
 
 # One argument a print: the toolkit passes on each write as a line of its own.
 DDP_TRAINING = """
-import os, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 dist.init_process_group("gloo")
 rank = dist.get_rank()
@@ -58,6 +58,9 @@ if rank == 0:
     torch.save(model.module.state_dict(), os.environ["SM_MODEL_DIR"] + "/model.pth")
 dist.barrier()
 dist.destroy_process_group()
+# Gloo's threads outlive the group, and abort where one of them wakes in an interpreter that ends.
+sys.stdout.flush()
+os._exit(0)
 """
 
 # As the documentation of the SDK has it: nothing but MASTER_ADDR and MASTER_PORT is given.

@@ -42,7 +42,7 @@ from emulator.runtimes.process import ProcessRuntime
 from emulator.settings import Settings
 from emulator.storage.cache import ObjectCache
 from emulator.storage.channels import Sources
-from emulator.storage.embedded import EmbeddedStore
+from emulator.storage.embedded import PAGE_SIZE, EmbeddedStore
 from emulator.storage.fuse import sweep_mounts
 from emulator.storage.lock import StateLock
 from emulator.storage.objects import ObjectStore
@@ -153,7 +153,9 @@ def _objects(settings: Settings, keys: tuple[str, str], resources: ExitStack) ->
     if settings.s3_endpoint is not None:
         return ObjectStore(settings.s3_endpoint, *keys, settings.region)
     embedded = resources.enter_context(EmbeddedStore(settings.state_dir, *keys))
-    return ObjectStore(embedded.endpoint, *keys, settings.region, embedded.trouble)
+    return ObjectStore(
+        embedded.endpoint, *keys, settings.region, embedded.trouble, page_size=PAGE_SIZE
+    )
 
 
 def _sources(settings: Settings, objects: ObjectStore, resources: ExitStack) -> Sources:

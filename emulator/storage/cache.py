@@ -236,9 +236,8 @@ class ObjectCache:
             self._uses = +self._uses
 
     def _tree_of(self, wanted: Sequence[Wanted]) -> Path:
-        digest = hashlib.sha256()
-        for each in wanted:
-            digest.update(f"{each.path}\0{each.blob}\n".encode("utf-8", "surrogateescape"))
+        lines = "".join(f"{each.path}\0{each.blob}\n" for each in wanted)
+        digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape"))
         return self._trees / digest.hexdigest()
 
     def _blob(self, name: str) -> Path:

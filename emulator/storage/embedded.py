@@ -22,6 +22,9 @@ from emulator.model.errors import SetupError
 from emulator.storage import tether, weed
 from emulator.storage.lock import StateLock
 
+PAGE_SIZE = 10_000
+"""Keys in a page of its listings. S3 gives a thousand; SeaweedFS gives what it is asked for, and
+5 000 objects in one page take half the processor time here, and four waits less."""
 _MEMORY = "400MiB"
 _ATTEMPTS = 5
 _READY = 30.0

@@ -7,7 +7,7 @@ data is in the cache already, the listing is most of the work.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import cast
@@ -22,8 +22,8 @@ from emulator.storage.failures import StoreError
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _OK = 200
-LARGEST_PAGE = 1000
-"""More than that no server gives (API reference, ListObjectsV2)."""
+PAGE_SIZE = 1000
+"""Keys of a page; S3 itself gives no more at a time (API reference, ListObjectsV2)."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ class Lister:
     secret_key: str
     region: str
 
-    def pages(
-        self, bucket: str, prefix: str, size: int = LARGEST_PAGE
-    ) -> Iterator[list[ObjectInfo]]:
+    def pages(self, bucket: str, prefix: str, size: int = PAGE_SIZE) -> Iterator[list[ObjectInfo]]:
         """All objects whose keys start with `prefix`, in the server's own order.
 
         `size` is how many a page has. Raises NoListing and urllib3's errors.
@@ -64,9 +62,7 @@ class Lister:
             if token is not None:
                 query["continuation-token"] = token
             page = self._page(bucket, query)
-            # A server that does not know how to encode keys does not say so either.
-            decode = unquote_plus if page.findtext(_tag(page, "EncodingType")) == "url" else str
-            yield [_info(each, decode) for each in page.iter(_tag(page, "Contents"))]
+            yield _infos(page)
             if page.findtext(_tag(page, "IsTruncated")) != "true":
                 return
             token = page.findtext(_tag(page, "NextContinuationToken"))
@@ -107,8 +103,15 @@ def _tag(page: ElementTree.Element, name: str) -> str:
     return f"{space}{brace}{name}"
 
 
-def _info(contents: ElementTree.Element, decode: Callable[[str], str]) -> ObjectInfo:
-    texts = {child.tag.rpartition("}")[2]: child.text or "" for child in contents}
-    return ObjectInfo(
-        decode(texts["Key"]), int(texts.get("Size") or 0), texts.get("ETag", "").strip('"')
-    )
+def _infos(page: ElementTree.Element) -> list[ObjectInfo]:
+    contents, key, size, etag = (_tag(page, name) for name in ("Contents", "Key", "Size", "ETag"))
+    # A server that does not know how to encode keys does not say so either.
+    decode = unquote_plus if page.findtext(_tag(page, "EncodingType")) == "url" else str
+    return [
+        ObjectInfo(
+            decode(each.findtext(key, "")),
+            int(each.findtext(size) or 0),
+            each.findtext(etag, "").strip('"'),
+        )
+        for each in page.iter(contents)
+    ]

@@ -15,7 +15,7 @@ from minio.error import InvalidResponseError, S3Error, ServerError
 from emulator.model.errors import SetupError
 from emulator.storage.failures import Cancelled as Cancelled
 from emulator.storage.failures import StoreError as StoreError
-from emulator.storage.listing import LARGEST_PAGE, Lister, NoListing
+from emulator.storage.listing import PAGE_SIZE, Lister, NoListing
 from emulator.storage.listing import ObjectInfo as ObjectInfo
 from emulator.storage.uploading import CHUNK as CHUNK
 from emulator.storage.uploading import Counted, Readable, part_size
@@ -48,10 +48,12 @@ class ObjectStore:
         region: str = "us-east-1",
         trouble: Callable[[], str] = str,
         tries: int = _TRIES,
+        page_size: int = PAGE_SIZE,
     ):
         """`trouble` says what is wrong with the server ("" if nothing is known).
 
-        `tries` is how often a request is made again: see `patient`.
+        `tries` is how often a request is made again: see `patient`. `page_size` is how many
+        keys the server gives at a time.
 
         Raises SetupError if `endpoint` is not the plain URL of a server.
         """
@@ -66,6 +68,7 @@ class ObjectStore:
         self.secret_key = secret_key
         self.region = region
         self._trouble = trouble
+        self._page_size = page_size
         retries = urllib3.Retry(
             total=tries,
             backoff_factor=0.2,
@@ -101,6 +104,7 @@ class ObjectStore:
             self.region,
             self._trouble,
             _PATIENT_TRIES,
+            self._page_size,
         )
 
     def bucket_exists(self, bucket: str) -> bool:
@@ -119,16 +123,16 @@ class ObjectStore:
 
     def exists(self, bucket: str, prefix: str) -> bool:
         """Is there any key that starts with `prefix`?"""
-        return next(self.list(bucket, prefix, 1), None) is not None
+        return next(self.list(bucket, prefix, page_size=1), None) is not None
 
-    def list(self, bucket: str, prefix: str, page_size: int = LARGEST_PAGE) -> Iterator[ObjectInfo]:
+    def list(self, bucket: str, prefix: str, page_size: int | None = None) -> Iterator[ObjectInfo]:
         """All objects whose keys start with `prefix`, a page at a time.
 
         In the server's own order: SeaweedFS goes by directory, S3 by the bytes of the key.
         """
         with self._aws_words():
             try:
-                for page in self._lister.pages(bucket, prefix, page_size):
+                for page in self._lister.pages(bucket, prefix, page_size or self._page_size):
                     yield from page
             except NoListing:
                 # The client library has the words for every way in which that fails.

@@ -25,7 +25,7 @@ from pathlib import Path
 from emulator.model.job import ChannelSpec, Host
 from emulator.storage.cache import ObjectCache
 from emulator.storage.channels import Sources, Staging, stage
-from emulator.storage.embedded import EmbeddedStore
+from emulator.storage.embedded import PAGE_SIZE, EmbeddedStore
 from emulator.storage.objects import ObjectStore, never
 from emulator.storage.transfer import Downloader
 
@@ -56,7 +56,7 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="downloads-", dir=os.environ.get("BENCHMARK_DIR")))
     try:
         with EmbeddedStore(root / "state", *KEYS) as server:
-            store = ObjectStore(server.endpoint, *KEYS)
+            store = ObjectStore(server.endpoint, *KEYS, page_size=PAGE_SIZE)
             store.ensure_bucket(BUCKET)
             for load in (*LOADS, MANY) if arguments.many else LOADS:
                 upload(store, load)

@@ -17,6 +17,7 @@ import pytest
 from minio import Minio
 
 from emulator.model.errors import SetupError
+from emulator.storage.embedded import PAGE_SIZE
 from emulator.storage.objects import ObjectInfo, ObjectStore, StoreError
 from emulator.storage.transfer import Downloader
 from emulator.storage.uploading import PART, part_size
@@ -63,6 +64,9 @@ def test_listing_goes_on_over_pages(object_store: ObjectStore, bucket: str) -> N
     assert len(listed) == 2100
     assert {info.key for info in listed} == keys
     assert all(isinstance(info, ObjectInfo) for info in listed)
+    for size in (1, 700, PAGE_SIZE):
+        some = object_store.list(bucket, "p/0/", size)
+        assert {info.key for info in some} == {key for key in keys if key.startswith("p/0/")}
 
 
 def test_exists_goes_by_the_beginning_of_a_key(object_store: ObjectStore, bucket: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.cluster.leases import LeaseBook
 from emulator.database import Database
 from emulator.jobs.queries import (
     Column,
@@ -24,6 +25,7 @@ from emulator.model.errors import ResourceInUse, SetupError, ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary, Status
 from emulator.model.scope import Scope
+from emulator.parts import SCHEMA
 
 SCOPE = Scope("123456789012", "us-west-2")
 
@@ -141,6 +143,19 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="newer version"):
         Database(tmp_path / "emulator.db", MIGRATIONS)
     Database(tmp_path / "emulator.db", more).close()
+
+
+def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Scripts are known by their place among all: a new one must not come before another."""
+    earlier = Database(tmp_path / "emulator.db", SCHEMA[:3])
+    JobStore(earlier).create(spec("job"), 10.0)
+    earlier.close()
+    database = Database(tmp_path / "emulator.db", SCHEMA)
+    assert LeaseBook(database).holdings() == ()
+    for column in get_args(Column):
+        page = JobStore(database).find(SCOPE, JobQuery(sort_by=column))
+        assert [job.spec.name for job in page.jobs] == ["job"]
+    database.close()
 
 
 NAMES = [f"{word}-{number}" for word in ("train", "tune", "eval") for number in range(4)]

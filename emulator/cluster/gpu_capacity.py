@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from emulator.cluster.gpus import Inventory
@@ -27,6 +28,7 @@ from emulator.model.job import JobSpec
 log = logging.getLogger(__name__)
 
 GPU_LOOK_SECONDS = 5.0
+_CANNOT_LEASE = "The GPUs cannot be leased"
 
 
 class GpuCapacity:
@@ -101,6 +103,22 @@ class GpuCapacity:
                 self._book.close(lease.job, self._clock())
                 self._start_what_fits()
 
+    def pass_on(self, lease: Lease, spec: JobSpec) -> Lease:
+        """Give what a job held, and a warm pool kept, to the next one; nobody comes between.
+
+        Raises InternalServerError; the lease is as it was then.
+        """
+        passed = replace(lease, job=spec.arn, name=spec.name)
+        with self._changed:
+            now = self._clock()
+            try:
+                self._book.open(passed, now, instead_of=lease.job)
+            except sqlite3.Error as error:
+                raise InternalServerError(f"{_CANNOT_LEASE}: {error}.") from error
+            self._ledger.drop(lease.job)
+            self._ledger.hold(spec, passed, now)
+        return passed
+
     def wake(self) -> None:
         """Let waiting jobs see at once whether they are cancelled."""
         with self._changed:
@@ -174,9 +192,7 @@ class GpuCapacity:
             except sqlite3.Error as error:
                 # This may be another job's thread: the failure is that of the job alone.
                 del self._ledger.queue[lease.job]
-                self._failed[lease.job] = InternalServerError(
-                    f"The GPUs cannot be leased: {error}."
-                )
+                self._failed[lease.job] = InternalServerError(f"{_CANNOT_LEASE}: {error}.")
             else:
                 self._ledger.hold(spec, lease, now)
         self._changed.notify_all()

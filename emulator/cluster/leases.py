@@ -11,6 +11,8 @@ from emulator.database import Database
 MIGRATION = resources.files(__package__).joinpath("leases.sql").read_text("utf-8")
 """To be among the migrations that the database is opened with."""
 
+_CLOSE = "UPDATE gpu_lease SET closed = ? WHERE job = ? AND closed IS NULL"
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -62,9 +64,13 @@ class LeaseBook:
     def __init__(self, database: Database):
         self._database = database
 
-    def open(self, lease: Lease, now: float) -> None:
-        """Record all GPUs of a job or none; raises sqlite3.IntegrityError if one is taken."""
+    def open(self, lease: Lease, now: float, instead_of: str = "") -> None:
+        """Record all GPUs of a job or none; raises sqlite3.IntegrityError if one is taken.
+
+        `instead_of` names a job that gives back what it holds with the same step.
+        """
         with self._database.writing() as connection:
+            connection.execute(_CLOSE, (now, instead_of))
             connection.executemany(
                 "INSERT INTO gpu_lease (gpu, job, job_name, hosts, opened) VALUES (?, ?, ?, ?, ?)",
                 [
@@ -76,9 +82,7 @@ class LeaseBook:
     def close(self, job: str, now: float) -> None:
         """Give back what a job holds; nothing happens if it holds nothing."""
         with self._database.writing() as connection:
-            connection.execute(
-                "UPDATE gpu_lease SET closed = ? WHERE job = ? AND closed IS NULL", (now, job)
-            )
+            connection.execute(_CLOSE, (now, job))
 
     def close_all_but(self, jobs: Iterable[str], now: float) -> tuple[str, ...]:
         """Give back what other jobs hold: they ended while nobody looked. Returns their ARNs."""

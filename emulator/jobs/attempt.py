@@ -78,7 +78,8 @@ class Attempt:
         if self._faults.at(Kind.CAPACITY_ERROR):
             raise CapacityError(NO_CAPACITY)
         self.fail_at(Stage.STARTING)
-        self.lease = self.lease or self._acquire()
+        kept, capacity = self.lease, self._shop.capacity
+        self.lease = capacity.pass_on(kept, self._spec) if kept else self._acquire()
         if self._waited:
             self._progress.say(lifecycle.PREPARING)
         self._go_on()
@@ -282,7 +283,7 @@ class Attempt:
         return Ending(Cause.LOST)
 
     def _can_be_left(self, runtime: Runtime) -> bool:
-        return isinstance(runtime, Lasting) and can_be_left(self._spec, self.lease)
+        return isinstance(runtime, Lasting) and can_be_left(self._spec)
 
     def _leaves(self, ending: Ending, runtime: Runtime) -> bool:
         shutdown = ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN

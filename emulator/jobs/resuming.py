@@ -76,13 +76,6 @@ def runtime_of(note: Note, runtimes: Iterable[Runtime]) -> LastingRuntime:
     raise InternalServerError(INTERNAL_ERROR)
 
 
-def can_be_left(spec: JobSpec, lease: Lease | None) -> bool:
-    """Whether nothing that the emulator serves ends with it: no pipes, no mounts from S3.
-
-    GPUs that came from a warm pool are held in the name of the job that left it: nobody would
-    find them again.
-    """
-    own = lease is None or lease.job == spec.arn
-    return own and all(
-        channel.s3 is None or channel.input_mode == "File" for channel in spec.channels
-    )
+def can_be_left(spec: JobSpec) -> bool:
+    """Whether nothing that the emulator serves ends with it: no pipes, no mounts from S3."""
+    return all(channel.s3 is None or channel.input_mode == "File" for channel in spec.channels)

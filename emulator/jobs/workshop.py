@@ -39,6 +39,10 @@ class CapacityPool(Protocol):
 
     def release(self, lease: Lease) -> None: ...
 
+    def pass_on(self, lease: Lease, spec: JobSpec) -> Lease:
+        """What the job before held, held by this one. Raises InternalServerError."""
+        ...
+
     def recover(
         self, running: Iterable[JobSpec], waiting: Iterable[JobSpec] = ()
     ) -> Mapping[str, Lease]:

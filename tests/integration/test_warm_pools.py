@@ -187,6 +187,8 @@ def test_gpus_stay_with_the_pool(tmp_path: Path) -> None:
         two = bench.ended("two")
         assert statuses(two)[:2] == ["Starting", "Downloading"], "it passes the one that waits"
         assert "GPUs and cache directories" in " ".join(bench.lines(name="two"))
+        (held,) = bench.workshop.capacity.holdings()["gpus"]
+        assert (held["job"], held["instance"]) == ("two", "algo-1")
         assert bench.job("larger").life.secondary is Secondary.PENDING
         bench.supervisor.update_keep_alive(SCOPE, "two", 0)
         assert bench.ended("larger").life.status is Status.COMPLETED

@@ -2,7 +2,7 @@
 wait says so, and is woken by what it waits for."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 import pytest
@@ -105,6 +105,30 @@ def test_a_second_release_takes_nothing_from_the_next_job(place):
     place.get(spec("second", count=2))
     place.capacity.release(first)
     assert {holding.name for holding in place.book.holdings()} == {"second"}
+
+
+def test_what_one_job_leaves_to_another_is_never_free(place):
+    first = place.get(spec("first", count=2))
+    waiting, _ = place.queue(spec("waiting"))
+    second = place.capacity.pass_on(first, spec("second", count=2))
+    assert (second.name, second.gpus) == ("second", first.gpus)
+    assert {gpu["job"] for gpu in place.capacity.holdings()["gpus"]} == {"second"}
+    assert place.book.history(second.job) == first.gpus
+    place.capacity.release(first)
+    assert not waiting.done(), "it is the second one's now"
+    restarted = place.make()
+    assert restarted.recover([spec("second", count=2)])[second.job].gpus == first.gpus
+    place.capacity.release(second)
+    assert waiting.result(PATIENCE).gpus == {"algo-1": ("GPU-0",)}
+
+
+def test_a_lease_that_cannot_be_passed_on_stays_as_it_is(place):
+    first = place.get(spec("first"))
+    place.book.open(Lease("arn:elsewhere", "elsewhere", {"algo-1": ("GPU-1",)}), now=1)
+    larger = replace(first, held={"algo-1": ("GPU-0", "GPU-1")})
+    with pytest.raises(InternalServerError, match="cannot be leased"):
+        place.capacity.pass_on(larger, spec("second"))
+    assert {holding.name for holding in place.book.holdings()} == {"first", "elsewhere"}
 
 
 def test_a_cancelled_job_leaves_the_queue_and_lets_the_next_one_in(place):

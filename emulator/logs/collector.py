@@ -50,6 +50,8 @@ class _Instance:
     rest: bytes = b""
     """What came after the last newline."""
     rest_since: float = 0.0
+    lost: int = 0
+    """Lines that the disk did not take since it last took one."""
 
 
 class LineCollector:
@@ -70,6 +72,8 @@ class LineCollector:
         `go_on`: with the newest streams that the job has, where an earlier emulator left off.
         """
         self._clock = clock
+        self._job = job
+        self._lost_some = False
         self._observers: list[Observer] = []
         started = int(clock())
         self._instances: dict[str, _Instance] = {}
@@ -164,11 +168,17 @@ class LineCollector:
     def _write(self, instance: _Instance, messages: list[str], received: int | None = None) -> None:
         if not messages:
             return
+        gap = [f"{instance.lost} lines are missing here."] if instance.lost else []
         try:
-            instance.writer.write_all(messages, int(self._clock() * 1000), received)
-        except OSError:
-            # A full disk must not take the training job down with its logs.
-            _log.exception("%d log lines could not be written", len(messages))
+            instance.writer.write_all([*gap, *messages], int(self._clock() * 1000), received)
+        except OSError as error:
+            # A full disk must not take the training job down with its logs, nor fill a terminal.
+            if not self._lost_some:
+                self._lost_some = True
+                _log.error("training job %s: lines of its log are lost: %s", self._job, error)
+            instance.lost += len(messages)
+        else:
+            instance.lost = 0
 
 
 def notice(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,3 +158,26 @@ def test_a_burst_of_20_megabytes_is_kept_in_order(store: LogStore, lines: LineCo
         numbers += [int(event.message.split()[1]) for event in page.events]
         page = store.forward(SCOPE, GROUP, "job/algo-1-1763856000", offset=page.end)
     assert numbers == list(range(100_000))
+
+
+def test_a_full_disk_is_told_once_and_leaves_a_gap_that_says_so(
+    store: LogStore,
+    lines: LineCollector,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(file: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lines.feed("algo-1", b"one\n")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        for text in (b"two\nthree\n", b"four\n"):
+            lines.feed("algo-1", text)
+    for text in (b"five\n", b"six\n"):
+        lines.feed("algo-1", text)
+    assert read(store) == ["one", "3 lines are missing here.", "five", "six"]
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "training job job: lines of its log are lost: [Errno 28] No space left on device"
+    ]

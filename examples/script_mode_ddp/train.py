@@ -7,6 +7,7 @@ world size follow from SM_HOSTS and SM_CURRENT_HOST, as in the PyTorch MNIST exa
 import argparse
 import json
 import os
+import sys
 
 import numpy as np
 import torch
@@ -56,7 +57,6 @@ def train(args):
     if rank == 0:
         with open(os.path.join(args.model_dir, "model.pth"), "wb") as file:
             torch.save(model.module.cpu().state_dict(), file)
-    dist.barrier()
     # Nobody leaves while gloo's threads may still hold tensors of the last collective.
     dist.barrier()
     dist.destroy_process_group()
@@ -77,3 +77,6 @@ if __name__ == "__main__":
     parser.add_argument("--train", type=str, default=os.environ.get("SM_CHANNEL_TRAIN"))
     parser.add_argument("--test", type=str, default=os.environ.get("SM_CHANNEL_TEST"))
     train(parser.parse_args())
+    # Gloo's threads outlive the group; one that wakes while the interpreter ends would abort it.
+    sys.stdout.flush()
+    os._exit(0)

@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import sys
 
 import numpy as np
 import torch
@@ -88,3 +89,6 @@ if __name__ == "__main__":
     parser.add_argument("--train", default=os.environ.get("SM_CHANNEL_TRAIN"))
     parser.add_argument("--test", default=os.environ.get("SM_CHANNEL_TEST"))
     train(parser.parse_args())
+    # Gloo's threads outlive the group; one that wakes while the interpreter ends would abort it.
+    sys.stdout.flush()
+    os._exit(0)

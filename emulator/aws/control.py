@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Body, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from emulator.jobs.faults import FaultBook, read_fault
 from emulator.jobs.store import NOT_FOUND
@@ -47,6 +48,14 @@ def internal_failure() -> ApiError:
     )
 
 
+def _json_object(text: bytes) -> dict[str, Any]:
+    """Raises ValueError."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("A fault is a JSON object.")
+    return found
+
+
 def routes(book: FaultBook, spot: Spot, settings: Settings) -> APIRouter:
     """The routes below /_emulator that docs/faults.md and docs/spot.md describe."""
     router = APIRouter(prefix="/_emulator")
@@ -56,9 +65,9 @@ def routes(book: FaultBook, spot: Spot, settings: Settings) -> APIRouter:
         return {"faults": book.listing()}
 
     @router.post("/faults", status_code=201)
-    def add_fault(document: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+    async def add_fault(request: Request) -> dict[str, Any]:
         try:
-            added = book.add(read_fault(document))
+            added = book.add(read_fault(_json_object(await request.body())))
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
         return next(fault for fault in book.listing() if fault["id"] == added.id)

@@ -266,6 +266,14 @@ def test_what_is_no_fault(control: Control) -> None:
         assert error.value.code == 400
 
 
+@pytest.mark.parametrize("text", [b"", b"{no", b"[1]", b'"a"', b"\xff"])
+def test_what_is_no_document(control: Control, text: bytes) -> None:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{control.place.url}/_emulator/faults", text, timeout=60)
+    assert error.value.code == 400
+    assert isinstance(json.load(error.value)["detail"], str)
+
+
 def test_warm_pools(place: RunningEmulator, sagemaker: Any) -> None:
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 7}
     cache = "/opt/ml/sagemaker/warmpoolcache/file"

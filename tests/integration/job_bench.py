@@ -113,6 +113,10 @@ class LocalRuntime:
 
     traits = RuntimeTraits("local", "lo", "http://127.0.0.1:4570")
 
+    def __init__(self) -> None:
+        self._launched: list[Processes] = []
+        self._any = threading.Event()
+
     def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:
         if instance_count > 4:
             raise ClientError("no more than 4 instances")
@@ -126,8 +130,16 @@ class LocalRuntime:
             time.sleep(0.01)
 
     def launch(self, plan: JobPlan, sink: OutputSink) -> Processes:
-        self.last = Processes(plan, sink)
-        return self.last
+        fleet = Processes(plan, sink)
+        self._launched.append(fleet)
+        self._any.set()
+        return fleet
+
+    @property
+    def last(self) -> Processes:
+        """Those launched last; a job's first lines may come before it is known."""
+        assert self._any.wait(SECONDS)
+        return self._launched[-1]
 
 
 class Folder:

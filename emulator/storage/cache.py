@@ -95,6 +95,8 @@ class ObjectCache:
         """Blobs of trees that are being made."""
         self._uses: Counter[str] = Counter()
         """Trees in use."""
+        self._whole: set[str] = set()
+        """Trees of which this process knows that nothing is missing: only a crash cuts short."""
         self._size: int | None = None
         remove_halves(self._trees)
 
@@ -125,10 +127,12 @@ class ObjectCache:
         """
         names = [each.blob for each in wanted]
         with self._reserved(names):
-            missing = self.missing(wanted)
+            tree = self._tree_of(wanted)
+            with self._changed:
+                whole = tree.name in self._whole
+            missing = [] if whole else self.missing(wanted)
             on_missing(missing)
             self._fetch_missing(missing, fetch, cancelled)
-            tree = self._tree_of(wanted)
             with self._changed:
                 self._uses[tree.name] += 1
             held = Held(tree, lambda: self._let_go(tree))
@@ -138,6 +142,7 @@ class ObjectCache:
                     build(tree, files, cancelled)
                 with self._changed:
                     note_use(tree, layers)
+                    self._whole.add(tree.name)
             except BaseException:
                 held.release()
                 raise
@@ -156,7 +161,7 @@ class ObjectCache:
                 if not self._too_large(room):
                     return
                 log.info("cache: %s makes room", tree.name)
-                remove(tree)
+                self._remove(tree)
                 self._remove_orphans()
 
     @property
@@ -188,7 +193,7 @@ class ObjectCache:
             # After a power failure: trees must not show what they still link to.
             with self._changed:
                 for tree in self._idle_trees():
-                    remove(tree)
+                    self._remove(tree)
         for directory in {blob.parent for blob in blobs.values()}:
             directory.mkdir(exist_ok=True)
         try:
@@ -273,6 +278,10 @@ class ObjectCache:
         trees = [tree for tree in self._trees.iterdir() if len(tree.name) == _DIGEST]
         idle = [tree for tree in trees if not self._uses[tree.name] and not layers_above(tree)]
         return sorted(idle, key=last_use)
+
+    def _remove(self, tree: Path) -> None:
+        self._whole.discard(tree.name)
+        remove(tree)
 
     def _remove_orphans(self) -> None:
         """Blobs that are in no tree, and what was left of broken downloads."""

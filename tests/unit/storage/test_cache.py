@@ -100,6 +100,7 @@ def test_the_tree_unused_for_longest_goes_first(
     assert [tree.is_dir() for tree in trees] == [True, False, True]
     assert cache.size == 300
     assert cache.missing(wanted("a", "b", "c", "d")) == wanted("b")
+    assert (cache.hold(wanted("b"), source).path / "b").exists(), "it is fetched again"
 
 
 def test_what_is_in_use_stays_beyond_the_limit(

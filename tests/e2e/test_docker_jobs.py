@@ -39,6 +39,14 @@ def test_a_job_by_boto3_says_what_its_image_is_here(containers: Any) -> None:
     assert "eth0" in lines
 
 
+def test_scripts_find_what_the_services_images_hold(containers: Any) -> None:
+    names = "matplotlib, pandas, PIL, yaml, requests, scipy, sklearn, tqdm, boto3, mpi4py"
+    command = f"python -c 'import {names}; print(sklearn.__name__, pandas.DataFrame().empty)'"
+    job = run(containers.client("sagemaker"), shell_request("docker-bucket", command))
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert "sklearn True" in log_lines(containers.client("logs"), job["TrainingJobName"])
+
+
 def test_an_image_that_nobody_has(containers: Any) -> None:
     body = shell_request("docker-bucket", "true")
     body["AlgorithmSpecification"]["TrainingImage"] = "no-such-image:ever"

@@ -54,8 +54,9 @@ rank = hosts.index(resources["current_host"])
 dist.init_process_group("gloo", f"tcp://{hosts[0]}:9100", rank=rank, world_size=len(hosts))
 total = torch.tensor([rank + 1.0])
 dist.all_reduce(total)
-print(f"sum: {int(total)}")
-dist.destroy_process_group()
+print(f"sum: {int(total)}", flush=True)
+dist.barrier()
+os._exit(0)  # past Gloo's threads, which abort an interpreter that ends at times
 """
 MIXED = """
 import json, os

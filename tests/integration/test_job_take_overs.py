@@ -27,6 +27,7 @@ class Lasting(LocalRuntime):
     traits = RuntimeTraits("lasting", "lo", "http://127.0.0.1:4570")
 
     def __init__(self, log: list[str], adopting: Callable[[], LeavableFleet | None]):
+        super().__init__()
         self._log = log
         self._adopting = adopting
 

@@ -174,9 +174,9 @@ class Supervisor:
             runtime.clean(keep=notes)
         for job in unfinished:
             if note := notes.get(job.spec.arn):
-                self._take_over(job, Resumed(note, leases[job.spec.arn]))
+                self._go_on(job, Resumed(note, leases[job.spec.arn]))
         for job in waiting:
-            self._wait_on(job)
+            self._go_on(job)
         gone = [job for job in unfinished if job.spec.arn not in notes and not waits(job.life)]
         return [abandon(shop, job) for job in gone]
 
@@ -199,22 +199,16 @@ class Supervisor:
         self._pools.close()
         self._alarms.close()
 
-    def _wait_on(self, job: Job) -> None:
-        _log.info("training job %s: waits on", job.spec.name)
-        with self._lock:
-            started = self._start(job.spec, Wish())
-        if not started:
-            end_as_lost(self._shop, job.spec)
-
-    def _take_over(self, job: Job, resumed: Resumed) -> None:
-        _log.info("training job %s: taken over", job.spec.name)
+    def _go_on(self, job: Job, resumed: Resumed | None = None) -> None:
+        """Start a job of an earlier emulator: with the instances it has, or to wait for some."""
+        _log.info("training job %s: %s", job.spec.name, "taken over" if resumed else "waits on")
         wish = Wish()
         if job.life.stop_requested:
             wish.stop()
         with self._lock:
             started = self._start(job.spec, wish, resumed)
         if not started:
-            # Its instances go with the next start, and hold their GPUs until then.
+            # Its instances, if any, go with the next start, and hold their GPUs until then.
             end_as_lost(self._shop, job.spec)
 
     def _start(self, spec: JobSpec, wish: Wish, resumed: Resumed | None = None) -> bool:

@@ -19,6 +19,7 @@ from emulator.jobs.alarms import Alarm, Alarms
 from emulator.jobs.clock import Clock
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.store import JobStore
+from emulator.jobs.workshop import nothing
 from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.plan import JobPlan, Mount
@@ -31,10 +32,6 @@ WARM_CACHE = "/opt/ml/sagemaker/warmpoolcache"
 _HAND_OVER_SECONDS = 60.0
 
 
-def _nothing() -> None:
-    return
-
-
 @dataclass(frozen=True)
 class Kept:
     """What one job leaves to the next."""
@@ -45,7 +42,7 @@ class Kept:
     """Has one directory an instance."""
     lease: Lease | None = None
     """The GPUs, if there are any."""
-    release_data: Callable[[], None] = _nothing
+    release_data: Callable[[], None] = nothing
     """Lets the input data go as soon as its place is needed; it may be called again."""
 
     @property

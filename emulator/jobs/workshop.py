@@ -55,8 +55,8 @@ class CapacityPool(Protocol):
     def wake(self) -> None: ...
 
 
-def _nothing() -> None:
-    return
+def nothing() -> None:
+    """There is nothing to end."""
 
 
 def _no_trouble() -> JobError | None:
@@ -69,9 +69,9 @@ class StagedInputs:
 
     mounts: Mapping[str, tuple[Mount, ...]] = field(default_factory=dict)
     """What each host sees in the place of channels' directories."""
-    close: Callable[[], None] = _nothing
+    close: Callable[[], None] = nothing
     """End what serves the channels; called once, when no instance runs any more."""
-    release: Callable[[], None] = _nothing
+    release: Callable[[], None] = nothing
     """Let what was downloaded go as soon as its place is needed; called last, and it may be
     called again."""
     trouble: Callable[[], JobError | None] = _no_trouble

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from docker.client import DockerClient
@@ -14,7 +13,7 @@ from docker.errors import APIError, DockerException
 from emulator.model.errors import ClientError, JobError, NotBuilt
 from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
-from emulator.runtimes.docker_engine import ENGINE_GONE, Engine
+from emulator.runtimes.docker_engine import ENGINE_GONE, Engine, side_by_side
 from emulator.runtimes.docker_errors import job_error
 from emulator.runtimes.docker_fleet import DockerFleet, end_job, remove_job
 from emulator.runtimes.docker_gpus import check_gpus
@@ -49,7 +48,6 @@ COMMAND_FAILED = (126, 127)
 """Exit codes the engine gives to a command that cannot be executed, or is not there."""
 _NVIDIA_SMI = "/usr/bin/nvidia-smi"
 """Where the NVIDIA container toolkit puts it."""
-_STARTS_AT_ONCE = 16
 
 
 class _LimitRefused(Exception):
@@ -255,8 +253,7 @@ class DockerRuntime:
 
     def _start(self, fleet: DockerFleet, containers: Mapping[str, str]) -> None:
         """All at once: a launcher backs off for seconds from a peer it cannot find yet."""
-        with ThreadPoolExecutor(min(len(containers), _STARTS_AT_ONCE)) as pool:
-            list(pool.map(lambda host: self._start_one(fleet, host, containers[host]), containers))
+        side_by_side(lambda host: self._start_one(fleet, host, containers[host]), containers)
 
     def _start_one(self, fleet: DockerFleet, host: str, container: str) -> None:
         fleet.attach(host)

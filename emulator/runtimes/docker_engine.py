@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from docker.client import DockerClient
@@ -24,6 +25,9 @@ ENGINE_GONE = (requests.exceptions.RequestException, ConnectionError, TimeoutErr
 ALIAS = "sagemaker-emulator"
 """The emulator's name on a job's network when it runs in a container itself."""
 
+_CALLS_AT_ONCE = 16
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -56,6 +60,12 @@ class Engine:
         """CDI where the engine knows all these GPUs by it, else the container toolkit's hook."""
         known = gpus and all(f"nvidia.com/gpu={gpu}" in self.cdi_devices for gpu in gpus)
         return "cdi" if known else "nvidia"
+
+
+def side_by_side(call: Callable[[_T], _R], items: Collection[_T]) -> list[_R]:
+    """What each call returns, a few of them at a time; raises what the first one raises."""
+    with ThreadPoolExecutor(max(1, min(len(items), _CALLS_AT_ONCE))) as threads:
+        return list(threads.map(call, items))
 
 
 def connect(url: str | None = None) -> DockerClient:

@@ -9,7 +9,6 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from docker.client import DockerClient
@@ -17,14 +16,12 @@ from docker.errors import APIError, DockerException, NotFound
 
 from emulator.model.plan import Exit
 from emulator.runtimes.base import OutputSink, Usage
-from emulator.runtimes.docker_engine import ENGINE_GONE
+from emulator.runtimes.docker_engine import ENGINE_GONE, side_by_side
 from emulator.runtimes.docker_ownership import hand_over
 from emulator.runtimes.docker_usage import usage_in
 from emulator.runtimes.docker_watch import Watch
 
 log = logging.getLogger(__name__)
-
-_REMOVALS_AT_ONCE = 16
 
 
 class DockerFleet:
@@ -182,9 +179,7 @@ def _ids(client: DockerClient, labels: list[str]) -> list[str]:
 
 def remove_job(client: DockerClient, labels: list[str]) -> None:
     """Remove every container, network and volume that has these labels; kills what runs."""
-    if containers := _ids(client, labels):
-        with ThreadPoolExecutor(min(len(containers), _REMOVALS_AT_ONCE)) as pool:
-            list(pool.map(lambda container: _remove(client, container), containers))
+    side_by_side(lambda container: _remove(client, container), _ids(client, labels))
     for network in client.api.networks(filters={"label": labels}):
         _remove_network(client, network["Id"])
     for volume in client.api.volumes(filters={"label": labels})["Volumes"] or ():

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from docker.client import DockerClient
 from docker.errors import DockerException
 
 from emulator.model.plan import JobPlan
-from emulator.runtimes.docker_engine import ENGINE_GONE, Engine
+from emulator.runtimes.docker_engine import ENGINE_GONE, Engine, side_by_side
 from emulator.runtimes.docker_fleet import remove_job
 from emulator.runtimes.docker_networks import create_network
 from emulator.runtimes.docker_requests import (
@@ -35,7 +34,6 @@ from emulator.runtimes.docker_requests import (
 )
 
 _STAY = "while :; do sleep 86400; done"
-_STARTS_AT_ONCE = 16
 _log = logging.getLogger(__name__)
 
 
@@ -80,8 +78,7 @@ class Keepers:
     def _create(self, request: JobRequest) -> Mapping[str, str]:
         if request.network:
             create_network(self._client, self._engine, request.network)
-        with ThreadPoolExecutor(min(len(request.containers), _STARTS_AT_ONCE)) as threads:
-            ids = list(threads.map(self._start, request.containers))
+        ids = side_by_side(self._start, request.containers)
         return dict(zip((one.host for one in request.containers), ids, strict=True))
 
     def _start(self, keeper: ContainerRequest) -> str:

@@ -43,6 +43,7 @@ from emulator.cli.options import (
 )
 from emulator.cli.remote import health, unreachable
 from emulator.cli.sts_proxy import StsProxy
+from emulator.lifeline import when_unused
 from emulator.model.errors import SetupError
 from emulator.settings import Settings
 
@@ -62,6 +63,10 @@ def up(
     ] = None,
     region: RegionFlag = None,
     config: ConfigFlag = None,
+    lifeline: Annotated[
+        Path | None,
+        typer.Option("--lifeline", hidden=True, help="End once no process locks this file."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.")] = False,
 ) -> None:
     """Start the emulator and keep it running until Ctrl-C."""
@@ -79,6 +84,8 @@ def up(
     ending = Ending()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ending)
+    if lifeline:
+        when_unused(lifeline, ending.asked.set)
     with serving(settings) as endpoint:
         show(settings, endpoint)
         if settings.s3_endpoint and (problem := unreachable(settings.s3_endpoint)):

@@ -185,7 +185,7 @@ def _runtimes(
 ) -> Runtimes:
     docker = _docker_runtime(settings, url, engine) if engine else None
     if settings.runtime == "docker" and docker:
-        return Runtimes(None, docker, reason="set by the user")
+        return Runtimes(None, docker, engine.images if engine else None, "set by the user")
     process = ProcessRuntime(
         settings.python,
         url,
@@ -197,8 +197,7 @@ def _runtimes(
     if verdict.features is None:
         _log.warning("%s. %s", verdict.reason, verdict.remedy)
         why_none = f"{why_none}; {verdict.reason}"
-    available = engine.images.available if engine else lambda _: False
-    return Runtimes(process, docker, available, why_none)
+    return Runtimes(process, docker, engine.images if engine else None, why_none)
 
 
 def _docker_runtime(settings: Settings, url: str, engine: _Docker) -> DockerRuntime:

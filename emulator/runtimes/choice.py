@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from emulator.runtimes.base import Keeps, Runtime
+from emulator.runtimes.images import Presence
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,12 @@ class Chosen:
     """"" where there was nothing to choose."""
 
 
+class LooksUp(Protocol):
+    """Knows which images there are; Images is one."""
+
+    def look_up(self, image: str, *, engine_alone: bool = False) -> Presence: ...
+
+
 class Runtimes:
     """The runtimes of this machine. With both, an image decides."""
 
@@ -24,17 +31,17 @@ class Runtimes:
         self,
         process: Runtime | None,
         docker: Runtime | None,
-        available: Callable[[str], bool] = lambda _: True,
+        images: LooksUp | None = None,
         reason: str = "",
     ):
-        """`available` tells whether the engine has an image or can pull it; `reason` says
-        why there is only one runtime, if there is.
+        """`images` are those of the engine, if there is one; `reason` says why there is only
+        one runtime, if there is.
 
         At least one of them must be given.
         """
         self._process = process
         self._docker = docker
-        self._available = available
+        self._images = images
         self._reason = reason
 
     @property
@@ -49,6 +56,12 @@ class Runtimes:
             return Chosen(self._docker, reason)
         return Chosen(self.all[0], self._reason)
 
+    def look_up(self, image: str, *, engine_alone: bool = False) -> Presence:
+        """Whether the image exists, as far as an engine and its registry tell; see Images."""
+        if self._images is None:
+            return Presence.UNKNOWN
+        return self._images.look_up(image, engine_alone=engine_alone)
+
     def vacate(self, pool: str) -> None:
         """Remove what any of them keeps of that warm pool."""
         for runtime in self.all:
@@ -56,9 +69,9 @@ class Runtimes:
                 runtime.release(pool)
 
     def of(self, image: str | None) -> Chosen:
-        """The runtime for a job with that image. Raises InternalServerError without an engine."""
+        """The runtime for a job with that image."""
         if self._docker is None or self._process is None:
             return Chosen(self.all[0], "")
-        if image is not None and self._available(image):
+        if image is not None and self.look_up(image) in (Presence.THERE, Presence.PULLABLE):
             return Chosen(self._docker, "the Docker engine can have the job's image")
         return Chosen(self._process, f"the Docker engine cannot have the image {image}")

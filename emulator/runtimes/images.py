@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
 from docker.client import DockerClient
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import (
+    APIError,
+    DockerException,
+    ImageNotFound,
+    InvalidRepository,
+    NotFound,
+)
 
-from emulator.model.errors import ClientError, InternalServerError
+from emulator.model.errors import ClientError, InternalServerError, JobError
 from emulator.runtimes.docker_engine import ENGINE_GONE
 from emulator.runtimes.docker_requests import SHELL, LocalImage
-from emulator.runtimes.pulls import records
+from emulator.runtimes.pulls import records, within
 
 CANNOT_PULL = (
     "Cannot pull algorithm container. Either the image does not exist or its permissions "
@@ -31,6 +38,27 @@ DEFAULT_IMAGE_MAP: Mapping[str, str] = MappingProxyType(
     }
 )
 """Shell patterns of image URIs -> images of this project, the preferred one first."""
+
+
+LOOK_UP_SECONDS = 10.0
+"""How long a request may wait for what an engine or a registry says of an image."""
+
+# The registry API's error codes as the engine repeats them ("manifest unknown: ...").
+_NO_TAG = ("manifest unknown", "manifest_unknown", "manifest for")
+_NO_REPOSITORY = ("name unknown", "name_unknown", "does not exist", "requested access")
+
+
+class Presence(Enum):
+    """What the engine and the image's registry say of an image."""
+
+    THERE = "the engine has it"
+    PULLABLE = "its registry has it"
+    NO_REPOSITORY = "its registry has no such repository, or does not show it to this machine"
+    NO_TAG = "its repository has no such tag or digest"
+    NO_REFERENCE = "its name cannot be the name of an image"
+    UNKNOWN = "nobody can tell"
+    """The engine or the registry does not answer in time, wants credentials, or the image
+    stands for one of this project's that has not been built."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +133,38 @@ class Images:
         entrypoint = tuple(found["Config"].get("Entrypoint") or ())
         return LocalImage(name, entrypoint, self._shells[found["Id"]])
 
-    def available(self, image: str) -> bool:
-        """Whether the engine has the image, or one that stands for it, or could pull it."""
+    def look_up(
+        self, image: str, *, engine_alone: bool = False, seconds: float = LOOK_UP_SECONDS
+    ) -> Presence:
+        """Whether the image exists; never raises, and takes `seconds` at most.
+
+        `engine_alone`: no registry is asked, such as for a registry that is only emulated;
+        the engine's own images are all that there are then.
+        """
+        try:
+            return within(seconds, lambda: self._look_up(image, engine_alone))
+        except (TimeoutError, DockerException, JobError, *ENGINE_GONE):
+            return Presence.UNKNOWN
+
+    def _look_up(self, image: str, engine_alone: bool) -> Presence:
         choice = self.choice(image)
-        if choice.local or choice.candidates:
-            return choice.local is not None
+        if choice.local:
+            return Presence.THERE
+        if engine_alone:
+            return Presence.NO_TAG if self._has_repository(image) else Presence.NO_REPOSITORY
+        if choice.candidates:
+            return Presence.UNKNOWN
         try:
             self._client.api.inspect_distribution(image)
-        except (DockerException, *ENGINE_GONE):
-            return False
-        return True
+        except InvalidRepository:
+            return Presence.NO_REFERENCE
+        except APIError as error:
+            return presence_in(error.status_code, str(error.explanation))
+        return Presence.PULLABLE
+
+    def _has_repository(self, image: str) -> bool:
+        """Whether the engine has the repository under any tag."""
+        return bool(self._client.api.images(repository_of(image), quiet=True))
 
     def prepare(
         self, image: str, say: Callable[[str], None], cancelled: Callable[[], bool]
@@ -194,6 +244,25 @@ class Images:
                 return
             if line := progress.line(record):
                 yield line
+
+
+def presence_in(status: int | None, refusal: str) -> Presence:
+    """What it means that an engine refuses to describe an image of a registry. Pure."""
+    said = refusal.lower()
+    if status == 400 and "reference" in said:
+        return Presence.NO_REFERENCE
+    if any(words in said for words in _NO_TAG):
+        return Presence.NO_TAG
+    if any(words in said for words in _NO_REPOSITORY):
+        return Presence.NO_REPOSITORY
+    return Presence.UNKNOWN
+
+
+def repository_of(image: str) -> str:
+    """The image's name without its tag and digest. Pure."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
 
 
 def _without(mapping: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:

@@ -90,7 +90,7 @@ def test_nothing_of_it_runs_on_and_what_it_saved_stays(
 ) -> None:
     log: list[str] = []
     # The image would run elsewhere by now.
-    runtimes = Runtimes(LocalRuntime(), Lasting(log, adopting), available=lambda _: False)
+    runtimes = Runtimes(LocalRuntime(), Lasting(log, adopting))
     bench = Bench(left, runtimes=runtimes, syncs=Rescues(log, broken))
     try:
         assert bench.supervisor.recover() == []

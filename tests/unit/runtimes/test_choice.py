@@ -8,6 +8,7 @@ import pytest
 from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import Fleet, OutputSink
 from emulator.runtimes.choice import Runtimes
+from emulator.runtimes.images import Presence
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,13 @@ class Named:
         raise NotImplementedError
 
 
+class OneImage:
+    """An engine that can have one image."""
+
+    def look_up(self, image: str, *, engine_alone: bool = False) -> Presence:  # noqa: ARG002
+        return Presence.THERE if image == "here:1" else Presence.UNKNOWN
+
+
 PROCESS, DOCKER = Named("process"), Named("docker")
 
 
@@ -39,7 +47,7 @@ PROCESS, DOCKER = Named("process"), Named("docker")
     ("image", "wanted"), [("here:1", DOCKER), ("nowhere:1", PROCESS), (None, PROCESS)]
 )
 def test_with_both_runtimes_the_image_decides(image: str | None, wanted: Named) -> None:
-    chosen = Runtimes(PROCESS, DOCKER, lambda name: name == "here:1").of(image)
+    chosen = Runtimes(PROCESS, DOCKER, OneImage()).of(image)
     assert chosen.runtime is wanted
     assert chosen.reason
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from emulator.cluster.leases import Lease
@@ -32,6 +33,7 @@ from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import Fleet, Lasting, LastingRuntime, Leavable, Runtime
+from emulator.runtimes.choice import Chosen
 from emulator.storage.objects import Cancelled
 
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
@@ -85,7 +87,7 @@ class Attempt:
         self._go_on()
         self._progress.enter(Secondary.DOWNLOADING, lifecycle.DOWNLOADING_DATA)
         remove_directory(self._directory)
-        chosen = self._shop.runtimes.of(self._spec.image)
+        chosen = self._choice()
         runtime = self._runtime = chosen.runtime
         self.instances = create_instances(self._directory, self._spec, runtime.traits)
         self.staged = self._shop.inputs.stage(
@@ -242,6 +244,25 @@ class Attempt:
     def _close_lines(self) -> None:
         if self._lines:
             self._lines.close()
+
+    def _choice(self) -> Chosen:
+        """The runtime that the job was accepted for.
+
+        A job of an earlier version gets one now, as does one whose runtime the settings have
+        ruled out since.
+        """
+        shop, spec = self._shop, self._spec
+        job = shop.store.get(spec.scope, spec.name)
+        if job and (runtime := shop.runtimes.named(job.runtime)):
+            return Chosen(runtime, job.runtime_reason)
+        chosen = shop.runtimes.of(spec.image)
+        name = chosen.runtime.traits.name
+        shop.store.update(
+            spec.scope,
+            spec.name,
+            lambda job: replace(job, runtime=name, runtime_reason=chosen.reason),
+        )
+        return chosen
 
     def _acquire(self) -> Lease:
         return wait_for_capacity(

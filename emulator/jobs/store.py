@@ -28,7 +28,7 @@ from emulator.model.warm_pool import PoolStatus, WarmPool, keep_alive_of
 
 MIGRATIONS = tuple(
     files("emulator.jobs").joinpath(script).read_text("utf-8")
-    for script in ("schema.sql", "warm_pools.sql", "orders.sql")
+    for script in ("schema.sql", "warm_pools.sql", "orders.sql", "runtimes.sql")
 )
 """Applied in this order; a new one goes to the end."""
 NOT_FOUND = "Requested resource not found."
@@ -46,7 +46,9 @@ class JobStore:
     def __init__(self, database: Database):
         self._database = database
 
-    def create(self, spec: JobSpec, now: float) -> Job:
+    def create(
+        self, spec: JobSpec, now: float, runtime: str | None = None, runtime_reason: str = ""
+    ) -> Job:
         """Keep a new job; raises ResourceInUse when the name is taken."""
         keep_alive = keep_alive_of(spec)
         job = Job(
@@ -54,6 +56,8 @@ class JobStore:
             Lifecycle.begin(now),
             tags={tag["Key"]: tag["Value"] for tag in spec.request.get("Tags", ())},
             warm_pool=WarmPool(keep_alive) if keep_alive else None,
+            runtime=runtime,
+            runtime_reason=runtime_reason,
         )
         row = (
             spec.scope.account,
@@ -67,8 +71,9 @@ class JobStore:
                 connection.execute(
                     "INSERT INTO training_job"
                     " (account, region, name, created,"
-                    " request, life, status, modified, artifacts, tags, warm_pool)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    " request, life, status, modified, artifacts, tags, warm_pool,"
+                    " runtime, runtime_reason)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     row,
                 )
         except sqlite3.IntegrityError as error:
@@ -123,7 +128,7 @@ class JobStore:
                 return job
             connection.execute(
                 "UPDATE training_job SET request = ?, life = ?, status = ?, modified = ?,"
-                " artifacts = ?, tags = ?, warm_pool = ?"
+                " artifacts = ?, tags = ?, warm_pool = ?, runtime = ?, runtime_reason = ?"
                 " WHERE account = ? AND region = ? AND name = ?",
                 (*_state(changed), scope.account, scope.region, name),
             )
@@ -234,11 +239,15 @@ def _job(
         artifacts=row["artifacts"],
         tags=json.loads(row["tags"]),
         warm_pool=None if row["warm_pool"] is None else _pool(json.loads(row["warm_pool"])),
+        runtime=row["runtime"],
+        runtime_reason=row["runtime_reason"] or "",
     )
 
 
-def _state(job: Job) -> tuple[str, str, str, float, str | None, str, str | None]:
-    """request, life, status, modified, artifacts, tags, warm_pool"""
+def _state(
+    job: Job,
+) -> tuple[str, str, str, float, str | None, str, str | None, str | None, str]:
+    """request, life, status, modified, artifacts, tags, warm_pool, runtime, runtime_reason"""
     return (
         json.dumps(job.spec.request),
         json.dumps(asdict(job.life)),
@@ -247,6 +256,8 @@ def _state(job: Job) -> tuple[str, str, str, float, str | None, str, str | None]
         job.artifacts,
         json.dumps(dict(job.tags)),
         None if job.warm_pool is None else json.dumps(asdict(job.warm_pool)),
+        job.runtime,
+        job.runtime_reason,
     )
 
 

@@ -57,8 +57,8 @@ class Supervisor:
         """Take a job in and start it; raises ApiError when it is refused."""
         refuse_nul(spec.request)
         try:
-            runtime = self._shop.runtimes.of(spec.image).runtime
-            runtime.check(spec.image, len(spec.hosts), spec.network_isolation)
+            chosen = self._shop.runtimes.of(spec.image)
+            chosen.runtime.check(spec.image, len(spec.hosts), spec.network_isolation)
         except JobError as error:
             raise ValidationError(str(error)) from error
         self._shop.inputs.check(spec)
@@ -68,7 +68,9 @@ class Supervisor:
                 raise ApiError(
                     "The emulator is shutting down.", code="ServiceUnavailable", status=503
                 )
-            job = self._shop.store.create(spec, self._shop.clock.now())
+            job = self._shop.store.create(
+                spec, self._shop.clock.now(), chosen.runtime.traits.name, chosen.reason
+            )
             if not self._start(spec, Wish()):
                 return end_as_lost(self._shop, spec)
         return job

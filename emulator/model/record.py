@@ -26,6 +26,10 @@ class Job:
     """In the order in which the keys were added."""
     warm_pool: WarmPool | None = None
     """What becomes of the job's instances if it asked for KeepAlivePeriodInSeconds."""
+    runtime: str | None = None
+    """The name of the runtime that the job was accepted for; None: an earlier version took it."""
+    runtime_reason: str = ""
+    """Why it is that one; "" where there was nothing to choose."""
 
     @property
     def training_seconds(self) -> int | None:

@@ -68,6 +68,10 @@ class Runtimes:
             if isinstance(runtime, Keeps):
                 runtime.release(pool)
 
+    def named(self, name: str | None) -> Runtime | None:
+        """The runtime of that name, if the settings allow it."""
+        return next((runtime for runtime in self.all if runtime.traits.name == name), None)
+
     def of(self, image: str | None) -> Chosen:
         """The runtime for a job with that image."""
         if self._docker is None or self._process is None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -148,14 +150,30 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
     """Scripts are known by their place among all: a new one must not come before another."""
     earlier = Database(tmp_path / "emulator.db", SCHEMA[:3])
-    JobStore(earlier).create(spec("job"), 10.0)
+    job = spec("job")
+    life = json.dumps(asdict(Lifecycle.begin(10.0)))
+    with earlier.writing() as connection:
+        connection.execute(
+            "INSERT INTO training_job"
+            " (account, region, name, request, life, status, created, modified)"
+            " VALUES (?, ?, ?, ?, ?, 'InProgress', 10, 10)",
+            (SCOPE.account, SCOPE.region, job.name, json.dumps(job.request), life),
+        )
     earlier.close()
     database = Database(tmp_path / "emulator.db", SCHEMA)
     assert LeaseBook(database).holdings() == ()
     for column in get_args(Column):
         page = JobStore(database).find(SCOPE, JobQuery(sort_by=column))
-        assert [job.spec.name for job in page.jobs] == ["job"]
+        assert [(job.spec.name, job.runtime) for job in page.jobs] == [("job", None)]
     database.close()
+
+
+def test_the_runtime_that_a_job_was_accepted_for_stays(store: JobStore) -> None:
+    store.create(spec("job"), 10.0, "docker", "the engine has it")
+    store.change(SCOPE, "job", failed)
+    job = store.get(SCOPE, "job")
+    assert job
+    assert (job.runtime, job.runtime_reason) == ("docker", "the engine has it")
 
 
 NAMES = [f"{word}-{number}" for word in ("train", "tune", "eval") for number in range(4)]

@@ -5,20 +5,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CONSTRAINTS := .ci/constraints.txt
 SOURCES := emulator tests examples
 
 .DEFAULT_GOAL := help
-.PHONY: bench-api coverage-table help setup fmt lint types arch test test-docker test-gpu test-all check demo clean
+.PHONY: bench-api coverage-table lock help setup fmt lint types arch test test-docker test-gpu test-all check demo clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## Make .venv with everything the tests and the demo need
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)" --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) "$(TORCH)" --editable ".[dev]"
 	touch $@
 
 fmt: $(STAMP) ## Format the code
@@ -52,6 +53,15 @@ test-docker: $(STAMP) ## The tests in containers; installs, starts and fills an 
 # take little longer than one.
 test-all: $(STAMP) ## Every test, those in containers included
 	$(MAKE) --jobs=2 --output-sync=target --keep-going test test-docker
+
+# PyTorch and what comes with a CUDA build of it are left to TORCH above.
+lock: ## Pin what the environment is made of, for every Python that is supported
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	echo '# Written by make lock' > $(CONSTRAINTS)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --upgrade \
+		--no-header --no-annotate --no-emit-package torch --no-emit-package setuptools \
+		pyproject.toml | grep -vE '^(nvidia-[cn]|cuda-|triton)' >> $(CONSTRAINTS)
 
 coverage-table: $(STAMP) ## Write docs/coverage.md from the code
 	$(BIN)/python -m emulator.aws.coverage > docs/coverage.md

@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
+from msgspec import Meta
 from platformdirs import user_state_path
-from pydantic import Field, SecretStr, StringConstraints
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
 
-from emulator.model.faults import Fault
+from emulator.model.checked import checked
+from emulator.model.faults import Fault, read_fault
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 APP = "sagemaker-emulator"
-Account = Annotated[str, StringConstraints(pattern=r"^\d{12}$")]
+VARIABLES = "EMULATOR_"
+"""What the name of a setting's environment variable begins with."""
 
 
-class Settings(BaseSettings):
-    """Everything a user can set. `Settings(port=0)` overrides variable and file."""
+@dataclass(frozen=True)
+class SecretStr:
+    """Text that is not shown where the settings are."""
 
-    model_config = SettingsConfigDict(env_prefix="EMULATOR_", frozen=True, extra="forbid")
+    text: str = field(repr=False)
+
+    def get_secret_value(self) -> str:
+        return self.text
+
+
+class SettingsProblem(ValueError):
+    """A setting is wrong: which one, why, and what was given."""
+
+    def __init__(self, name: str, problem: str, given: Any = None):
+        super().__init__(f"{name}: {problem}")
+        self.name = name
+        self.problem = problem
+        self.given = given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a user can set. `read_settings` gives them, checked."""
 
     host: str = "127.0.0.1"
     """Address to listen on; only loopback by default."""
-    port: int = Field(default=4570, ge=0, le=65535)
+    port: Annotated[int, Meta(ge=0, le=65535)] = 4570
     """The one port of all services; 0 takes a free one."""
-    state_dir: Path = Field(default_factory=lambda: user_state_path(APP))
+    state_dir: Path = field(default_factory=lambda: user_state_path(APP))
     """Jobs, logs, objects and caches live below it."""
     config: Path | None = None
     """The TOML file these settings may come from."""
-    account: Account = "123456789012"
+    account: Annotated[str, Meta(pattern=r"^\d{12}$")] = "123456789012"
     region: str = "us-east-1"
     """Used where a request does not say (its signature names the region)."""
     access_key: str = "emulator"
@@ -44,23 +68,23 @@ class Settings(BaseSettings):
     roles: tuple[str, ...] = ()
     """ARNs or names of the IAM roles that exist beside `role_arn`; without any, every role does."""
     runtime: Literal["auto", "process", "docker"] = "auto"
-    python: Path = Field(default_factory=lambda: Path(sys.executable))
+    python: Path = field(default_factory=lambda: Path(sys.executable))
     """The interpreter that instances of the process runtime use."""
     process_network: Literal["job", "host"] = "job"
     """A network for each job of the process runtime, or this machine's for all of them."""
-    image_map: dict[str, str] = {}
+    image_map: dict[str, str] = field(default_factory=dict)
     """Shell patterns of TrainingImage -> an image of the Docker engine, before the defaults."""
     s3_endpoint: str | None = None
     """An S3 server to use instead of the embedded one, e.g. http://127.0.0.1:9000."""
-    stop_grace_seconds: float = Field(default=120, ge=0)
+    stop_grace_seconds: Annotated[float, Meta(ge=0)] = 120
     """Between SIGTERM and SIGKILL (120 on the service)."""
-    cache_gigabytes: float = Field(default=100, ge=0)
+    cache_gigabytes: Annotated[float, Meta(ge=0)] = 100
     """Input data kept on disk for the next job; data in use may exceed it."""
-    file_systems: dict[str, Path] = Field(default_factory=dict)
+    file_systems: dict[str, Path] = field(default_factory=dict)
     """EFS and FSx by their id: the directories that stand for them."""
-    sync_seconds: float = Field(default=3, gt=0)
+    sync_seconds: Annotated[float, Meta(gt=0)] = 3
     """Between two looks at what a running job has saved in its checkpoint directory."""
-    spot_notice_seconds: float = Field(default=120, ge=0)
+    spot_notice_seconds: Annotated[float, Meta(ge=0)] = 120
     """The same when spot instances are taken away (two minutes on the service)."""
     leave_containers: bool = True
     """Containers go on without the emulator; the next one on this state directory takes them
@@ -69,7 +93,7 @@ class Settings(BaseSettings):
     """Leave the directories of ended jobs below `state_dir`/jobs, to look into them."""
     faults: tuple[Fault, ...] = ()
     """Faults that are seeded from the start; a list of JSON objects (docs/faults.md)."""
-    system_metrics_seconds: float = Field(default=60, gt=0)
+    system_metrics_seconds: Annotated[float, Meta(gt=0)] = 60
     """Between two looks at what the instances use (60 on the service)."""
 
     gpu_policy: Literal["scale", "exact", "shared"] = "scale"
@@ -80,27 +104,64 @@ class Settings(BaseSettings):
     """How NCCL talks between instances where a job does not say."""
     use_busy_gpus: bool = False
     """Give out GPUs on which processes of others compute."""
-    max_jobs: int | None = Field(default=None, ge=1)
+    max_jobs: Annotated[int, Meta(ge=1)] | None = None
     """Jobs that run at once; no limit of their number without it."""
-    max_gpus: int | None = Field(default=None, ge=0)
+    max_gpus: Annotated[int, Meta(ge=0)] | None = None
     """GPUs that all jobs together may hold."""
-    overcommit: float = Field(default=4, gt=0)
+    overcommit: Annotated[float, Meta(gt=0)] = 4
     """vCPUs and memory promised to instances without GPUs for each that is really there."""
-    instance_types: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    instance_types: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Own instance types: a name, and vcpu, memory_gib, gpu_count, gpu_model, gpu_memory_mib."""
-    idle_seconds: float = Field(default=1800, ge=0)
+    idle_seconds: Annotated[float, Meta(ge=0)] = 1800
     """A job of several instances that neither say nor compute anything for so long is ended as
     hung; 0 lets it wait."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        config: Any = init_settings().get("config") or env_settings().get("config")
-        file = TomlConfigSettingsSource(settings_cls, toml_file=Path(config) if config else None)
-        return init_settings, env_settings, file
+
+def read_settings(**given: Any) -> Settings:
+    """The values given, over those of variables, over those of the file, over the defaults.
+
+    Raises SettingsProblem for one that does not exist or is wrong, and tomllib's error or an
+    OSError for a file that cannot be read.
+    """
+    variables = _from_variables(os.environ)
+    config = given.get("config") or variables.get("config")
+    values = _from_file(Path(config)) if config else {}
+    values |= variables
+    values |= given
+    hints = get_type_hints(Settings, include_extras=True)
+    return Settings(
+        **{
+            name: _checked(name, value, hints.get(name), text=name in variables.keys() - given)
+            for name, value in values.items()
+        }
+    )
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise SettingsProblem("config", "there is no such file", str(file))
+    return dict(tomllib.loads(file.read_text()))
+
+
+def _from_variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    ambient = {name.upper(): value for name, value in environment.items()}
+    names = {setting.name: f"{VARIABLES}{setting.name.upper()}" for setting in fields(Settings)}
+    return {name: ambient[key] for name, key in names.items() if key in ambient}
+
+
+def _checked(name: str, value: Any, hint: Any, *, text: bool) -> Any:
+    if hint is None:
+        raise SettingsProblem(name, "there is no such setting", value)
+    read: Any = value
+    try:
+        if text and isinstance(value, str) and get_origin(hint) in (dict, tuple):
+            read = json.loads(value)
+        if name == "faults":
+            return tuple(one if isinstance(one, Fault) else read_fault(one) for one in read)
+        if hint is SecretStr:
+            return value if isinstance(value, SecretStr) else SecretStr(checked(value, str))
+        return checked(read, hint, text=text)
+    except json.JSONDecodeError as error:
+        raise SettingsProblem(name, f"it is not valid JSON ({error})", value) from error
+    except ValueError as error:
+        raise SettingsProblem(name, str(error), value) from error

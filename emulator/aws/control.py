@@ -8,10 +8,10 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from emulator.jobs.faults import FaultBook, read_fault
+from emulator.jobs.faults import FaultBook
 from emulator.jobs.store import NOT_FOUND
 from emulator.model.errors import ApiError, ValidationError
-from emulator.model.faults import Chance, Kind
+from emulator.model.faults import Chance, Kind, read_fault
 from emulator.model.scope import Scope
 from emulator.settings import Settings
 

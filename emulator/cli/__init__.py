@@ -1,29 +1,68 @@
-"""The `sagemaker-emulator` command."""
+"""The `sagemaker-emulator` command.
+
+A command's module is imported when the command is run: `up` needs the whole server, and the
+commands that ask a running emulator need next to nothing of it.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from emulator import __version__
-from emulator.cli import images
-from emulator.cli.demo import demo
-from emulator.cli.doctor import doctor
-from emulator.cli.jobs import describe, jobs, logs, stop
-from emulator.cli.up import env, up
+
+COMMANDS = {
+    "up": "Start the emulator and keep it running until Ctrl-C.",
+    "env": "Print what to eval so that a shell takes the emulator for AWS.",
+    "demo": "Train a model on two instances with torchrun, and try it on data it never saw.",
+    "jobs": "List training jobs, newest first.",
+    "describe": "Print everything DescribeTrainingJob says, as JSON.",
+    "logs": "Print a job's log; with -f also what comes, and exit code 1 if the job failed.",
+    "stop": "Stop a training job: SIGTERM, and SIGKILL two minutes later.",
+    "doctor": "Check this machine; exit code 1 if something that is needed is missing.",
+    "images": "Build and list the images of this project.",
+}
+"""Every command, and what `--help` says of it."""
+MODULES = {"describe": "jobs", "logs": "jobs", "stop": "jobs"}
+"""The module in this package that has a command, where it is not named after it.
+
+The command is the function of its name in there, or the module's `app` if it has commands below it.
+"""
+
+
+class LazyGroup(TyperGroup):
+    """Has an empty command for each of COMMANDS until one of them is run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in COMMANDS:
+            self.commands[args[0]] = load(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def load(name: str) -> Any:
+    """The command of this name, as typer runs it."""
+    module = import_module(f"emulator.cli.{MODULES.get(name, name)}")
+    group = getattr(module, "app", None)
+    if group is None:
+        group = typer.Typer(add_completion=False)
+        group.command(name)(getattr(module, name))
+    return typer.main.get_command(group)
+
 
 app = typer.Typer(
+    cls=LazyGroup,
     name="sagemaker-emulator",
     help="A local SageMaker: training jobs that really run, on your own machine.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, env, demo, jobs, describe, logs, stop, doctor):
-    app.command()(command)
-app.add_typer(images.app, name="images")
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -62,10 +63,8 @@ def _emulator(settings: Settings) -> Iterator[tuple[str, Settings]]:
         yield url, settings
         return
     with tempfile.TemporaryDirectory(prefix="sagemaker-emulator-demo-") as folder:
-        own = settings.model_copy(
-            # Nobody comes back to this folder.
-            update={"port": 0, "state_dir": Path(folder), "leave_containers": False}
-        )
+        # Nobody comes back to this folder.
+        own = replace(settings, port=0, state_dir=Path(folder), leave_containers=False)
         with serving(own) as endpoint:
             out.print(f"Started an emulator for this demo at {endpoint.url}", markup=False)
             yield endpoint.url, own
@@ -76,7 +75,7 @@ def _train(settings: Settings, url: str, training: ModuleType) -> float:
     digits = training.Digits.load()
     job = training.DemoJob(settings, url)
     remote = connect(settings, url)
-    with plain_errors(remote):
+    with plain_errors(remote), training.service_errors():
         _say("uploaded", job.upload(digits))
         job.submit()
         _say("submitted", f"{job.name}: {training.INSTANCES} instances, torchrun")

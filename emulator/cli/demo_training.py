@@ -11,6 +11,8 @@ import json
 import re
 import tarfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ import boto3
 import numpy as np
 import torch
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from emulator.cli.environment import default_bucket
+from emulator.model.errors import ApiError
 from emulator.settings import Settings
 
 EPOCHS = 12
@@ -163,6 +167,18 @@ class DemoJob:
             "S3DataDistributionType": "FullyReplicated",
         }
         return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+
+
+@contextmanager
+def service_errors() -> Iterator[None]:
+    """Turn boto3's errors into those of the command line."""
+    try:
+        yield
+    except ClientError as error:
+        said = error.response["Error"]
+        raise ApiError(said["Message"], code=said["Code"]) from error
+    except BotoCoreError as error:
+        raise ConnectionError(type(error).__name__) from error
 
 
 def training_script() -> Path:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from emulator.cli.certificates import authority, write_bundle
+from emulator.cli.trust import write_bundle
 from emulator.settings import Settings
 
 UNSET = (
@@ -83,7 +83,7 @@ def client_environment(
     exports |= _proxy_variables("NO_PROXY", _no_proxy(endpoint, ambient))
     if proxy:
         exports |= _proxy_variables("HTTPS_PROXY", endpoint.proxy)
-        exports["AWS_CA_BUNDLE"] = str(write_bundle(folder, authority(folder), ambient))
+        exports["AWS_CA_BUNDLE"] = str(write_bundle(folder, ambient))
     return ClientEnvironment(exports, _to_unset(ambient))
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from emulator.cli.remote import LOG_GROUP, TERMINAL, Remote
+from emulator.cli.remote import LOG_GROUP, TERMINAL, Remote, pages
+from emulator.model.errors import ApiError
 
 POLL_SECONDS = 0.5
 
@@ -70,24 +69,29 @@ class JobReader:
             sleep(POLL_SECONDS)
 
     def _streams(self) -> list[str]:
-        pages = self._remote.logs.get_paginator("describe_log_streams").paginate(
-            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._job}/"
-        )
+        wanted = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{self._job}/"}
         try:
-            names = [s["logStreamName"] for page in pages for s in page["logStreams"]]
-        except ClientError as error:
+            found = pages(
+                self._remote.logs, "DescribeLogStreams", "logStreams", "nextToken", **wanted
+            )
+            names = [stream["logStreamName"] for stream in found]
+        except ApiError as error:
             # The group appears with the first line of the first job.
-            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            if error.code == "ResourceNotFoundException":
                 return []
             raise
-        wanted = [name for name in names if self._host in (None, host_of(name))]
-        return sorted(wanted, key=lambda name: (len(host_of(name)), name))
+        chosen = [name for name in names if self._host in (None, host_of(name))]
+        return sorted(chosen, key=lambda name: (len(host_of(name)), name))
 
     def _read(self, stream: str) -> Iterator[Line]:
         while True:
             position = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
-            page = self._remote.logs.get_log_events(
-                logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **position
+            page = self._remote.logs.call(
+                "GetLogEvents",
+                logGroupName=LOG_GROUP,
+                logStreamName=stream,
+                startFromHead=True,
+                **position,
             )
             for event in page["events"]:
                 yield Line(host_of(stream), event["timestamp"], event["message"])

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,12 @@ def measure(
     """All trials through the runtime of the settings, then the same in plain processes."""
     planned = trials(gpus)
     with tempfile.TemporaryDirectory(prefix="sagemaker-emulator-gpu-test-") as folder:
-        own = settings.model_copy(
-            update={
-                "port": 0,
-                "state_dir": Path(folder) / "state",
-                "gpu_inventory": None,
-                "gpu_policy": "shared" if len(gpus) == 1 else "scale",
-            }
+        own = replace(
+            settings,
+            port=0,
+            state_dir=Path(folder) / "state",
+            gpu_inventory=None,
+            gpu_policy="shared" if len(gpus) == 1 else "scale",
         )
         with serving(own) as endpoint:
             jobs = _Jobs(own, endpoint.url, image)
@@ -185,7 +184,7 @@ class _Jobs:
 
     def run(self, trial: Trial) -> Outcome:
         name = f"gpu-test-{trial.name}-{time.strftime('%H%M%S')}"
-        self._remote.sagemaker.create_training_job(**self._request(name, trial))
+        self._remote.sagemaker.call("CreateTrainingJob", **self._request(name, trial))
         lines: list[str] = []
         end: Mapping[str, Any] = {}
         for item in JobReader(self._remote, name).follow(time.sleep):

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from rich.text import Text
 from emulator.cli.follow import Change, JobReader, Line
 from emulator.cli.messages import ExitCode, note, out
 from emulator.cli.options import ConfigFlag, EndpointFlag, StateFlag, load_settings
-from emulator.cli.remote import TERMINAL, Remote, connect, plain_errors
+from emulator.cli.remote import TERMINAL, Remote, connect, pages, plain_errors
 
 JobName = Annotated[str, typer.Argument(help="Name of the training job.", show_default=False)]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -27,6 +28,8 @@ STATUS_STYLES = {
     "Stopping": "yellow",
     "Stopped": "yellow",
 }
+PAGE = 100
+"""Jobs in one answer, the most that the service gives."""
 HOST_STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red")
 
 
@@ -45,14 +48,17 @@ def jobs(
     """List training jobs, newest first."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
     wanted = {"StatusEquals": status} if status else {}
-    pages = remote.sagemaker.get_paginator("list_training_jobs").paginate(
+    listing = pages(
+        remote.sagemaker,
+        "ListTrainingJobs",
+        "TrainingJobSummaries",
         **wanted,
         SortBy="CreationTime",
         SortOrder="Descending",
-        PaginationConfig={"MaxItems": limit},
+        MaxResults=min(limit, PAGE),
     )
     with plain_errors(remote):
-        found = [job for page in pages for job in page["TrainingJobSummaries"]]
+        found = list(islice(listing, limit))
     if as_json:
         print_json(found)
     else:
@@ -69,7 +75,6 @@ def describe(
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
     with plain_errors(remote, job):
         described = remote.describe(job)
-    described.pop("ResponseMetadata", None)
     print_json(described)
 
 
@@ -106,7 +111,7 @@ def stop(
     """Stop a training job: SIGTERM, and SIGKILL two minutes later."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
     with plain_errors(remote, job):
-        remote.sagemaker.stop_training_job(TrainingJobName=job)
+        remote.sagemaker.call("StopTrainingJob", TrainingJobName=job)
         described = wait_for_end(remote, job) if wait else remote.describe(job)
     out.print(f"{job}: {_status_markup(described['TrainingJobStatus'])}")
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from emulator.cli.messages import ExitCode, fail
-from emulator.settings import Settings
+from emulator.settings import Settings, SettingsProblem, read_settings
 
 HostFlag = Annotated[str | None, typer.Option("--host", help="Address of the endpoint.")]
 PortFlag = Annotated[
@@ -38,30 +37,26 @@ def load_settings(**flags: Any) -> Settings:
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        settings = Settings(**given)
-    except ValidationError as error:
+        return read_settings(**given)
+    except SettingsProblem as error:
         problem, remedy = _explain(error, given)
         fail(problem, remedy, ExitCode.USAGE)
-    except SettingsError as error:
-        fail(f"{error}.", "Correct the EMULATOR_* variable.", ExitCode.USAGE)
     except ValueError as error:
         # tomllib reports a malformed file as a plain ValueError.
         fail(f"the settings file is not valid TOML: {error}.", code=ExitCode.USAGE)
-    if settings.config is not None and not settings.config.is_file():
-        fail(f"there is no settings file {settings.config}.", code=ExitCode.USAGE)
-    return settings
+    except OSError as error:
+        fail(f"the settings file cannot be read: {error}.", code=ExitCode.USAGE)
 
 
-def _explain(error: ValidationError, flags: Collection[str]) -> tuple[str, str]:
-    """The first thing that is wrong, and what to do; `flags` are the settings given by flag."""
-    first = error.errors()[0]
-    setting, name = str(first["loc"][0]), ".".join(map(str, first["loc"]))
-    if setting not in Settings.model_fields:
-        near = get_close_matches(setting, Settings.model_fields, n=1)
+def _explain(error: SettingsProblem, flags: Collection[str]) -> tuple[str, str]:
+    """What is wrong, and what to do; `flags` are the settings given by flag."""
+    known = [setting.name for setting in fields(Settings)]
+    if error.name not in known:
+        near = get_close_matches(error.name, known, n=1)
         advice = f"Did you mean {near[0]}?" if near else "README.md lists them all."
-        return f"there is no setting {setting}.", advice
-    flag = f"--{setting.replace('_', '-')}, " if setting in flags else ""
+        return f"there is no setting {error.name}.", advice
+    flag = f"--{error.name.replace('_', '-')}, " if error.name in flags else ""
     return (
-        f"setting {name}: {first['msg']} (it is {first['input']!r}).",
-        f"Set it by {flag}EMULATOR_{setting.upper()} or in the TOML file.",
+        f"setting {error.name}: {error.problem} (it is {error.given!r}).",
+        f"Set it by {flag}EMULATOR_{error.name.upper()} or in the TOML file.",
     )

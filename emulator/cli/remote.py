@@ -1,47 +1,144 @@
-"""The command line's view of an emulator: only through its endpoint, so it may be anywhere."""
+"""The command line's view of an emulator: only through its endpoint, so it may be anywhere.
+
+botocore takes about a second of CPU to load SageMaker's model; a command that lists jobs needs one
+signed POST. What needs more of AWS's clients (the demo) brings its own.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timezone
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
+from emulator.aws.signatures import ALGORITHM, SignedRequest
 from emulator.cli.environment import configured_endpoint, running_endpoint
 from emulator.cli.messages import ExitCode, fail
+from emulator.model.errors import ApiError
 from emulator.settings import Settings
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 HEALTH = "/_emulator/health"
 TERMINAL = ("Completed", "Failed", "Stopped")
+ATTEMPTS = 2
+"""How often a call is made that is throttled, meets a fault of the service, or gets no answer."""
+TIMEOUT_SECONDS = 60
+_RETRY_SECONDS = 0.5
+_THROTTLED = ("ThrottlingException", "Throttling")
+
+
+class Service(Protocol):
+    """One service of the emulator: its operations by their names."""
+
+    def call(self, operation: str, **members: Any) -> dict[str, Any]:
+        """The answer's members; raises ApiError, or ConnectionError where nobody answers."""
+        ...
+
+
+@dataclass(frozen=True)
+class JsonService:
+    """A service that speaks AWS's JSON protocol over HTTP."""
+
+    url: str
+    region: str
+    access_key: str
+    secret_key: str
+    name: str
+    """As a signature names it."""
+    target: str
+    """What X-Amz-Target says before the operation."""
+    times: bool = True
+    """Members whose name ends in Time or Timestamp are seconds since the epoch."""
+
+    def call(self, operation: str, **members: Any) -> dict[str, Any]:
+        """The answer's members; raises ApiError, or ConnectionError where nobody answers."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(_RETRY_SECONDS)
+            last = attempt == ATTEMPTS - 1
+            try:
+                return self._call(operation, members)
+            except ApiError as error:
+                if last or (error.status < 500 and error.code not in _THROTTLED):
+                    raise
+            except (OSError, HTTPException) as error:
+                if last:
+                    raise ConnectionError(f"{type(error).__name__}: {error}") from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _call(self, operation: str, members: Mapping[str, Any]) -> dict[str, Any]:
+        with closing(_connection(self.url)) as connection:
+            body = json.dumps(members).encode()
+            path, headers = self._signed(operation, body)
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        try:
+            said = json.loads(text or b"{}", object_hook=_with_times if self.times else None)
+        except ValueError:
+            said = {"message": text[:200].decode(errors="replace")}
+        if answer.status >= 300:
+            code = str(said.get("__type", answer.status)).rpartition("#")[2]
+            message = str(said.get("message", said.get("Message", "")))
+            raise ApiError(message, code=code, status=answer.status)
+        return dict(said)
+
+    def _signed(self, operation: str, body: bytes) -> tuple[str, dict[str, str]]:
+        """The path, and headers with an AWS signature."""
+        parts = urlsplit(self.url)
+        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        signed = {
+            "host": parts.netloc.rpartition("@")[2],
+            "x-amz-date": now,
+            "x-amz-target": f"{self.target}.{operation}",
+        }
+        scope = f"{self.access_key}/{now[:8]}/{self.region}/{self.name}/aws4_request"
+        blank = f"{ALGORITHM} Credential={scope}, SignedHeaders={';'.join(signed)}, Signature="
+        plain = {
+            **signed,
+            "content-type": "application/x-amz-json-1.1",
+            "authorization": blank,
+        }
+        lines = [(name.encode(), value.encode()) for name, value in plain.items()]
+        request = SignedRequest("POST", parts.path or "/", "", lines).without((), self.secret_key)
+        headers = {name.decode(): value.decode() for name, value in request.headers}
+        return request.path, {**headers, "content-length": str(len(body))}
 
 
 @dataclass(frozen=True)
 class Remote:
-    """AWS clients of one emulator."""
+    """The services of one emulator."""
 
     url: str
-    sagemaker: Any
-    logs: Any
+    sagemaker: Service
+    logs: Service
 
     def describe(self, job: str) -> dict[str, Any]:
         """DescribeTrainingJob."""
-        answer: dict[str, Any] = self.sagemaker.describe_training_job(TrainingJobName=job)
-        return answer
+        return self.sagemaker.call("DescribeTrainingJob", TrainingJobName=job)
+
+
+def pages(
+    service: Service, operation: str, items: str, next_name: str = "NextToken", **members: Any
+) -> Iterator[Any]:
+    """The members of the list `items` of every page; `next_name`: the token's member."""
+    while True:
+        page = service.call(operation, **members)
+        yield from page.get(items, ())
+        if not page.get(next_name):
+            return
+        members[next_name] = page[next_name]
 
 
 def connect(settings: Settings, endpoint_url: str | None = None) -> Remote:
-    """Clients for the emulator of a flag, of AWS_ENDPOINT_URL, or of the settings, in that order.
+    """The emulator of a flag, of AWS_ENDPOINT_URL, or of the settings, in that order.
 
     Region and credentials of the environment count only together with its AWS_ENDPOINT_URL:
     otherwise they belong to the user's real account. Ends the command where the URL is none.
@@ -49,42 +146,55 @@ def connect(settings: Settings, endpoint_url: str | None = None) -> Remote:
     pointed = os.environ if "AWS_ENDPOINT_URL" in os.environ else {}
     running = running_endpoint(settings) or configured_endpoint(settings)
     url = endpoint_url or pointed.get("AWS_ENDPOINT_URL") or running.url
-    session = botocore.session.Session()
-    options = {
-        "endpoint_url": url,
-        "region_name": pointed.get("AWS_REGION", settings.region),
-        "aws_access_key_id": pointed.get("AWS_ACCESS_KEY_ID", settings.access_key),
-        "aws_secret_access_key": pointed.get(
-            "AWS_SECRET_ACCESS_KEY", settings.secret_key.get_secret_value()
-        ),
-        # Loopback is never reached through a proxy that this shell may have.
-        "config": Config(retries={"total_max_attempts": 2}, connect_timeout=5, proxies={}),
-    }
     try:
-        return Remote(
-            url=url,
-            sagemaker=session.create_client("sagemaker", **options),
-            logs=session.create_client("logs", **options),
-        )
+        _connection(url)
     except ValueError:
         fail(f"{url} is no URL.", "An example: http://127.0.0.1:4570", ExitCode.USAGE)
+    who = (
+        pointed.get("AWS_REGION", settings.region),
+        pointed.get("AWS_ACCESS_KEY_ID", settings.access_key),
+        pointed.get("AWS_SECRET_ACCESS_KEY", settings.secret_key.get_secret_value()),
+    )
+    return Remote(
+        url=url,
+        sagemaker=JsonService(url, *who, "sagemaker", "SageMaker"),
+        logs=JsonService(url, *who, "logs", "Logs_20140328", times=False),
+    )
 
 
 @contextmanager
 def plain_errors(remote: Remote, job: str = "") -> Iterator[None]:
-    """Turn what AWS clients raise into one line and exit code 1; `job` is whom it is about."""
+    """Turn what calls raise into one line and exit code 1; `job` is whom it is about."""
     try:
         yield
-    except ClientError as error:
-        said = error.response["Error"]
-        if job and "not found" in said["Message"]:
+    except ApiError as error:
+        if job and "not found" in error.message:
             fail(f"there is no training job {job}.", "To list them: sagemaker-emulator jobs")
-        fail(f"{said['Code']}: {said['Message']}")
-    except BotoCoreError as error:
+        fail(f"{error.code}: {error.message}")
+    except ConnectionError as error:
         fail(
-            f"no emulator answers at {remote.url} ({type(error).__name__}).",
+            f"no emulator answers at {remote.url} ({error}).",
             "Start one with: sagemaker-emulator up",
         )
+
+
+def _connection(url: str, timeout: float = TIMEOUT_SECONDS) -> HTTPConnection:
+    """A connection to the server of a URL, never through a proxy; raises ValueError if it is none.
+
+    Loopback is never reached through a proxy that this shell may have.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url} is no URL")
+    made = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    return made(parts.hostname, parts.port, timeout=timeout)
+
+
+def _with_times(members: dict[str, Any]) -> dict[str, Any]:
+    for name, value in members.items():
+        if name.endswith(("Time", "Timestamp")) and isinstance(value, int | float):
+            members[name] = datetime.fromtimestamp(value, timezone.utc).astimezone()
+    return members
 
 
 def unreachable(url: str, timeout: float = 3) -> str:
@@ -100,10 +210,10 @@ def unreachable(url: str, timeout: float = 3) -> str:
 
 def health(url: str, timeout: float = 2) -> dict[str, Any] | None:
     """What an emulator at `url` says about itself; None if none answers."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url}{HEALTH}", timeout=timeout) as answer:
-            said = json.load(answer)
-    except (OSError, ValueError):
+        with closing(_connection(url, timeout)) as connection:
+            connection.request("GET", HEALTH)
+            said = json.load(connection.getresponse())
+    except (OSError, ValueError, HTTPException):
         return None
     return said if isinstance(said, dict) and said.get("status") == "ok" else None

@@ -1,9 +1,8 @@
-"""up and env: start an emulator, and point a shell at it."""
+"""up: start an emulator and keep it running."""
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shlex
@@ -25,14 +24,8 @@ from rich.text import Text
 
 from emulator.app import Emulator
 from emulator.cli.certificates import authority, server_context
-from emulator.cli.environment import (
-    Endpoint,
-    announce,
-    client_environment,
-    client_folder,
-    running_endpoint,
-)
-from emulator.cli.messages import ExitCode, err, fail, out
+from emulator.cli.environment import Endpoint, announce, client_folder
+from emulator.cli.messages import err, fail, out
 from emulator.cli.options import (
     ConfigFlag,
     HostFlag,
@@ -143,38 +136,6 @@ def _start(settings: Settings, stack: ExitStack) -> Endpoint:
     return endpoint
 
 
-def env(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="A JSON object of the variables.")
-    ] = False,
-    proxy: Annotated[
-        bool,
-        typer.Option(
-            help="Also answer the SDKs' fixed STS host, through HTTPS_PROXY in this shell."
-        ),
-    ] = True,
-    host: HostFlag = None,
-    port: PortFlag = None,
-    state_dir: StateFlag = None,
-    region: RegionFlag = None,
-    config: ConfigFlag = None,
-) -> None:
-    """Print what to eval so that a shell takes the emulator for AWS."""
-    settings = load_settings(
-        host=host, port=port, state_dir=state_dir, region=region, config=config
-    )
-    if settings.port == 0 and running_endpoint(settings) is None:
-        fail("no emulator runs, and port 0 says nothing.", "Start it first: sagemaker-emulator up")
-    try:
-        environment = client_environment(settings, os.environ, proxy=proxy)
-    except OSError as error:
-        fail(f"{error}.", "Choose another --state-dir.", ExitCode.FAILED)
-    text = json.dumps(environment.exports, indent=2) if as_json else environment.shell()
-    sys.stdout.write(f"{text}\n")
-    if not as_json and sys.stdout.isatty():
-        err.print('[dim]To use it: eval "$(sagemaker-emulator env)"[/]')
-
-
 def configure_logging(*, level: int) -> None:
     """Log to stderr: warnings of everything, and the emulator's own words from `level` on."""
     handler: logging.Handler = RichHandler(console=err, show_path=False)
@@ -230,9 +191,8 @@ def _with_reason(name: str, reason: str) -> str:
 
 def _env_flags(settings: Settings) -> str:
     """What `env` must be told to find this emulator."""
-    default = Settings.model_fields["state_dir"].get_default(call_default_factory=True)
     return (
         ""
-        if settings.state_dir == default
+        if settings.state_dir == Settings().state_dir
         else f" --state-dir {shlex.quote(str(settings.state_dir))}"
     )

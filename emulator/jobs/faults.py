@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from threading import Lock
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from emulator.model.errors import SetupError
 from emulator.model.faults import Chance, Fault, Kind, Stage, Tally, meets, take
 from emulator.model.job import JobSpec
-
-_READER = TypeAdapter(Fault)
 
 
 class FaultBook:
@@ -118,15 +114,3 @@ class JobFaults:
             if fault := self._book.strike(chance, self._had):
                 return fault
         return None
-
-
-def read_fault(document: Mapping[str, Any]) -> Fault:
-    """A fault from JSON; raises ValueError that says what is wrong with it."""
-    try:
-        return _READER.validate_python(dict(document))
-    except ValidationError as error:
-        details = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'fault'}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise ValueError(details) from error

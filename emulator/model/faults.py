@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
+from typing import Any, get_type_hints
+
+from emulator.model.checked import checked
 
 
 class Kind(str, Enum):
@@ -52,9 +56,6 @@ class Stage(str, Enum):
 class Fault:
     """One seeded fault; patterns are those of a shell (`*`, `?`, `[a-z]`), case counts."""
 
-    # Read by pydantic, which checks the types: a misspelt member must not pass unnoticed.
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
-
     kind: Kind
     id: str = ""
     """Given when it is added, unless the user chose one."""
@@ -93,6 +94,22 @@ class Fault:
         if self.times is not None:
             return self.times
         return 1 if self.kind.of_jobs else float("inf")
+
+
+def read_fault(document: Mapping[str, Any]) -> Fault:
+    """A fault from JSON or TOML; raises ValueError that says what is wrong with it."""
+    if "kind" not in document:
+        raise ValueError("kind: it is missing")
+    hints = get_type_hints(Fault)
+    values = {}
+    for name, value in document.items():
+        if name not in hints:
+            raise ValueError(f"{name}: a fault has no such member")
+        try:
+            values[name] = checked(value, hints[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return Fault(**values)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, FolderSyncs, statuses
 
-from emulator.jobs.faults import FaultBook, read_fault
+from emulator.jobs.faults import FaultBook
 from emulator.model.errors import ValidationError
+from emulator.model.faults import read_fault
 from emulator.model.lifecycle import DOWNLOADING_IMAGE, Secondary, Status
 
 LONG = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done"

@@ -13,8 +13,9 @@ import pytest
 from botocore.config import Config
 from wire import answer_head, exactly
 
-from emulator.cli.certificates import authority, server_context, write_bundle
+from emulator.cli.certificates import authority, server_context
 from emulator.cli.sts_proxy import StsProxy
+from emulator.cli.trust import write_bundle
 
 ANSWER = b"""<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 <GetCallerIdentityResult><Account>123456789012</Account></GetCallerIdentityResult>
@@ -68,7 +69,7 @@ def test_the_fixed_sts_host_is_answered_by_the_emulator(proxy: str, tmp_path: Pa
         endpoint_url="https://sts.eu-west-1.amazonaws.com",
         aws_access_key_id="a",
         aws_secret_access_key="b",
-        verify=str(write_bundle(tmp_path, authority(tmp_path), {})),
+        verify=str(write_bundle(tmp_path, {})),
         config=Config(proxies={"https": proxy}),
     )
     assert client.get_caller_identity()["Account"] == "123456789012"

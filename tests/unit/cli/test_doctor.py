@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_this_interpreter_works(settings: Settings) -> None:
 
 
 def test_an_interpreter_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
-    finding = check_interpreter(settings.model_copy(update={"python": tmp_path / "python"}))
+    finding = check_interpreter(replace(settings, python=tmp_path / "python"))
     assert not finding.ok
     assert "EMULATOR_PYTHON" in finding.remedy
 
@@ -48,7 +49,7 @@ def test_a_taken_port(settings: Settings) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        finding = check_port(settings.model_copy(update={"port": port}))
+        finding = check_port(replace(settings, port=port))
     assert not finding.ok
     assert str(port) in finding.detail
 
@@ -57,7 +58,7 @@ def test_a_store_that_does_not_answer(settings: Settings) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        finding = check_object_store(settings.model_copy(update={"s3_endpoint": url}))
+        finding = check_object_store(replace(settings, s3_endpoint=url))
     assert not finding.ok
     assert url in finding.detail
 

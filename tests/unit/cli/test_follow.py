@@ -1,51 +1,67 @@
-"""Reading a job's log: recorded answers of the service, played through botocore's own client."""
+"""Reading a job's log from scripted answers of the service."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import botocore.session
 import pytest
-from botocore.stub import Stubber
 
 from emulator.cli.follow import Change, JobReader, Line, host_of
 from emulator.cli.remote import LOG_GROUP, Remote
+from emulator.model.errors import ApiError
 
 JOB = "job-1"
 ONE, TWO = f"{JOB}/algo-1-1700000000", f"{JOB}/algo-2-1700000000"
 
 
+class Scripted:
+    """A service that is asked what the script says, in that order."""
+
+    def __init__(self) -> None:
+        self.script: list[tuple[str, dict[str, Any], dict[str, Any] | ApiError]] = []
+
+    def add(self, operation: str, members: dict[str, Any], answer: Any) -> None:
+        self.script.append((operation, members, answer))
+
+    def call(self, operation: str, **members: Any) -> dict[str, Any]:
+        expected, wanted, answer = self.script.pop(0)
+        assert (operation, members) == (expected, wanted)
+        if isinstance(answer, ApiError):
+            raise answer
+        return dict(answer)
+
+
 @pytest.fixture
-def clients() -> Iterator[tuple[Remote, Stubber, Stubber]]:
-    session = botocore.session.Session()
-    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
-    sagemaker, logs = (session.create_client(name, **keys) for name in ("sagemaker", "logs"))
-    with Stubber(sagemaker) as answers, Stubber(logs) as pages:
-        yield Remote("http://127.0.0.1:1", sagemaker, logs), answers, pages
-        answers.assert_no_pending_responses()
-        pages.assert_no_pending_responses()
+def clients() -> Iterator[tuple[Remote, Scripted, Scripted]]:
+    answers, pages = Scripted(), Scripted()
+    yield Remote("http://127.0.0.1:1", answers, pages), answers, pages
+    assert not answers.script
+    assert not pages.script
 
 
-def streams(pages: Stubber, *names: str) -> None:
-    pages.add_response(
-        "describe_log_streams",
-        {"logStreams": [{"logStreamName": name} for name in names]},
-        {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{JOB}/"},
-    )
+def streams(pages: Scripted, *names: str) -> None:
+    asked = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{JOB}/"}
+    half = len(names) // 2
+    listed = [{"logStreamName": name} for name in names]
+    if half:
+        first = {"logStreams": listed[:half], "nextToken": "half"}
+        pages.add("DescribeLogStreams", asked, first)
+        asked = {**asked, "nextToken": "half"}
+    pages.add("DescribeLogStreams", asked, {"logStreams": listed[half:]})
 
 
 def events(
-    pages: Stubber, stream: str, token: str, *lines: tuple[int, str], after: str = ""
+    pages: Scripted, stream: str, token: str, *lines: tuple[int, str], after: str = ""
 ) -> None:
     position = {"nextToken": after} if after else {}
-    pages.add_response(
-        "get_log_events",
+    pages.add(
+        "GetLogEvents",
+        {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True, **position},
         {
             "events": [{"timestamp": at, "message": text} for at, text in lines],
             "nextForwardToken": token,
         },
-        {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True, **position},
     )
 
 
@@ -63,6 +79,10 @@ def description(status: str, secondary: str, message: str) -> dict[str, Any]:
         "CreationTime": 1,
         "SecondaryStatusTransitions": [{"Status": secondary, **start}],
     }
+
+
+def described(*words: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    return "DescribeTrainingJob", {"TrainingJobName": JOB}, description(*words)
 
 
 def test_lines_of_all_instances_come_in_order_of_time(clients: Any) -> None:
@@ -101,18 +121,32 @@ def test_one_instance_alone(clients: Any) -> None:
 
 def test_no_log_group_yet_is_no_lines(clients: Any) -> None:
     remote, _, pages = clients
-    pages.add_client_error("describe_log_streams", "ResourceNotFoundException")
+    asked = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{JOB}/"}
+    absent = ApiError("The specified log group does not exist.", code="ResourceNotFoundException")
+    pages.add("DescribeLogStreams", asked, absent)
     assert JobReader(remote, JOB).lines() == []
 
 
 def test_following_ends_after_the_lines_of_the_terminal_status(clients: Any) -> None:
     remote, answers, pages = clients
     slept: list[float] = []
-    answers.add_response("describe_training_job", description("InProgress", "Training", "Runs"))
+    answers.add(
+        "DescribeTrainingJob",
+        {"TrainingJobName": JOB},
+        description("InProgress", "Training", "Runs"),
+    )
     streams(pages)
-    answers.add_response("describe_training_job", description("InProgress", "Training", "Runs"))
+    answers.add(
+        "DescribeTrainingJob",
+        {"TrainingJobName": JOB},
+        description("InProgress", "Training", "Runs"),
+    )
     streams(pages)
-    answers.add_response("describe_training_job", description("Completed", "Completed", "Done"))
+    answers.add(
+        "DescribeTrainingJob",
+        {"TrainingJobName": JOB},
+        description("Completed", "Completed", "Done"),
+    )
     streams(pages, ONE)
     events(pages, ONE, "f/1", (10, "last words"))
     events(pages, ONE, "f/1", after="f/1")

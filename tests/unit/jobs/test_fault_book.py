@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.jobs.faults import FaultBook, JobFaults, read_fault
-from emulator.model.faults import Chance, Fault, Kind, Stage
+from emulator.jobs.faults import FaultBook, JobFaults
+from emulator.model.faults import Chance, Fault, Kind, Stage, read_fault
 from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
 

@@ -1,0 +1,53 @@
+"""env: point a shell at an emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from emulator.cli.environment import client_environment, running_endpoint
+from emulator.cli.messages import ExitCode, err, fail
+from emulator.cli.options import (
+    ConfigFlag,
+    HostFlag,
+    PortFlag,
+    RegionFlag,
+    StateFlag,
+    load_settings,
+)
+
+
+def env(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON object of the variables.")
+    ] = False,
+    proxy: Annotated[
+        bool,
+        typer.Option(
+            help="Also answer the SDKs' fixed STS host, through HTTPS_PROXY in this shell."
+        ),
+    ] = True,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    state_dir: StateFlag = None,
+    region: RegionFlag = None,
+    config: ConfigFlag = None,
+) -> None:
+    """Print what to eval so that a shell takes the emulator for AWS."""
+    settings = load_settings(
+        host=host, port=port, state_dir=state_dir, region=region, config=config
+    )
+    if settings.port == 0 and running_endpoint(settings) is None:
+        fail("no emulator runs, and port 0 says nothing.", "Start it first: sagemaker-emulator up")
+    try:
+        environment = client_environment(settings, os.environ, proxy=proxy)
+    except OSError as error:
+        fail(f"{error}.", "Choose another --state-dir.", ExitCode.FAILED)
+    text = json.dumps(environment.exports, indent=2) if as_json else environment.shell()
+    sys.stdout.write(f"{text}\n")
+    if not as_json and sys.stdout.isatty():
+        err.print('[dim]To use it: eval "$(sagemaker-emulator env)"[/]')

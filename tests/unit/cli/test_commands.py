@@ -1,0 +1,61 @@
+"""The commands, their help, and what each one loads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emulator.cli import COMMANDS, load
+
+HEAVY = ("botocore", "boto3", "fastapi", "uvicorn", "docker", "minio", "obstore")
+SERVER = (
+    "emulator.app",
+    "emulator.parts",
+    "emulator.jobs",
+    "emulator.storage",
+    "emulator.runtimes",
+)
+LOADED = f"""
+import sys
+from emulator.cli import app
+try:
+    app(sys.argv[1:], standalone_mode=False)
+finally:
+    print([name for name in {HEAVY + SERVER} if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_each_says_itself(name: str) -> None:
+    assert (load(name).help or "").splitlines()[0] == COMMANDS[name]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--version",),
+        ("--help",),
+        ("env", "--no-proxy"),
+        ("jobs", "--endpoint-url", "http://127.0.0.1:1"),
+        ("describe", "job", "--endpoint-url", "http://127.0.0.1:1"),
+        ("logs", "job", "--endpoint-url", "http://127.0.0.1:1"),
+        ("stop", "job", "--endpoint-url", "http://127.0.0.1:1"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_for_a_running_emulator_does_not_load_the_server(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    environment = {**os.environ, "EMULATOR_STATE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert "[]" in done.stderr.splitlines(), done.stderr

@@ -31,18 +31,23 @@ def authority(folder: Path) -> trustme.CA:
 
 
 def server_context(ca: trustme.CA) -> ssl.SSLContext:
-    """TLS for the STS hosts of every region that botocore knows."""
+    """TLS for the STS and telemetry hosts of every region that botocore knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("sts.amazonaws.com", *_sts_hosts()).configure_cert(context)
+    ca.issue_cert("sts.amazonaws.com", *_hosts()).configure_cert(context)
     return context
 
 
-def _sts_hosts() -> list[str]:
+def _hosts() -> list[str]:
     session = botocore.session.get_session()
     suffixes = {"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
-    return [
-        f"sts.{region}.{suffix}"
+    regions = {
+        region: suffix
         for partition, suffix in suffixes.items()
         for region in session.get_available_regions("sts", partition)
         if region != "aws-global"
+    }
+    return [
+        *(f"sts.{region}.{suffix}" for region, suffix in regions.items()),
+        # The SDKs name this host without a partition's own suffix.
+        *(f"sm-pysdk-t-{region}.s3.{region}.amazonaws.com" for region in regions),
     ]

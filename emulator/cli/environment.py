@@ -83,8 +83,18 @@ def client_environment(
     exports |= _proxy_variables("NO_PROXY", _no_proxy(endpoint, ambient))
     if proxy:
         exports |= _proxy_variables("HTTPS_PROXY", endpoint.proxy)
-        exports["AWS_CA_BUNDLE"] = str(write_bundle(folder, ambient))
+        exports |= _bundles(folder, ambient)
     return ClientEnvironment(exports, _to_unset(ambient))
+
+
+def _bundles(folder: Path, ambient: Mapping[str, str]) -> dict[str, str]:
+    """Whom AWS clients trust, and whom `requests` trusts: the SDKs send telemetry with it."""
+    requests = ambient.get("REQUESTS_CA_BUNDLE") or ambient.get("CURL_CA_BUNDLE")
+    aws = ambient.get("AWS_CA_BUNDLE") or ambient.get("REQUESTS_CA_BUNDLE")
+    return {
+        "AWS_CA_BUNDLE": str(write_bundle(folder, aws)),
+        "REQUESTS_CA_BUNDLE": str(write_bundle(folder, requests, "requests-ca-bundle.pem")),
+    }
 
 
 def sdk_config(settings: Settings) -> str:

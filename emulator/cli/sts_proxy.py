@@ -1,4 +1,4 @@
-"""An HTTPS proxy that answers for STS and leaves every other host alone.
+"""An HTTPS proxy that answers for STS and for the SDKs' telemetry; all else passes through.
 
 Both SageMaker SDKs ask STS for the caller's identity at `https://sts.<region>.amazonaws.com`,
 whatever AWS_ENDPOINT_URL says (sagemaker/session.py, sagemaker/core/helper/session_helper.py).
@@ -6,8 +6,11 @@ HTTPS_PROXY is the one setting they obey there, and it holds for one shell only:
 does not have it reaches AWS as ever.
 
     CONNECT sts.<region>.amazonaws.com:443  ->  TLS ends here, the request goes to the emulator
-    CONNECT sm-pysdk-t-….amazonaws.com:443  ->  refused at once (the SDKs' telemetry, no timeout)
+    CONNECT sm-pysdk-t-….amazonaws.com:443  ->  TLS ends here, an empty 200 is the answer
     CONNECT anything else                   ->  bytes pass through untouched, TLS end to end
+
+Telemetry is answered and not refused: `sagemaker.modules` of SDK v2 sends it although the user
+opted out, and logs a traceback for every request that fails.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import re
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from urllib.parse import urlsplit
 
@@ -44,7 +47,7 @@ class Route(Enum):
     """What becomes of a CONNECT."""
 
     EMULATOR = "emulator"
-    REFUSE = "refuse"
+    TELEMETRY = "telemetry"
     TUNNEL = "tunnel"
 
 
@@ -55,11 +58,11 @@ class Target(tunnel.Target):
     def route(self) -> Route:
         if _STS.fullmatch(self.host):
             return Route.EMULATOR
-        return Route.REFUSE if _TELEMETRY.fullmatch(self.host) else Route.TUNNEL
+        return Route.TELEMETRY if _TELEMETRY.fullmatch(self.host) else Route.TUNNEL
 
 
 class StsProxy:
-    """The proxy and the TLS listener behind it; both on loopback."""
+    """The proxy and the TLS listeners behind it; all on loopback."""
 
     def __init__(self, endpoint: str, tls: ssl.SSLContext, ambient: Mapping[str, str]):
         parts = urlsplit(endpoint)
@@ -67,7 +70,7 @@ class StsProxy:
         self._tls = tls
         self._ambient = ambient
         self._port = 0
-        self._tls_port = 0
+        self._tls_ports: dict[Route, int] = {}
         self._servers: tuple[asyncio.Server, ...] = ()
 
     @contextmanager
@@ -89,14 +92,20 @@ class StsProxy:
             loop.close()
 
     async def _start(self, port: int) -> None:
-        inner = await asyncio.start_server(self._answer_sts, LOOPBACK, 0, ssl=self._tls)
+        handlers = {Route.EMULATOR: self._answer_sts, Route.TELEMETRY: _answer_telemetry}
+        inner = {
+            route: await asyncio.start_server(handler, LOOPBACK, 0, ssl=self._tls)
+            for route, handler in handlers.items()
+        }
         try:
             outer = await asyncio.start_server(self._answer, LOOPBACK, port, limit=HEAD_LIMIT)
         except OSError:
             outer = await asyncio.start_server(self._answer, LOOPBACK, 0, limit=HEAD_LIMIT)
-        self._tls_port = inner.sockets[0].getsockname()[1]
+        self._tls_ports = {
+            route: server.sockets[0].getsockname()[1] for route, server in inner.items()
+        }
         self._port = outer.sockets[0].getsockname()[1]
-        self._servers = (inner, outer)
+        self._servers = (*inner.values(), outer)
 
     async def _stop(self) -> None:
         for server in self._servers:
@@ -123,9 +132,8 @@ class StsProxy:
             writer.close()
             return
         target = Target.parse(head.split(b"\r\n", 1)[0].decode("latin-1"))
-        if target is None or target.route is Route.REFUSE:
-            status = b"405 Method Not Allowed" if target is None else b"403 Forbidden"
-            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+        if target is None:
+            writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
             writer.close()
             return
         try:
@@ -139,9 +147,17 @@ class StsProxy:
         await splice((reader, writer), peer)
 
     async def _open(self, target: Target) -> Streams:
-        if target.route is Route.EMULATOR:
-            return await connect(LOOPBACK, self._tls_port)
+        if target.route in self._tls_ports:
+            return await connect(LOOPBACK, self._tls_ports[target.route])
         upstream = Upstream.for_host(target.host, self._port, self._ambient)
         if upstream is None:
             return await connect(target.host, target.port)
         return await connect_through(upstream, target)
+
+
+async def _answer_telemetry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An empty object, as the SDKs get it from AWS; what they sent goes nowhere."""
+    with suppress(OSError, EOFError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CONNECT_SECONDS)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    writer.close()

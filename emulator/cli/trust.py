@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,10 +11,12 @@ AUTHORITY = "ca.pem"
 """The authority's certificate, in the client folder."""
 
 
-def write_bundle(folder: Path, ambient: Mapping[str, str]) -> Path:
-    """A bundle that trusts all that `ambient` trusts already, and the authority in `folder`."""
-    bundle = folder / "ca-bundle.pem"
-    trusted = ambient.get("AWS_CA_BUNDLE") or ambient.get("REQUESTS_CA_BUNDLE")
+def write_bundle(folder: Path, trusted: str | None, name: str = "ca-bundle.pem") -> Path:
+    """A file that trusts what the file `trusted` does, and the authority in `folder`.
+
+    Without such a file it trusts what clients trust where nothing is said.
+    """
+    bundle = folder / name
     if trusted is None or not Path(trusted).is_file() or Path(trusted) == bundle:
         trusted = str(_default_bundle())
     place(folder, Path(trusted).read_bytes() + b"\n" + _certificate(folder), bundle, replace=True)

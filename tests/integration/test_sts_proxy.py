@@ -10,6 +10,7 @@ from pathlib import Path
 
 import botocore.session
 import pytest
+import requests
 from botocore.config import Config
 from wire import answer_head, exactly
 
@@ -69,7 +70,7 @@ def test_the_fixed_sts_host_is_answered_by_the_emulator(proxy: str, tmp_path: Pa
         endpoint_url="https://sts.eu-west-1.amazonaws.com",
         aws_access_key_id="a",
         aws_secret_access_key="b",
-        verify=str(write_bundle(tmp_path, {})),
+        verify=str(write_bundle(tmp_path, None)),
         config=Config(proxies={"https": proxy}),
     )
     assert client.get_caller_identity()["Account"] == "123456789012"
@@ -92,9 +93,15 @@ def test_other_hosts_get_their_bytes_untouched(proxy: str) -> None:
                 assert exactly(client, 4) == b"back"
 
 
-def test_telemetry_is_refused_at_once(proxy: str) -> None:
-    name = b"sm-pysdk-t-us-east-1.s3.us-east-1.amazonaws.com:443"
-    assert answer(proxy, b"CONNECT " + name + b" HTTP/1.1\r\n\r\n") == "HTTP/1.1 403 Forbidden"
+def test_telemetry_gets_an_empty_answer_and_goes_nowhere(proxy: str, tmp_path: Path) -> None:
+    answered = requests.get(
+        "https://sm-pysdk-t-eu-west-1.s3.eu-west-1.amazonaws.com/telemetry?x-status=1",
+        proxies={"https": proxy},
+        verify=str(write_bundle(tmp_path, None)),
+        timeout=60,
+    )
+    assert (answered.status_code, answered.content) == (200, b"")
+    assert "sm-pysdk-t-eu-west-1.s3.eu-west-1.amazonaws.com" not in Sts.hosts
 
 
 def test_it_is_no_proxy_for_plain_http(proxy: str) -> None:

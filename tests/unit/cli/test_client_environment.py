@@ -65,7 +65,7 @@ def test_the_endpoint_is_never_reached_through_a_proxy(settings: Settings) -> No
 
 def test_without_the_proxy_a_shells_https_stays_as_it_was(settings: Settings) -> None:
     exports = client_environment(settings, {}, proxy=False).exports
-    assert not {"HTTPS_PROXY", "https_proxy", "AWS_CA_BUNDLE"} & set(exports)
+    assert not {"HTTPS_PROXY", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"} & set(exports)
 
 
 def test_the_sdks_are_told_bucket_and_role_and_no_telemetry(settings: Settings) -> None:
@@ -84,6 +84,17 @@ def test_a_bundle_keeps_what_was_trusted_before(settings: Settings, tmp_path: Pa
     )
     assert first.read_text().startswith("# the company's own")
     assert "BEGIN CERTIFICATE" in first.read_text()
+
+
+def test_what_requests_trusts_is_kept_apart(settings: Settings, tmp_path: Path) -> None:
+    ours, aws = tmp_path / "requests.pem", tmp_path / "aws.pem"
+    ours.write_text("# for requests\n")
+    aws.write_text("# for AWS\n")
+    ambient = {"AWS_CA_BUNDLE": str(aws), "REQUESTS_CA_BUNDLE": str(ours)}
+    exports = client_environment(settings, ambient).exports
+    assert Path(exports["REQUESTS_CA_BUNDLE"]).read_text().startswith("# for requests")
+    assert Path(exports["AWS_CA_BUNDLE"]).read_text().startswith("# for AWS")
+    assert "BEGIN CERTIFICATE" in Path(exports["REQUESTS_CA_BUNDLE"]).read_text()
 
 
 def test_a_bundle_does_not_grow_from_itself(settings: Settings) -> None:

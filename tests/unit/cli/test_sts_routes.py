@@ -13,7 +13,7 @@ from emulator.cli.sts_proxy import Route, Target, Upstream
         ("sts.us-east-1.amazonaws.com", Route.EMULATOR),
         ("sts.amazonaws.com", Route.EMULATOR),
         ("sts.cn-north-1.amazonaws.com.cn", Route.EMULATOR),
-        ("sm-pysdk-t-us-east-1.s3.us-east-1.amazonaws.com", Route.REFUSE),
+        ("sm-pysdk-t-us-east-1.s3.us-east-1.amazonaws.com", Route.TELEMETRY),
         ("datasets.s3.amazonaws.com", Route.TUNNEL),
         ("sts.us-east-1.amazonaws.com.example.org", Route.TUNNEL),
         ("notsts.amazonaws.com", Route.TUNNEL),

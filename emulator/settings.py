@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
-from msgspec import Meta
 from platformdirs import user_state_path
+from pydantic import Field
 
 from emulator.model.checked import checked
 from emulator.model.faults import Fault, read_fault
@@ -52,13 +52,13 @@ class Settings:
 
     host: str = "127.0.0.1"
     """Address to listen on; only loopback by default."""
-    port: Annotated[int, Meta(ge=0, le=65535)] = 4570
+    port: Annotated[int, Field(ge=0, le=65535)] = 4570
     """The one port of all services; 0 takes a free one."""
     state_dir: Path = field(default_factory=lambda: user_state_path(APP))
     """Jobs, logs, objects and caches live below it."""
     config: Path | None = None
     """The TOML file these settings may come from."""
-    account: Annotated[str, Meta(pattern=r"^\d{12}$")] = "123456789012"
+    account: Annotated[str, Field(pattern=r"^\d{12}$")] = "123456789012"
     region: str = "us-east-1"
     """Used where a request does not say (its signature names the region)."""
     access_key: str = "emulator"
@@ -76,15 +76,15 @@ class Settings:
     """Shell patterns of TrainingImage -> an image of the Docker engine, before the defaults."""
     s3_endpoint: str | None = None
     """An S3 server to use instead of the embedded one, e.g. http://127.0.0.1:9000."""
-    stop_grace_seconds: Annotated[float, Meta(ge=0)] = 120
+    stop_grace_seconds: Annotated[float, Field(ge=0)] = 120
     """Between SIGTERM and SIGKILL (120 on the service)."""
-    cache_gigabytes: Annotated[float, Meta(ge=0)] = 100
+    cache_gigabytes: Annotated[float, Field(ge=0)] = 100
     """Input data kept on disk for the next job; data in use may exceed it."""
     file_systems: dict[str, Path] = field(default_factory=dict)
     """EFS and FSx by their id: the directories that stand for them."""
-    sync_seconds: Annotated[float, Meta(gt=0)] = 3
+    sync_seconds: Annotated[float, Field(gt=0)] = 3
     """Between two looks at what a running job has saved in its checkpoint directory."""
-    spot_notice_seconds: Annotated[float, Meta(ge=0)] = 120
+    spot_notice_seconds: Annotated[float, Field(ge=0)] = 120
     """The same when spot instances are taken away (two minutes on the service)."""
     leave_containers: bool = True
     """Containers go on without the emulator; the next one on this state directory takes them
@@ -93,7 +93,7 @@ class Settings:
     """Leave the directories of ended jobs below `state_dir`/jobs, to look into them."""
     faults: tuple[Fault, ...] = ()
     """Faults that are seeded from the start; a list of JSON objects (docs/faults.md)."""
-    system_metrics_seconds: Annotated[float, Meta(gt=0)] = 60
+    system_metrics_seconds: Annotated[float, Field(gt=0)] = 60
     """Between two looks at what the instances use (60 on the service)."""
 
     gpu_policy: Literal["scale", "exact", "shared"] = "scale"
@@ -104,15 +104,15 @@ class Settings:
     """How NCCL talks between instances where a job does not say."""
     use_busy_gpus: bool = False
     """Give out GPUs on which processes of others compute."""
-    max_jobs: Annotated[int, Meta(ge=1)] | None = None
+    max_jobs: Annotated[int, Field(ge=1)] | None = None
     """Jobs that run at once; no limit of their number without it."""
-    max_gpus: Annotated[int, Meta(ge=0)] | None = None
+    max_gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs that all jobs together may hold."""
-    overcommit: Annotated[float, Meta(gt=0)] = 4
+    overcommit: Annotated[float, Field(gt=0)] = 4
     """vCPUs and memory promised to instances without GPUs for each that is really there."""
     instance_types: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Own instance types: a name, and vcpu, memory_gib, gpu_count, gpu_model, gpu_memory_mib."""
-    idle_seconds: Annotated[float, Meta(ge=0)] = 1800
+    idle_seconds: Annotated[float, Field(ge=0)] = 1800
     """A job of several instances that neither say nor compute anything for so long is ended as
     hung; 0 lets it wait."""
 
@@ -128,7 +128,7 @@ def read_settings(**given: Any) -> Settings:
     values = _from_file(Path(config)) if config else {}
     values |= variables
     values |= given
-    hints = get_type_hints(Settings, include_extras=True)
+    hints = get_type_hints(Settings, include_extras=True) if values else {}
     return Settings(
         **{
             name: _checked(name, value, hints.get(name), text=name in variables.keys() - given)
@@ -160,7 +160,7 @@ def _checked(name: str, value: Any, hint: Any, *, text: bool) -> Any:
             return tuple(one if isinstance(one, Fault) else read_fault(one) for one in read)
         if hint is SecretStr:
             return value if isinstance(value, SecretStr) else SecretStr(checked(value, str))
-        return checked(read, hint, text=text)
+        return checked(read, hint)
     except json.JSONDecodeError as error:
         raise SettingsProblem(name, f"it is not valid JSON ({error})", value) from error
     except ValueError as error:

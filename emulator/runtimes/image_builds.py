@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 from docker.client import DockerClient
 from docker.errors import ImageNotFound
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emulator.model.errors import SetupError
 
@@ -35,14 +35,18 @@ else:
 DESCRIPTION = "image.toml"
 
 
-class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Variant(BaseModel):
     """One way to build an image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tag: str
     args: Mapping[str, str] = {}
 
 
-class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Description(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     description: str
     context: str = "."
     variants: Mapping[str, Variant]
@@ -102,8 +106,8 @@ def image_folder(root: Path, name: str) -> ImageFolder:
 
 def _read(path: Path) -> ImageFolder:
     try:
-        told = msgspec.convert(tomllib.loads((path / DESCRIPTION).read_text()), _Description)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        told = _Description.model_validate(tomllib.loads((path / DESCRIPTION).read_text()))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise SetupError(f"{path / DESCRIPTION} is wrong: {error}") from error
     return ImageFolder(path, told.description, (path / told.context).resolve(), told.variants)
 

@@ -24,7 +24,7 @@ from emulator.jobs.resuming import Note, Resumed, can_be_left, runtime_of
 from emulator.jobs.settling import salvage
 from emulator.jobs.warm_pools import Kept, in_pool
 from emulator.jobs.wish import Reason, Wish
-from emulator.jobs.workshop import Instances, RunningSync, StagedInputs, Workshop
+from emulator.jobs.workshop import Ends, Instances, RunningSync, StagedInputs, Workshop
 from emulator.logs.collector import LineCollector
 from emulator.model import lifecycle
 from emulator.model.errors import CapacityError, InternalServerError, JobError
@@ -60,6 +60,7 @@ class Attempt:
         self._runtime: Runtime | None = None
         self._fleet: Fleet | None = None
         self._sync: RunningSync | None = None
+        self._ends = Ends()
         self._collectives: CollectiveWatch | None = None
         self.lease: Lease | None = kept.lease if kept else None
         self.staged = StagedInputs()
@@ -182,6 +183,7 @@ class Attempt:
         if stops(ending, self._wish):
             self._progress.enter_stopping()
         watch.end_all(grace_of(ending, shop), shop.failure_grace)
+        self._ends = watch.ends
         ending = self._unless_stopped_meanwhile(ending)
         self.trained = clock.monotonic() - started
         self._finish_sync()
@@ -324,7 +326,7 @@ class Attempt:
         if sync is None:
             return
         try:
-            sync.finish()
+            sync.finish(self._ends)
         except JobError as error:
             self.unsaved = error
             _log.warning("training job %s: after its end: %s", self._spec.name, error)

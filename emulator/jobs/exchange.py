@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
 
+from emulator.jobs.clock import Clock
 from emulator.jobs.directories import has_files
-from emulator.jobs.keeping import keep
+from emulator.jobs.keeping import keep, new_place
 from emulator.jobs.reports import Meter, Reports
 from emulator.jobs.workshop import Instances, StagedInputs
 from emulator.model.errors import (
@@ -158,6 +159,7 @@ class S3Outputs:
     kept: Path
     """What S3 does not take in the end is moved below it."""
     patience: float = PATIENCE
+    clock: Clock = field(default_factory=Clock)
 
     def check(self, spec: JobSpec) -> None:
         """The service's words for it are not known; the form is that of missing input."""
@@ -199,16 +201,19 @@ class S3Outputs:
 
     def _keep(self, spec: JobSpec, instances: Instances, error: JobError) -> JobError:
         """Move the outputs to where they outlive the job, and say where that is."""
-        place = self._move(spec, instances)
-        self.reports.line(spec, f"{error}. Model and output are kept in {place}.")
         kind = ClientError if isinstance(error, ClientError) else InternalServerError
         reason = str(error).removeprefix(f"{kind.prefix}: ")
-        told = f"{reason}. Model and output are kept in {place}."
+        try:
+            where = f"Model and output are kept in {self._move(spec, instances)}."
+        except OSError as trouble:
+            where = f"Model and output are not kept: {trouble}."
+        self.reports.line(spec, f"{error}. {where}")
+        told = f"{reason}. {where}"
         return kind(told if len(told) < FAILURE_REASON_LIMIT - len(kind.prefix) else reason)
 
     def _move(self, spec: JobSpec, instances: Instances) -> Path:
-        outputs = {host: dirs.output_data for host, dirs in instances.items()}
-        keep(self.kept, spec, "output", outputs)
-        return keep(
-            self.kept, spec, "model", {host: dirs.model for host, dirs in instances.items()}
-        )
+        """Move the outputs to a place of their own; raises OSError."""
+        place = new_place(self.kept, spec, self.clock.now())
+        keep(place, "output", {host: dirs.output_data for host, dirs in instances.items()})
+        keep(place, "model", {host: dirs.model for host, dirs in instances.items()})
+        return place

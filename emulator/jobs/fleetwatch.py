@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from emulator.jobs.wish import Reason, Wish
-from emulator.jobs.workshop import Workshop
+from emulator.jobs.workshop import Ends, Workshop
 from emulator.logs.collector import LineCollector
 from emulator.model.plan import Exit
 from emulator.runtimes.base import Fleet, HandsOver
@@ -73,6 +73,13 @@ class FleetWatch:
         self._lines = lines
         self._wish = wish
         self._monotonic = monotonic
+        self._exits: dict[str, Exit] = {}
+        self._asked: frozenset[str] = frozenset()
+
+    @property
+    def ends(self) -> Ends:
+        """How the instances have ended so far."""
+        return Ends(dict(self._exits), self._asked)
 
     def until_over(self, seconds: float, trouble: Callable[[float], Ending | None]) -> Ending:
         """Wait until all have ended, one has failed, or the job has to end early.
@@ -100,6 +107,7 @@ class FleetWatch:
             self._fleet.hand_over()
 
     def _end_running(self, grace: float, hurried_grace: float) -> None:
+        self._asked = frozenset(self._running)
         self._fleet.terminate()
         started = self._monotonic()
         while self._running:
@@ -134,6 +142,7 @@ class FleetWatch:
         end = self._fleet.next_exit(max(timeout, 0))
         if end:
             self._running.discard(end.host)
+            self._exits[end.host] = end
             self._lines.finish(end.host)
         self._lines.flush_stale()
         return end

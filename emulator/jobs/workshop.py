@@ -19,7 +19,7 @@ from emulator.logs.streams import LogStore
 from emulator.metrics.store import MetricStore
 from emulator.model.errors import JobError
 from emulator.model.job import JobSpec
-from emulator.model.plan import Mount, RuntimeTraits
+from emulator.model.plan import Exit, Mount, RuntimeTraits
 from emulator.runtimes.choice import Runtimes
 
 Instances = Mapping[str, InstanceDirs]
@@ -120,10 +120,20 @@ class Outputs(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Ends:
+    """How the instances of a job ended."""
+
+    exits: Mapping[str, Exit] = field(default_factory=dict)
+    """By host; an instance whose end was not seen has none."""
+    asked: frozenset[str] = frozenset()
+    """Those that ran when the emulator asked the instances to end."""
+
+
 class RunningSync(Protocol):
     """What is being copied to S3 while the instances run."""
 
-    def finish(self) -> None:
+    def finish(self, ends: Ends) -> None:
         """Copy what is left, then end; called once, when no instance writes any more.
 
         Raises JobError. It may take its time: the job's status waits for it.
@@ -155,7 +165,8 @@ class Syncs(Protocol):
     def rescue(self, spec: JobSpec, instances: Instances) -> None:
         """Save what an emulator that was killed left behind, before it is removed.
 
-        Never raises because of the store: what it does not take is kept elsewhere.
+        Never raises because of the store: what it does not take is kept elsewhere. Raises
+        OSError.
         """
         ...
 
@@ -171,7 +182,7 @@ class NoSyncs:
     ) -> RunningSync:
         return self
 
-    def finish(self) -> None:
+    def finish(self, ends: Ends) -> None:
         pass
 
     def leave(self) -> None:

@@ -9,19 +9,22 @@ import signal
 import stat
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
+from zipfile import is_zipfile
 
 from emulator.model.job import S3Uri
 from emulator.storage.beneath import open_beneath
+from emulator.storage.birth import birth_of
 from emulator.storage.objects import ObjectStore, StoreError
-from emulator.storage.sync import SETTLED, Replica, Sight, Stamp, look_again, plan
+from emulator.storage.sync import SETTLED, Replica, Sight, Stamp, deleters, look_again, plan
 from emulator.storage.tree import Found, content, open_file, printable, scan
 
 _THREADS = 4
 _OPEN_LISTINGS = 10
 """A file that stays open for writing counts as complete when so many listings agree on it."""
+_ZIP = b"PK\x03\x04"
 _NO_SIGNAL = getattr(signal, "SIGURG", 0)
 """What a broken lease sends: ignored unless somebody asked for it, unlike SIGIO."""
 
@@ -48,9 +51,34 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Killed:
+    """An instance that did not end by itself; times in nanoseconds since the epoch."""
+
+    rested: int
+    """What it changed later may be half written."""
+    dead: int
+    """It changed nothing later."""
+
+
+@dataclass(frozen=True)
+class LastRound:
+    """What is known of the instances once nobody writes any more."""
+
+    killed: Mapping[str, Killed] = field(default_factory=dict)
+    """By host; what the others left is complete."""
+    doubtful_if_new: bool = True
+    """A file that may be half written goes up if S3 has no version of it."""
+    deletes: bool = True
+    """What is missing is deleted in S3, where the rules say so."""
+
+
+@dataclass(frozen=True)
 class _Version:
     file: Found
     stamp: Stamp
+
+
+_Listing = dict[str, _Version]
 
 
 class _Changed(Exception):
@@ -83,51 +111,55 @@ class Mirror:
         self._rules = rules
         self._sights: dict[str, dict[str, Sight]] = {host: {} for host in roots}
         self._warned: set[str] = set()
-        self._unreadable: set[Path] = set()
+        self.doubtful: Mapping[str, Mapping[str, Found]] = {}
+        """What the last round held back or sent with doubts: host → name → file."""
         for host in roots:
             self.memory.setdefault(host, Memory())
 
     def remember_all(self) -> None:
         """What is there now is what S3 has."""
         for host, root in self._roots.items():
-            found = self._listing(root)
-            self.memory[host] = Memory({name: version.stamp for name, version in found.items()})
+            self.memory[host] = Memory(_stamps(self._listing(root)) or {})
 
-    def round(self, last: bool = False, complete_before: int | None = None) -> bool:
+    def round(self, last: LastRound | None = None) -> bool:
         """Bring S3 up to date, and say whether anything had to be done.
 
-        `last`: nobody writes any more, so that everything is complete, or only what was
-        not changed since `complete_before` (ns). Raises StoreError when the store fails,
-        after everything else was tried.
+        `last`: nobody writes any more. Raises StoreError when the store fails, after
+        everything else was tried.
         """
         settled = 1 if last or not self._rules.whole_files else SETTLED
         listings = {host: self._listing(root) for host, root in self._roots.items()}
-        if complete_before is not None:
-            listings = {
-                host: {
-                    name: version
-                    for name, version in listing.items()
-                    if version.stamp.modified <= complete_before
-                    or version.stamp == self.memory[host].known.get(name)
-                }
-                for host, listing in listings.items()
-            }
         for host, listing in listings.items():
-            stamps = {name: version.stamp for name, version in listing.items()}
-            self._sights[host] = look_again(self._sights[host], stamps, self.memory[host].known)
-        made = plan(self._replicas(), settled=settled, deletes=self._rules.deletes)
+            self._sights[host] = look_again(
+                self._sights[host], _stamps(listing), self.memory[host].known
+            )
+        self.doubtful = self._doubtful(listings, last) if last else {}
+        replicas = self._replicas(listings, last)
+        made = plan(
+            replicas,
+            settled=settled,
+            deletes=self._rules.deletes and (last is None or last.deletes),
+            doubtful_if_new=last is None or last.doubtful_if_new,
+        )
         going = {
-            name: listings[host][name]
+            name: version
             for name, host in made.uploads.items()
-            if last or not self._is_open(listings[host][name], self._sights[host][name])
+            if (version := (listings[host] or {}).get(name))
+            and (last or not self._is_open(version, self._sights[host][name]))
         }
-        failed = self._upload(going, settled)
+        failed = self._upload(going, made.uploads, settled)
         for name in made.deletes if not failed else ():
-            if self._is_gone(name):
+            if all(self._is_gone(self._roots[h], name) for h in deleters(replicas, name, settled)):
                 self._delete(name)
         if failed:
             raise failed
         return bool(going or made.deletes)
+
+    def last_write(self, host: str, before: int) -> int:
+        """When the newest of an instance's files was written, up to `before` (ns); or 0."""
+        listing = self._listing(self._roots[host]) or {}
+        times = (version.stamp.modified for version in listing.values())
+        return max((time for time in times if time <= before), default=0)
 
     def pending(self) -> list[tuple[str, str]]:
         """Files whose version is not in S3, "." for all of a root that cannot be read."""
@@ -135,26 +167,56 @@ class Mirror:
         for host, root in self._roots.items():
             known = self.memory[host].known
             listing = self._listing(root)
-            found += [(host, name) for name in listing if listing[name].stamp != known.get(name)]
-            if root in self._unreadable:
+            if listing is None:
                 found.append((host, "."))
+                continue
+            found += [(host, name) for name in listing if listing[name].stamp != known.get(name)]
         return found
 
-    def _replicas(self) -> dict[str, Replica]:
+    def files(self) -> dict[str, dict[str, Found]]:
+        """All files, by host and name; behind a link the file that it leads to."""
         return {
-            host: Replica(self._sights[host], memory.known, frozenset(memory.made))
+            host: {name: version.file for name, version in (self._listing(root) or {}).items()}
+            for host, root in self._roots.items()
+        }
+
+    def _replicas(
+        self, listings: Mapping[str, _Listing | None], last: LastRound | None
+    ) -> dict[str, Replica]:
+        return {
+            host: Replica(
+                self._sights[host] if listings[host] is not None else {},
+                memory.known,
+                frozenset(memory.made),
+                frozenset(self.doubtful.get(host, {})),
+                reliable=not (last and host in last.killed),
+            )
             for host, memory in self.memory.items()
         }
 
-    def _listing(self, root: Path) -> dict[str, _Version]:
-        """Empty, with a warning, if the root cannot be read: the other ones can be."""
+    def _doubtful(
+        self, listings: Mapping[str, _Listing | None], last: LastRound
+    ) -> dict[str, dict[str, Found]]:
+        """The files that their instance may have left half written, unless S3 has them."""
+        if not self._rules.whole_files:
+            return {}
+        return {
+            host: {
+                name: version.file
+                for name, version in (listings.get(host) or {}).items()
+                if version.stamp != (known := self.memory[host].known.get(name))
+                and may_be_torn(version.file, version.stamp, known, killed)
+            }
+            for host, killed in last.killed.items()
+        }
+
+    def _listing(self, root: Path) -> _Listing | None:
+        """The files below a root; None, with a warning, if it cannot be read now."""
         try:
             found = list(scan(root, self._warn, self._depth))
         except OSError as error:
-            self._unreadable.add(root)
             self._warn(f"{root} is left out: {error.strerror}")
-            return {}
-        self._unreadable.discard(root)
+            return None
         return dict(self._versions(each for each in found if not each.is_directory))
 
     def _versions(self, found: Iterable[Found]) -> Iterable[tuple[str, _Version]]:
@@ -173,7 +235,7 @@ class Mirror:
                 yield name, _Version(file, Stamp(each.size, each.modified, each.inode))
             elif stat.S_ISREG(status.st_mode):
                 stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
-                yield name, _Version(file, stamp)
+                yield name, _Version(replace(file, changed=status.st_ctime_ns), stamp)
             else:
                 self._warn(f"{name} is left out: it is a link to a directory")
 
@@ -184,7 +246,9 @@ class Mirror:
             and is_open_for_writing(version.file)
         )
 
-    def _upload(self, going: Mapping[str, _Version], settled: int) -> StoreError | None:
+    def _upload(
+        self, going: Mapping[str, _Version], winners: Mapping[str, str], settled: int
+    ) -> StoreError | None:
         """Upload side by side; the first error comes back, the others are logged."""
         if not going:
             return None
@@ -195,7 +259,7 @@ class Mirror:
             error = job.exception()
             if error is None:
                 if job.result():
-                    self._uploaded(name, settled)
+                    self._uploaded(name, winners[name], settled)
             elif isinstance(error, StoreError):
                 log.info("%s to %s: %s", name, self.target, error)
                 errors.append(error)
@@ -215,27 +279,41 @@ class Mirror:
             return False
         return True
 
-    def _uploaded(self, name: str, settled: int) -> None:
+    def _uploaded(self, name: str, winner: str, settled: int) -> None:
+        """S3 has the winner's version, or rather has it than the others'."""
         for host, sights in self._sights.items():
             sight, memory = sights.get(name), self.memory[host]
             if not (sight and sight.stamp and sight.times >= settled):
+                continue
+            if host != winner and name in self.doubtful.get(host, {}):
                 continue
             if sight.stamp != memory.known.get(name):
                 memory.known[name] = sight.stamp
                 memory.made.add(name)
 
-    def _is_gone(self, name: str) -> bool:
-        """On all instances; not if it lies where nothing can be looked at."""
-        parts = name.split("/")
-        for root in self._roots.values():
-            folder, depth = root.joinpath(*parts).parent, self._depth + len(parts) - 1
-            try:
-                os.close(open_beneath(folder, depth, os.O_DIRECTORY))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError:
-                return False
-        return True
+    def _is_gone(self, root: Path, name: str) -> bool:
+        """Is there nothing of that name? A listing leaves out more than what is not there."""
+        *way, last = name.split("/")
+        try:
+            folder = open_beneath(root, self._depth, os.O_DIRECTORY)
+        except OSError:
+            return False
+        try:
+            for part in way:
+                inner = os.open(part, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except NotADirectoryError:
+            # A file took the directory's place; a link may lead to where the files are now.
+            return not stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
+        finally:
+            os.close(folder)
+        return False
 
     def _delete(self, name: str) -> None:
         target = self.target.join(*name.split("/"))
@@ -249,6 +327,10 @@ class Mirror:
         if text not in self._warned:
             self._warned.add(text)
             log.warning("%s: %s", self.target, text)
+
+
+def _stamps(listing: _Listing | None) -> dict[str, Stamp] | None:
+    return None if listing is None else {name: found.stamp for name, found in listing.items()}
 
 
 class _Steady:
@@ -269,6 +351,30 @@ class _Steady:
             if Stamp(status.st_size, status.st_mtime_ns, status.st_ino) != self._stamp:
                 raise _Changed("it changed while it was read")
         return data
+
+
+def may_be_torn(file: Found, stamp: Stamp, known: Stamp | None, killed: Killed) -> bool:
+    """Whether an instance that was killed may have written only a part of a file.
+
+    `known` is the version that S3 has. Not torn is an archive that has its end (PyTorch and
+    NumPy write zip archives), a file that had rested, and one that took the place of another
+    as a whole: by a rename after its last write, which changes the inode's time only.
+    """
+    try:
+        descriptor = open_file(file)
+    except OSError:
+        return True
+    with os.fdopen(descriptor, "rb") as opened:
+        if opened.read(len(_ZIP)) == _ZIP:
+            return not is_zipfile(opened)
+        born = birth_of(descriptor)
+    if stamp.modified <= killed.rested or stamp.modified < file.changed <= killed.dead:
+        return False
+    if known is None:
+        return True
+    # Writing and renaming a small file takes less time than the clock of the file system
+    # can tell. One that was made after the version in S3 was not written over that version.
+    return stamp.inode == known.inode if born is None else born <= known.modified
 
 
 def is_open_for_writing(file: Found) -> bool:

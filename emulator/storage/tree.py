@@ -34,6 +34,8 @@ class Found:
     inode: int = 0
     depth: int = 1
     """How many parts at the end of `path` a script can replace, by a link for instance."""
+    changed: int = 0
+    """When its inode was last changed, by a write or for instance by a rename (ns)."""
 
     @property
     def is_directory(self) -> bool:
@@ -117,6 +119,7 @@ def _children(
                     status.st_mtime_ns,
                     status.st_ino,
                     depth + len(name) + 1,
+                    status.st_ctime_ns,
                 )
                 yield found
                 if found.is_directory:

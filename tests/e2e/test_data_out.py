@@ -272,6 +272,6 @@ def test_nothing_torn_is_in_s3_after_a_kill_in_the_middle_of_a_sync(
                 assert hashlib.sha256(data[:-32]).digest() == data[-32:], f"{key} is torn"
         kept = list((tmp_path / "state" / "kept").rglob("*.bin"))
         assert kept, "what may be torn is not thrown away"
-        assert "may be incomplete are kept in" in log_lines(second.client("logs"), name)[-1]
+        assert "They were not uploaded" in log_lines(second.client("logs"), name)[-1]
     finally:
         second.end()

@@ -24,7 +24,7 @@ from emulator.database import Database
 from emulator.jobs.directories import has_files
 from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.jobs.supervisor import Supervisor
-from emulator.jobs.workshop import Instances, StagedInputs, Workshop
+from emulator.jobs.workshop import Ends, Instances, StagedInputs, Workshop
 from emulator.logs.collector import GROUP
 from emulator.logs.streams import LogStore
 from emulator.model.errors import ClientError, ResourceNotFound, ValidationError
@@ -217,7 +217,7 @@ class FolderSync:
         self.root = root
         self.instances = instances
 
-    def finish(self) -> None:
+    def finish(self, ends: Ends) -> None:
         for dirs in self.instances.values():
             shutil.copytree(dirs.checkpoints, self.root, dirs_exist_ok=True)
 

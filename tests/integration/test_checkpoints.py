@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 from emulator.model.errors import ClientError
 from emulator.model.job import S3Uri
 from emulator.storage.checkpoints import restore
-from emulator.storage.mirror import Mirror, Rules, is_open_for_writing
+from emulator.storage.mirror import Killed, LastRound, Mirror, Rules, is_open_for_writing
 from emulator.storage.objects import Cancelled, ObjectStore, StoreError, never
 from emulator.storage.tree import Found, scan
 
@@ -72,7 +73,7 @@ def test_what_others_put_into_s3_stays_there_and_is_not_pulled(
     (tmp_path / "other").write_text("x")
     object_store.upload_file(bucket, "ckpt/other", tmp_path / "other")
     (roots["algo-1"] / "mine").write_text("x")
-    mirror.round(last=True)
+    mirror.round(LastRound())
     assert keys(object_store, bucket) == ["ckpt/mine", "ckpt/other"]
     assert list(roots["algo-2"].iterdir()) == []
 
@@ -139,7 +140,7 @@ def test_growing_event_files_go_up_as_they_are(
             mirror.round()
     assert content(object_store, bucket, "tb/events.out.tfevents") == b"onetwo"
     path.unlink()
-    mirror.round(last=True)
+    mirror.round(LastRound())
     assert keys(object_store, bucket) == ["tb/events.out.tfevents"]
 
 
@@ -154,7 +155,7 @@ def test_links_stand_for_the_files_they_lead_to(
     (root / "latest").symlink_to("step-2")
     (root / "outside").symlink_to("/etc/passwd")
     (root / "dangling").symlink_to("nothing")
-    mirror.round(last=True)
+    mirror.round(LastRound())
     assert keys(object_store, bucket) == ["ckpt/absolute.pt", "ckpt/last.pt", "ckpt/step-2/w.pt"]
     assert content(object_store, bucket, "ckpt/absolute.pt") == b"2"
 
@@ -174,9 +175,9 @@ def test_restored_on_every_instance_with_a_manifest(
         assert files == {"a/b.pt", "c.pt"}
         assert text.read_text() == f"ckpt\ns3://{bucket}/ckpt/a/b.pt\ns3://{bucket}/ckpt/c.pt\n"
     mirror.remember_all()
-    assert not mirror.round(last=True), "what came from S3 need not go back"
+    assert not mirror.round(LastRound()), "what came from S3 need not go back"
     (roots["algo-2"] / "c.pt").unlink()
-    mirror.round(last=True)
+    mirror.round(LastRound())
     assert "ckpt/c.pt" not in keys(object_store, bucket)
     assert "ckpt-2/not-mine" in keys(object_store, bucket)
 
@@ -215,16 +216,129 @@ def test_a_bucket_that_is_not_there(
         restore(uri, list(roots.values()), [], object_store, never)
     (roots["algo-1"] / "f").write_text("x")
     with pytest.raises(StoreError):
-        Mirror(roots, uri, object_store, "/c", Rules()).round(last=True)
+        Mirror(roots, uri, object_store, "/c", Rules()).round(LastRound())
 
 
-def test_only_what_was_complete_is_rescued(
+NS = 1_000_000_000
+
+
+def at(path: Path, text: str, seconds: int) -> None:
+    """Write a file in place, at that time."""
+    path.write_text(text)
+    os.utime(path, (seconds, seconds))
+
+
+def kill(rested: int = 150, dead: int = 160) -> LastRound:
+    """Times of 1970: whatever the tests really did to the files came after the death."""
+    killed = {host: Killed(rested * NS, dead * NS) for host in ("algo-1", "algo-2")}
+    return LastRound(killed, doubtful_if_new=False)
+
+
+def test_only_what_had_rested_before_a_kill_goes_up(
     object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror
 ) -> None:
-    old, torn = roots["algo-1"] / "old.pt", roots["algo-1"] / "torn.pt"
-    for path, at in ((old, 100), (torn, 200)):
-        path.write_text("x")
-        os.utime(path, (at, at))
-    mirror.round(last=True, complete_before=150 * 10**9)
+    at(roots["algo-1"] / "old.pt", "x", 100)
+    at(roots["algo-1"] / "torn.pt", "x", 155)
+    mirror.round(kill())
     assert keys(object_store, bucket) == ["ckpt/old.pt"]
     assert mirror.pending() == [("algo-1", "torn.pt")]
+
+
+def test_what_was_overwritten_just_before_a_kill_does_not_cost_s3_its_version(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror
+) -> None:
+    path = roots["algo-1"] / "last.pt"
+    path.write_text("whole")
+    mirror.round(LastRound())
+    path.write_text("to")
+    now = int(path.stat().st_mtime_ns)
+    mirror.round(LastRound({"algo-1": Killed(now - NS, now)}))
+    assert content(object_store, bucket, "ckpt/last.pt") == b"whole"
+    assert mirror.pending() == [("algo-1", "last.pt")]
+    mirror.round(LastRound({"algo-1": Killed(now + NS, now + 2 * NS)}))
+    assert content(object_store, bucket, "ckpt/last.pt") == b"to", "it had rested"
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["in no time", "a while after the write"])
+def test_what_was_renamed_into_place_just_before_a_kill_goes_up(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror, slow: bool
+) -> None:
+    path, new = roots["algo-1"] / "last.pt", roots["algo-1"] / "new"
+    path.write_text("first")
+    mirror.round(LastRound())
+    new.write_text("second")
+    if slow:
+        written = new.stat().st_mtime_ns
+        while new.stat().st_ctime_ns == written:
+            new.chmod(0o600)
+    new.rename(path)
+    now = path.stat().st_ctime_ns
+    mirror.round(LastRound({"algo-1": Killed(now - NS, now)}, doubtful_if_new=False))
+    assert content(object_store, bucket, "ckpt/last.pt") == b"second"
+    assert mirror.pending() == []
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_archive_tells_whether_it_is_whole(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror, torn: bool
+) -> None:
+    path = roots["algo-1"] / "last.pt"
+    path.write_text("first")
+    mirror.round(LastRound())
+    with ZipFile(path, "w") as archive:
+        archive.writestr("weights", "second")
+    if torn:
+        path.write_bytes(path.read_bytes()[:-10])
+    data, now = path.read_bytes(), path.stat().st_mtime_ns
+    mirror.round(LastRound({"algo-1": Killed(now - NS, now)}))
+    assert content(object_store, bucket, "ckpt/last.pt") == (b"first" if torn else data)
+
+
+def test_a_kill_deletes_nothing_in_s3(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror
+) -> None:
+    path = roots["algo-1"] / "last.pt"
+    path.write_text("whole")
+    mirror.round(LastRound())
+    path.unlink()
+    mirror.round(kill())
+    assert keys(object_store, bucket) == ["ckpt/last.pt"]
+    mirror.round(LastRound())
+    assert keys(object_store, bucket) == [], "what ended by itself means it"
+
+
+@pytest.mark.parametrize("instead", ["dangling link", "link to a directory", "linked parent"])
+def test_what_is_left_out_of_a_listing_stays_in_s3(
+    object_store: ObjectStore,
+    bucket: str,
+    roots: dict[str, Path],
+    mirror: Mirror,
+    tmp_path: Path,
+    instead: str,
+) -> None:
+    path = roots["algo-1"] / "step" / "w.pt"
+    path.parent.mkdir()
+    path.write_text("whole")
+    mirror.round(LastRound())
+    if instead == "linked parent":
+        path.parent.rename(tmp_path / "step")
+        path.parent.symlink_to(tmp_path / "step")
+    else:
+        path.unlink()
+        path.symlink_to("nothing" if instead == "dangling link" else tmp_path)
+    rounds(mirror)
+    mirror.round(LastRound())
+    assert keys(object_store, bucket) == ["ckpt/step/w.pt"]
+
+
+def test_a_directory_that_is_away_costs_s3_nothing(
+    object_store: ObjectStore, bucket: str, roots: dict[str, Path], mirror: Mirror, tmp_path: Path
+) -> None:
+    (roots["algo-1"] / "w.pt").write_text("whole")
+    mirror.round(LastRound())
+    roots["algo-1"].rename(tmp_path / "moved")
+    rounds(mirror)
+    mirror.round(LastRound())
+    roots["algo-1"].symlink_to(tmp_path / "moved")
+    mirror.round(LastRound())
+    assert keys(object_store, bucket) == ["ckpt/w.pt"]

@@ -45,7 +45,7 @@ def test_a_job_whose_checkpoints_are_not_saved_fails_with_its_model_uploaded(
         'echo w > "$MODEL/m"; echo c > "$MODEL/../checkpoints/c"', CheckpointConfig=NOWHERE
     )
     job = bench.ended()
-    place = tmp_path / "kept/123456789012/us-east-1/job"
+    (place,) = (tmp_path / "kept/123456789012/us-east-1").iterdir()
     assert job.life.status is Status.FAILED
     assert job.life.failure_reason
     assert job.life.failure_reason.startswith(

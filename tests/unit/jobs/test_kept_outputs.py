@@ -44,6 +44,6 @@ def test_model_and_output_of_a_lost_job_are_moved_and_its_log_says_where(tmp_pat
     assert lines.said == []
     (dirs.model / "weights").write_text("weights")
     outputs.keep(spec, instances)
-    place = tmp_path / "kept/123456789012/us-east-1/job"
+    (place,) = (tmp_path / "kept/123456789012/us-east-1").iterdir()
     assert (place / "algo-1/model/weights").read_text() == "weights"
     assert lines.said == [f"job: Model and output are kept in {place}."]

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from emulator.jobs.syncing import Journal
-from emulator.storage.mirror import Memory
+from emulator.jobs.syncing import Entries, Journal
+from emulator.storage.mirror import Killed, Memory
 from emulator.storage.sync import Stamp
 
 
 def test_what_is_written_down_is_read_again(tmp_path: Path) -> None:
     memory = Memory({"step": Stamp(1, 2, 3)}, {"step"})
-    Journal(tmp_path / "sync.json").save({"checkpoints": {"algo-1": memory}})
-    loaded = Journal(tmp_path / "sync.json").load()
-    assert loaded == {"checkpoints": {"algo-1": memory}}
+    for killed in (None, {}, {"algo-1": Killed(1, 2)}):
+        entries = Entries({"checkpoints": {"algo-1": memory}}, killed)
+        Journal(tmp_path / "sync.json").save(entries)
+        assert Journal(tmp_path / "sync.json").load() == entries
 
 
 @pytest.mark.parametrize(
@@ -23,11 +24,13 @@ def test_what_is_written_down_is_read_again(tmp_path: Path) -> None:
     [
         "",
         "[1]",
-        '{"checkpoints": 1}',
-        '{"checkpoints": {"algo-1": {}}}',
-        '{"checkpoints": {"algo-1": {"known": {"step": {"other": 2}}, "made": []}}}',
+        '{"killed": null}',
+        '{"memories": {"checkpoints": 1}, "killed": null}',
+        '{"memories": {"checkpoints": {"algo-1": {}}}, "killed": null}',
+        '{"memories": {"c": {"algo-1": {"known": {"step": {"x": 2}}, "made": []}}}, "killed": {}}',
+        '{"memories": {}, "killed": {"algo-1": {}}}',
     ],
 )
 def test_a_foreign_journal_counts_as_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "sync.json").write_text(text)
-    assert Journal(tmp_path / "sync.json").load() == {}
+    assert Journal(tmp_path / "sync.json").load() is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emulator.model.job import S3Uri
-from emulator.storage.mirror import Memory, Mirror, Rules
+from emulator.storage.mirror import LastRound, Memory, Mirror, Rules
 from emulator.storage.objects import ObjectStore
 from emulator.storage.sync import Stamp
 
@@ -23,13 +23,13 @@ def mirror(root: Path) -> Mirror:
 
 def test_an_unreadable_directory_is_pending_and_no_failure(tmp_path: Path) -> None:
     unreadable = mirror(tmp_path / UNREADABLE)
-    unreadable.round(last=True)
+    unreadable.round(LastRound())
     assert unreadable.pending() == [("algo-1", ".")]
 
 
 def test_what_cannot_be_seen_is_not_deleted_in_s3(tmp_path: Path) -> None:
     unreadable = mirror(tmp_path / UNREADABLE)
-    unreadable.round(last=True)
+    unreadable.round(LastRound())
     assert "step" in unreadable.memory["algo-1"].known
 
 
@@ -38,5 +38,5 @@ def test_a_plain_file_where_the_directory_should_be_is_nothing_to_upload(tmp_pat
     plain = Mirror(
         {"algo-1": tmp_path / "board"}, S3Uri("bucket", "tb"), NOWHERE, "/tb", Rules(deletes=False)
     )
-    assert not plain.round(last=True)
+    assert not plain.round(LastRound())
     assert plain.pending() == []

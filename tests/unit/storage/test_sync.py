@@ -135,3 +135,65 @@ def test_nothing_unsettled_goes_up_and_in_the_end_everything_is_there(
         held = [listing[name] for listing in last.values() if name in listing]
         assert stamp in held, "what nobody has any more stayed, or is of an old version"
     assert not bucket.round(last, 1).uploads, "a second last time has nothing to do"
+
+
+HOSTS = ("algo-1", "algo-2")
+SEEN = st.fixed_dictionaries({host: st.none() | LISTINGS for host in HOSTS})
+"""None: the listing failed."""
+
+
+@given(
+    LISTINGS,
+    st.lists(SEEN, min_size=1, max_size=8),
+    st.sets(st.sampled_from(HOSTS)),
+    st.sets(st.sampled_from(["a", "b", "c/d"])),
+)
+def test_nothing_is_deleted_for_what_a_listing_does_not_prove(
+    known: Mapping[str, Stamp],
+    history: list[Mapping[str, Mapping[str, Stamp] | None]],
+    killed: set[str],
+    doubtful: set[str],
+) -> None:
+    """Whatever listings fail: a file is gone only after as many as needed have said so."""
+    sights: dict[str, dict[str, Sight]] = {host: {} for host in HOSTS}
+    for index, listings in enumerate(history):
+        last = index == len(history) - 1
+        settled = 1 if last else SETTLED
+        replicas = {}
+        for host in HOSTS:
+            sights[host] = look_again(sights[host], listings[host], known)
+            replicas[host] = Replica(
+                sights[host] if listings[host] is not None else {},
+                known,
+                doubtful=frozenset(doubtful) if last and host in killed else frozenset(),
+                reliable=not (last and host in killed),
+            )
+        made = plan(replicas, settled=settled, doubtful_if_new=False)
+        for name in made.deletes:
+            assert any(
+                not (last and host in killed)
+                and listings[host] is not None
+                and all(
+                    name not in listing
+                    for listing in [
+                        past[host] for past in history[: index + 1] if past[host] is not None
+                    ][-settled:]
+                    if listing is not None
+                )
+                for host in HOSTS
+            ), "no listing says that it is gone"
+        for name, host in made.uploads.items():
+            seen = listings[host]
+            assert seen is not None
+            assert name in seen
+            assert not (last and host in killed and name in doubtful), "a torn file went up"
+
+
+def test_a_doubtful_file_leaves_the_version_that_s3_has() -> None:
+    torn = replace(replica({"f": A}, {"f": B}, {"f": B}), doubtful=frozenset("f"))
+    assert plan({"algo-1": torn}) == Plan({}, ())
+    whole = replica({"f": A}, {"f": B}, {"f": B})
+    assert plan({"algo-1": torn, "algo-2": whole}).uploads == {"f": "algo-2"}
+    new = replace(replica({}, {"f": B}, {"f": B}), doubtful=frozenset("f"))
+    assert plan({"algo-1": new}).uploads == {"f": "algo-1"}
+    assert plan({"algo-1": new}, doubtful_if_new=False).uploads == {}

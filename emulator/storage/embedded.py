@@ -2,6 +2,9 @@
 
 Measured with SeaweedFS 4.48: ready after 0.6–0.8 s, stopped after 1.1 s; 180 MB resident at
 rest, 340 MB after gigabytes. Without GOMEMLIMIT it took over 4 GB after 600 MB of uploads.
+
+A thread supervises the server: one that ends by itself (or is killed) is started again on the same
+data and the same S3 port, and the space of deleted objects is given back to the disk.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from io import RawIOBase
 from pathlib import Path
@@ -30,6 +34,16 @@ _ATTEMPTS = 5
 _READY = 30.0
 _STOP = 10.0
 _LOW_DISK = 64 << 20
+STEADY_SECONDS = 10.0
+"""A server that ended sooner waits before it is started again, longer every time."""
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+VACUUM_SECONDS = 30.0
+"""Between two looks for the space of deleted objects; SeaweedFS itself looks every 15 minutes."""
+_GARBAGE = 0.1
+"""The part of a volume that must be deleted before the rest of it is copied to a smaller one."""
+_VACUUM_TIMEOUT = 600.0
+_NOT_RUNNING = "the embedded object store is not running"
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +63,14 @@ class EmbeddedStore:
         self._keys = (access_key, secret_key)
         self._lock: StateLock | None = None
         self._ports: weed.Ports | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._keeper: threading.Thread | None = None
-        self._serving = False
-        """Has the server answered, and has nobody stopped it? Only then its end is news."""
+        self._server: _Server | None = None
+        self._supervisor: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._down = _NOT_RUNNING
 
     @property
     def endpoint(self) -> str:
-        """URL of the S3 server, once started."""
+        """URL of the S3 server, once started; a restart does not change it."""
         if self._ports is None:
             raise SetupError("The embedded object store is not running.")
         return f"http://{weed.LOOPBACK}:{self._ports.http['s3']}"
@@ -64,8 +78,22 @@ class EmbeddedStore:
     @property
     def pid(self) -> int | None:
         """The server's process id while it runs."""
-        process = self._process
-        return process.pid if process and process.poll() is None else None
+        server = self._server
+        return server.process.pid if server and not server.ended.is_set() else None
+
+    @property
+    def down(self) -> str:
+        """Why the server does not answer now; "" while it does. Cheap enough for each request."""
+        return self._down
+
+    def trouble(self) -> str:
+        """Why the store cannot work right now; "" while nothing is wrong."""
+        if self._down:
+            return self._down
+        free = shutil.disk_usage(self._data).free
+        if free < _LOW_DISK:
+            return f"the disk of {self._data} is full ({free >> 20} MiB left)"
+        return ""
 
     def start(self) -> EmbeddedStore:
         """Start the server and wait until it answers.
@@ -74,12 +102,17 @@ class EmbeddedStore:
         directory, or the server does not come up (with the end of its log).
         """
         program = weed.find_program()
+        ready: Future[None] = Future()
         try:
             self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = StateLock.take(self._root / "objects.lock")
-            self._clean()
             self._write_config()
-            self._start_on_free_ports(program)
+            self._stopping.clear()
+            self._supervisor = threading.Thread(
+                target=self._supervise, args=(program, ready), name="embedded-store", daemon=True
+            )
+            self._supervisor.start()
+            ready.result()
         except OSError as error:
             self.stop()
             raise SetupError(
@@ -93,10 +126,13 @@ class EmbeddedStore:
 
     def stop(self) -> None:
         """End the server (SIGTERM, then SIGKILL after 10 s); does nothing if it is not running."""
-        self._serving = False
-        process, self._process = self._process, None
-        if process:
-            _end(process)
+        self._stopping.set()
+        self._down = _NOT_RUNNING
+        if server := self._server:
+            server.end()
+        if self._supervisor and self._supervisor.ident:
+            self._supervisor.join()
+        self._supervisor = self._server = None
         if self._ports:
             _remove_sockets(self._ports)
             self._ports = None
@@ -110,81 +146,119 @@ class EmbeddedStore:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def trouble(self) -> str:
-        """Why the store cannot work right now; "" while nothing is wrong."""
-        if self._process is None:
-            return "the embedded object store is not running"
-        if (code := self._process.poll()) is not None:
-            return f"the embedded object store ended ({code}): {self._last_words()}"
-        free = shutil.disk_usage(self._data).free
-        if free < _LOW_DISK:
-            return f"the disk of {self._data} is full ({free >> 20} MiB left)"
-        return ""
+    def vacuum(self) -> None:
+        """Give the space of deleted objects back to the disk, where it is worth the copying."""
+        if self._ports is None:
+            return
+        port = self._ports.http["master"]
+        connection = http.client.HTTPConnection(weed.LOOPBACK, port, timeout=_VACUUM_TIMEOUT)
+        try:
+            connection.request("GET", f"/vol/vacuum?garbageThreshold={_GARBAGE}")
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException) as error:
+            log.debug("no vacuum: %r", error)
+        finally:
+            connection.close()
 
-    def _start_on_free_ports(self, program: Path) -> None:
+    def _supervise(self, program: Path, ready: Future[None]) -> None:
+        """The body of the thread that starts the server, again where it ends by itself.
+
+        The kernel ties the server to this thread (see tether.py), so it lives as long.
+        """
+        try:
+            self._start_server(program)
+        except BaseException as error:  # noqa: BLE001 - the top of a thread; raised by `start`
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        pause = 0.0
+        while server := self._server:
+            began = time.monotonic()
+            while not server.ended.wait(VACUUM_SECONDS):
+                self.vacuum()
+            if self._stopping.is_set():
+                return
+            why = weed.errors(self._log_text())
+            self._down = (
+                f"the embedded object store ended ({server.code}) and is being started again"
+                + (f": {why}" if why else "")
+            )
+            log.error(self._down)
+            steady = time.monotonic() - began >= STEADY_SECONDS
+            pause = 0.0 if steady else min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            if not self._start_again(program, pause):
+                return
+
+    def _start_again(self, program: Path, pause: float) -> bool:
+        """After a pause, and until it works; False when nobody wants it any more."""
+        since = time.monotonic()
+        while not self._stopping.wait(pause):
+            try:
+                self._start_server(program, self._ports)
+            except (SetupError, OSError) as error:
+                if self._stopping.is_set():
+                    break
+                self._down = f"the embedded object store cannot be started again: {error}"
+                log.error(self._down)
+                pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            else:
+                took = time.monotonic() - since
+                log.warning("the embedded object store answers again after %.1f s", took)
+                return True
+        return False
+
+    def _start_server(self, program: Path, before: weed.Ports | None = None) -> None:
+        """Start it and wait until it answers, on the S3 port that it had `before`."""
         for _ in range(_ATTEMPTS):
-            self._ports = weed.Ports.free()
+            self._clean()
+            ports = weed.Ports.free()
+            self._ports = ports.with_s3_of(before) if before else ports
             self._ports_file.write_text(self._ports.dump())
-            self._launch(program, self._ports)
-            if self._answers(self._ports):
-                self._serving = True
+            server = self._launch(program, self._ports)
+            try:
+                answers = self._answers(server, self._ports)
+            except BaseException:
+                server.end()
+                raise
+            if answers:
+                self._down = "" if not self._stopping.is_set() else _NOT_RUNNING
                 return
             log.info("a port of the embedded object store was taken by another program")
-            lost, self._process = self._process, None
-            if lost:
-                _end(lost)
+            server.end()
             _remove_sockets(self._ports)
         raise SetupError(f"No free ports for the embedded object store after {_ATTEMPTS} tries.")
 
-    def _launch(self, program: Path, ports: weed.Ports) -> None:
-        started = threading.Event()
-        failure: list[OSError] = []
+    def _launch(self, program: Path, ports: weed.Ports) -> _Server:
         command = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(program)]
         command += weed.arguments(ports, self._config)
+        output = self._log.open("wb", buffering=0)
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=self._data,
+                # HOME: weed would take a security.toml from the user's own.
+                env={"HOME": str(self._data), "GOMEMLIMIT": _MEMORY},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                # A Ctrl-C in the terminal is for the emulator, which stops the store last.
+                start_new_session=True,
+                # While weed lives the state directory stays locked.
+                pass_fds=[self._lock.descriptor] if self._lock else [],
+            )
+        except BaseException:
+            output.close()
+            raise
+        self._server = server = _Server(process, output)
+        if self._stopping.is_set():  # `stop` may have looked for it just before
+            server.end()
+        return server
 
-        def keep() -> None:
-            # The kernel ties the child to the thread that made it: this one waits for its end.
-            try:
-                output = self._log.open("wb", buffering=0)
-                process = subprocess.Popen(
-                    command,
-                    cwd=self._data,
-                    # HOME: weed would take a security.toml from the user's own.
-                    env={"HOME": str(self._data), "GOMEMLIMIT": _MEMORY},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    # A Ctrl-C in the terminal is for the emulator, which stops the store last.
-                    start_new_session=True,
-                    # While weed lives the state directory stays locked.
-                    pass_fds=[self._lock.descriptor] if self._lock else [],
-                )
-            except OSError as error:
-                failure.append(error)
-                started.set()
-                return
-            self._process = process
-            started.set()
-            with output, process:
-                _keep_log(process, output)
-            code = process.returncode
-            if self._serving:
-                log.error("the embedded object store ended (%s): %s", code, self._last_words())
-
-        self._keeper = threading.Thread(target=keep, name="embedded-store", daemon=True)
-        self._keeper.start()
-        started.wait()
-        if failure:
-            raise failure[0]
-
-    def _answers(self, ports: weed.Ports) -> bool:
+    def _answers(self, server: _Server, ports: weed.Ports) -> bool:
         """Wait until the server answers; False if it lost one of its ports to someone else."""
-        process = self._process
         deadline = time.monotonic() + _READY
-        while process and time.monotonic() < deadline:
-            ended = process.poll() is not None
-            if ended and self._keeper:
-                self._keeper.join(_STOP)  # then its last words are in the log
+        while time.monotonic() < deadline:
+            ended = server.ended.is_set()
             if weed.lost_a_port(self._log_text()):
                 return False
             if ended:
@@ -222,21 +296,37 @@ class EmbeddedStore:
         return weed.last_words(self._log_text())
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+class _Server:
+    """One process of SeaweedFS, and the thread that writes down what it says."""
 
+    def __init__(self, process: subprocess.Popen[bytes], output: RawIOBase):
+        self.process = process
+        self.ended = threading.Event()
+        """Set when it has ended and its last words are in the log."""
+        threading.Thread(
+            target=self._keep_log, args=(output,), name="embedded-store-log", daemon=True
+        ).start()
 
-def _keep_log(process: subprocess.Popen[bytes], output: RawIOBase) -> None:
-    """Write down what the process says until it ends, also when the disk has no more room."""
-    for line in process.stdout or ():
-        if not weed.is_noise(line):
-            with suppress(OSError):
-                output.write(line)
+    @property
+    def code(self) -> int | None:
+        """Its exit code, or the signal that ended it, negated; None while it runs."""
+        return self.process.returncode
+
+    def end(self) -> None:
+        """SIGTERM, then SIGKILL after 10 s."""
+        self.process.terminate()
+        if not self.ended.wait(_STOP):
+            self.process.kill()
+            self.ended.wait()
+
+    def _keep_log(self, output: RawIOBase) -> None:
+        with output, self.process as process:
+            for line in process.stdout or ():
+                if not weed.is_noise(line):
+                    # Also when the disk has no more room.
+                    with suppress(OSError):
+                        output.write(line)
+        self.ended.set()
 
 
 def _remove_sockets(ports: weed.Ports) -> None:

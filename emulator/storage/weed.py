@@ -55,6 +55,10 @@ class Ports:
         http = dict(zip(_SERVICES, numbers[:half], strict=True))
         return cls({**http, "admin": admin}, dict(zip(_SERVICES, numbers[half:], strict=True)))
 
+    def with_s3_of(self, before: Ports) -> Ports:
+        """These, but for the port of the S3 server, which clients know."""
+        return Ports({**self.http, "s3": before.http["s3"]}, self.grpc)
+
     def dump(self) -> str:
         return json.dumps({"http": dict(self.http), "grpc": dict(self.grpc)})
 
@@ -153,8 +157,13 @@ def is_noise(line: bytes) -> bool:
     return b"econnection attempt" in line or b"Plugin worker" in line
 
 
+def errors(log: str, limit: int = 600) -> str:
+    """The last errors in weed's log, without Go's stacks; "" if it has none."""
+    lines = (line.rstrip() for line in log.splitlines())
+    return "\n".join(line for line in lines if re.match(r"[EF]\d{4} ", line))[-limit:]
+
+
 def last_words(log: str, limit: int = 600) -> str:
-    """The end of weed's log that says why: its errors if it has any, without Go's stacks."""
+    """The end of weed's log that says why: its errors if it has any."""
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[EF]\d{4} ", line)]
-    return "\n".join(errors or lines)[-limit:]
+    return errors(log, limit) or "\n".join(lines)[-limit:]

@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from store_rounds import rounds
 
 from emulator.model.errors import SetupError
 from emulator.storage import embedded, tether, weed
@@ -156,14 +157,73 @@ def test_a_second_emulator_on_the_same_state_is_refused(tmp_path: Path) -> None:
         assert not client(first).bucket_exists("bucket")
 
 
-def test_a_crash_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_is_killed_is_started_again_on_the_same_data_and_port(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with EmbeddedStore(tmp_path, "key", "secret") as store:
+        before, endpoint = store.pid, store.endpoint
+        client(store).ensure_bucket("bucket")
+        client(store).upload("bucket", "key", io.BytesIO(b"before"))
+        assert before
+        os.kill(before, signal.SIGKILL)
+        assert wait_until(lambda: store.down != "")
+        assert "ended (-9) and is being started again" in store.trouble()
+        assert wait_until(lambda: store.down == "")
+        assert store.pid not in (None, before)
+        assert store.endpoint == endpoint
+        assert b"".join(client(store).read("bucket", "key")) == b"before"
+        client(store).upload("bucket", "new", io.BytesIO(b"after"))
+    assert "the embedded object store answers again" in caplog.text
+    assert store.down == "the embedded object store is not running"
+
+
+def test_one_that_cannot_be_started_again_says_why_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddedStore(tmp_path, "key", "secret") as store:
+        config = tmp_path / "objects.s3.json"
+        right = config.read_text()
+        config.write_text("{ not json")
         assert store.pid
         os.kill(store.pid, signal.SIGKILL)
-        assert wait_until(lambda: bool(caplog.records))
-        assert "the embedded object store ended (-9)" in caplog.text
+        assert wait_until(lambda: "cannot be started again" in store.down)
+        config.write_text(right)
+        assert wait_until(lambda: store.down == "")
+        assert not client(store).bucket_exists("bucket")
+
+
+def test_a_stop_while_it_is_started_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        store = EmbeddedStore(tmp_path, "key", "secret").start()
+        assert store.pid
+        os.kill(store.pid, signal.SIGKILL)
+        assert wait_until(lambda store=store: store.down != "")  # type: ignore[misc]
+        store.stop()
         assert store.pid is None
-        assert store.trouble().startswith("the embedded object store ended (-9)")
+
+
+def test_nothing_acknowledged_is_lost_when_it_is_killed(tmp_path: Path) -> None:
+    outcome = rounds(tmp_path, 4, 1.5)
+    assert outcome["kept"] > 0
+
+
+def test_deleted_objects_free_their_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def used() -> int:
+        files = (tmp_path / "objects").glob("*.dat")
+        return sum(file.stat().st_blocks * 512 for file in files)
+
+    monkeypatch.setattr(embedded, "VACUUM_SECONDS", 0.5)
+    with EmbeddedStore(tmp_path, "key", "secret") as store:
+        objects = client(store)
+        objects.ensure_bucket("bucket")
+        body = os.urandom(4 << 20)
+        for number in range(10):
+            objects.upload("bucket", f"key/{number}", io.BytesIO(body))
+        assert used() > 40 << 20
+        for number in range(9):
+            objects.delete("bucket", f"key/{number}")
+        assert wait_until(lambda: used() < 6 << 20)
+        assert b"".join(objects.read("bucket", "key/9")) == body
 
 
 def test_a_port_lost_to_someone_else_is_replaced(

@@ -20,10 +20,9 @@ from emulator.aws.built import operations_by_service
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.gateway import Gateway, Shortcut
 from emulator.model.errors import SetupError
-from emulator.parts import Parts, build
+from emulator.parts import Parts, build, listen, listens_everywhere
 from emulator.settings import Settings
 
-_BACKLOG = 2048
 _FIRST_ANSWERS_SECONDS = 30
 _LAST_ANSWERS_SECONDS = 5
 _log = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ class Emulator:
     def start(self) -> None:
         """Take the port, start all parts, settle what an earlier run left, then answer."""
         # The port first: somebody else's emulator must not cost us half a start.
-        self._socket = _listen(self.settings.host, self.settings.port)
+        self._socket = listen(self.settings.host, self.settings.port)
         parts = build(self.settings, self.url, self._doors.open, self._resources)
         sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.supervisor.recover()
@@ -136,9 +135,9 @@ class Emulator:
     def _for_containers(self, addresses: tuple[str, ...]) -> list[socket.socket]:
         """The same port on the addresses by which containers reach this machine."""
         host, port = self.settings.host, urlsplit(self.url).port or 0
-        if host in ("0.0.0.0", "::"):  # noqa: S104
+        if listens_everywhere(host):
             return []
-        opened = [_listen(address, port) for address in addresses if address != host]
+        opened = [listen(address, port) for address in addresses if address != host]
         for listening in opened:
             self._resources.callback(listening.close)
         return opened
@@ -184,6 +183,7 @@ class Emulator:
             "status": "ok",
             "version": __version__,
             "runtime": {"name": chosen.runtime.traits.name, "reason": chosen.reason},
+            "engine_away": parts.runtimes.away(),
             "object_store": {
                 "kind": "external" if self.settings.s3_endpoint else "embedded",
                 "endpoint": parts.s3_endpoint,
@@ -204,17 +204,3 @@ def reached_at(host: str) -> str:
 def _tell_failure(serving: Future[None]) -> None:
     if not serving.cancelled() and (error := serving.exception()):
         _log.error("A job does not reach the emulator any more", exc_info=error)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's delay off (40 ms an answer) only where the protocol is named.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return listening

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from docker.client import DockerClient
+from docker.errors import DockerException
 
 from emulator.aws.s3_proxy import S3Proxy
 from emulator.cluster import leases
@@ -36,7 +37,14 @@ from emulator.metrics.store import MetricStore
 from emulator.model.errors import SetupError
 from emulator.runtimes.choice import Runtimes
 from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import Engine, connect, inspect_engine, listen_addresses
+from emulator.runtimes.docker_awaited import AwaitedDocker, Docker
+from emulator.runtimes.docker_engine import (
+    ENGINE_GONE,
+    Engine,
+    connect,
+    inspect_engine,
+    listen_addresses,
+)
 from emulator.runtimes.images import Images
 from emulator.runtimes.process import ProcessRuntime
 from emulator.settings import Settings
@@ -55,6 +63,7 @@ OpenDoor = Callable[[socket.socket], Callable[[], None]]
 SCHEMA = (*MIGRATIONS[:2], leases.MIGRATION, *MIGRATIONS[2:])
 """Scripts are applied by their place: a new one goes to the end."""
 
+_BACKLOG = 2048
 _DATABASE = "emulator.sqlite3"
 _CLIENT_FILES = "client"
 """The command line may have put them there before the first start."""
@@ -80,15 +89,6 @@ class Parts:
     """Where to listen beside the address of the settings, for containers."""
 
 
-@dataclass(frozen=True)
-class _Docker:
-    """A Docker engine that answers."""
-
-    client: DockerClient
-    engine: Engine
-    images: Images
-
-
 def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) -> Parts:
     """Start the object store and put everything together; `resources` ends it all.
 
@@ -103,12 +103,12 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     resources.callback(database.close)
     measured = Database(settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS)
     resources.callback(measured.close)
-    engine, why_none = _find_docker(settings)
-    runtimes = _runtimes(settings, url, door, engine, why_none)
     records, metrics = JobStore(database), MetricStore(measured)
+    docker, found = _find_docker(settings, url, door, resources, records)
+    runtimes = _runtimes(settings, url, door, docker)
     streams = LogStore(settings.state_dir / "logs")
     catalog = load_catalog(settings.instance_types)
-    capacity = _capacity(settings, database, catalog, runtimes, engine)
+    capacity = _capacity(settings, database, catalog, runtimes, found)
     faults = FaultBook(settings.faults)
     reports, kept = JobReports(records, streams), settings.state_dir / "kept"
     supervisor = Supervisor(
@@ -145,7 +145,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         s3=S3Proxy(objects.endpoint, *keys, faults),
         s3_endpoint=objects.endpoint,
         faults=faults,
-        addresses=listen_addresses(engine.engine) if engine else (),
+        addresses=listen_addresses(found.engine) if found else (),
     )
 
 
@@ -167,25 +167,79 @@ def _sources(settings: Settings, objects: ObjectStore, resources: ExitStack) -> 
     return Sources(Downloader(objects), cache, scratch, settings.file_systems)
 
 
-def _find_docker(settings: Settings) -> tuple[_Docker | None, str]:
-    """The engine, unless the settings rule it out or, on `auto`, there is none; and why not."""
-    if settings.runtime == "process":
-        return None, "set by the user"
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections there; raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio switches Nagle's delay off (40 ms an answer) only where the protocol is named.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        client = connect()
-    except SetupError:
-        if settings.runtime == "docker":
-            raise
-        return None, "no Docker engine answers"
-    return _Docker(client, inspect_engine(client), Images(client, settings.image_map)), ""
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def listens_everywhere(host: str) -> bool:
+    """Whether that address stands for all of this machine's."""
+    return host in ("0.0.0.0", "::")  # noqa: S104
+
+
+def _find_docker(
+    settings: Settings, url: str, door: OpenDoor, resources: ExitStack, records: JobStore
+) -> tuple[AwaitedDocker | None, Docker | None]:
+    """The docker runtime unless the settings rule it out, and its engine if that answers.
+
+    Raises SetupError where the user wants containers, no engine answers, and no job waits
+    for one.
+    """
+    if settings.runtime == "process":
+        return None, None
+    port = urlsplit(url).port or settings.port
+
+    def open_late(engine: Engine) -> None:
+        if listens_everywhere(settings.host):
+            return
+        for address in set(listen_addresses(engine)) - {settings.host}:
+            listening = listen(address, port)
+            try:
+                resources.callback(door(listening))
+            except BaseException:
+                listening.close()
+                raise
+
+    docker = AwaitedDocker(lambda closing: _connect(settings, port, closing), open_late)
+    found = docker.start()
+    if found is None and settings.runtime == "docker":
+        jobs = records.unfinished()
+        if not any(job.runtime in ("docker", None) for job in jobs):
+            docker.stop_waiting()
+            connect()  # raises SetupError, unless the engine answers by now
+            return _find_docker(settings, url, door, resources, records)
+    return docker, found
+
+
+def _connect(settings: Settings, port: int, closing: threading.Event) -> Docker:
+    """Raises SetupError where no engine answers."""
+    client = connect()
+    try:
+        engine = inspect_engine(client)
+    except (DockerException, *ENGINE_GONE) as error:
+        raise SetupError(f"The Docker engine does not answer: {error}.") from error
+    images = Images(client, settings.image_map)
+    # Containers are found again by it after a restart on the same state directory.
+    owner = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:16]
+    runtime = DockerRuntime(client, engine, images, port=port, emulator=owner, closing=closing)
+    return Docker(client, engine, images, runtime)
 
 
 def _runtimes(
-    settings: Settings, url: str, door: OpenDoor, engine: _Docker | None, why_none: str
+    settings: Settings, url: str, door: OpenDoor, docker: AwaitedDocker | None
 ) -> Runtimes:
-    docker = _docker_runtime(settings, url, engine) if engine else None
-    if settings.runtime == "docker" and docker:
-        return Runtimes(None, docker, engine.images if engine else None, "set by the user")
+    if settings.runtime == "docker":
+        return Runtimes(None, docker, docker, "set by the user")
     process = ProcessRuntime(
         settings.python,
         url,
@@ -194,17 +248,11 @@ def _runtimes(
         share_network=settings.process_network == "host",
     )
     verdict = process.verdict
+    reasons = [] if docker else ["set by the user"]
     if verdict.features is None:
         _log.warning("%s. %s", verdict.reason, verdict.remedy)
-        why_none = f"{why_none}; {verdict.reason}"
-    return Runtimes(process, docker, engine.images if engine else None, why_none)
-
-
-def _docker_runtime(settings: Settings, url: str, engine: _Docker) -> DockerRuntime:
-    # Containers are found again by it after a restart on the same state directory.
-    owner = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:16]
-    port = urlsplit(url).port or settings.port
-    return DockerRuntime(engine.client, engine.engine, engine.images, port=port, emulator=owner)
+        reasons.append(verdict.reason)
+    return Runtimes(process, docker, docker, "; ".join(reasons))
 
 
 def _capacity(
@@ -212,13 +260,13 @@ def _capacity(
     database: Database,
     catalog: Catalog,
     runtimes: Runtimes,
-    engine: _Docker | None,
+    docker: Docker | None,
 ) -> GpuCapacity:
     """What jobs share; the supervisor settles what an earlier run had leased."""
     shares_ports = any(runtime.traits.shares_ports for runtime in runtimes.all)
     return GpuCapacity(
         leases.LeaseBook(database),
-        surveyor(settings.gpu_inventory, tuple(engine.engine.cdi_devices) if engine else ()),
+        surveyor(settings.gpu_inventory, tuple(docker.engine.cdi_devices) if docker else ()),
         this_machine(),
         catalog,
         Rules(

@@ -32,10 +32,20 @@ from emulator.model.faults import Kind, Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.plan import JobPlan, RuntimeTraits
-from emulator.runtimes.base import Fleet, Lasting, LastingRuntime, Leavable, Runtime
+from emulator.runtimes.base import (
+    Awaited,
+    Fleet,
+    Lasting,
+    LastingRuntime,
+    Leavable,
+    Runtime,
+    Unreachable,
+)
 from emulator.runtimes.choice import Chosen
 from emulator.storage.objects import Cancelled
 
+_LOOK_SECONDS = 2.0
+"""Between two looks whether a runtime that was away answers again."""
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
 _log = logging.getLogger(__name__)
 
@@ -81,14 +91,18 @@ class Attempt:
         if self._faults.at(Kind.CAPACITY_ERROR):
             raise CapacityError(NO_CAPACITY)
         self.fail_at(Stage.STARTING)
+        chosen = self._choice()
         kept, capacity = self.lease, self._shop.capacity
-        self.lease = capacity.pass_on(kept, self._spec) if kept else self._acquire()
+        if kept:
+            self.lease = capacity.pass_on(kept, self._spec)
+            self._await(chosen.runtime)
+        else:
+            self._acquire(chosen.runtime)
         if self._waited:
             self._progress.say(lifecycle.PREPARING)
         self._go_on()
         self._progress.enter(Secondary.DOWNLOADING, lifecycle.DOWNLOADING_DATA)
         remove_directory(self._directory)
-        chosen = self._choice()
         runtime = self._runtime = chosen.runtime
         self.instances = create_instances(self._directory, self._spec, runtime.traits)
         self.staged = self._shop.inputs.stage(
@@ -123,7 +137,7 @@ class Attempt:
         plan = self._plan(cache, runtime.traits)
         self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
         started = clock.monotonic()
-        if self._can_be_left(runtime):
+        if isinstance(runtime, Lasting):
             where = None if cache is None else str(cache)
             note = Note(runtime.traits.name, clock.now(), trained, retries, where)
             note.save(self._directory)
@@ -141,7 +155,11 @@ class Attempt:
         runtime = self._runtime = runtime_of(resumed.note, self._shop.runtimes.all)
         self.instances = instances_below(self._directory, self._spec)
         try:
+            if not can_be_left(self._spec):
+                raise InternalServerError(INTERNAL_ERROR)  # its data ended with the emulator
             metrics = self._adopt(runtime)
+        except Unreachable:
+            raise
         except BaseException:
             salvage(self._shop, self._spec, runtime, self.instances)
             raise
@@ -164,6 +182,8 @@ class Attempt:
     ) -> Ending:
         try:
             return self._until_over(plan, metrics, started, seconds)
+        except Unreachable:
+            raise  # what goes on is left as it is
         except BaseException:
             self._end()
             raise
@@ -266,10 +286,26 @@ class Attempt:
         )
         return chosen
 
-    def _acquire(self) -> Lease:
-        return wait_for_capacity(
-            self._shop, self._spec, self._wish, self._alarms, self._say_waiting
-        )
+    def _acquire(self, runtime: Runtime) -> None:
+        """Wait for capacity. While the runtime is away others may have what the job would hold."""
+        while True:
+            self._await(runtime)
+            self.lease = wait_for_capacity(
+                self._shop, self._spec, self._wish, self._alarms, self._say_waiting
+            )
+            if not _away(runtime):
+                return
+            lease, self.lease = self.lease, None
+            self._shop.capacity.release(lease)
+
+    def _await(self, runtime: Runtime) -> None:
+        """Wait until the runtime can start instances. Raises Cancelled."""
+        while why := _away(runtime):
+            self._waited = True
+            message = f"{lifecycle.WAITING_FOR_CAPACITY}: {why}"
+            self._progress.enter(Secondary.PENDING, message)
+            if self._wish.pause(_LOOK_SECONDS):
+                raise Cancelled
 
     def _say_waiting(self) -> None:
         self._waited = True
@@ -351,3 +387,7 @@ class Attempt:
     def _go_on(self) -> None:
         if self._wish.calls():
             raise Cancelled
+
+
+def _away(runtime: Runtime) -> str:
+    return runtime.away() if isinstance(runtime, Awaited) else ""

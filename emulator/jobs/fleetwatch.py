@@ -10,7 +10,7 @@ from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Ends, Workshop
 from emulator.logs.collector import LineCollector
 from emulator.model.plan import Exit
-from emulator.runtimes.base import Fleet, HandsOver
+from emulator.runtimes.base import Fleet, HandsOver, OutOfReach, Unreachable
 
 TICK_SECONDS = 0.2
 """How often a watch looks beside its instances' ends; an end itself is seen at once."""
@@ -100,6 +100,8 @@ class FleetWatch:
         """SIGTERM, up to `grace` seconds, SIGKILL; a shutdown shortens the grace.
 
         What they have written can be read afterwards: the last copies are made of it.
+        Instances that are out of reach are waited for. Raises Unreachable when the emulator
+        ends before: they go on then.
         """
         if self._running:
             self._end_running(grace, hurried_grace)
@@ -111,6 +113,8 @@ class FleetWatch:
         self._fleet.terminate()
         started = self._monotonic()
         while self._running:
+            if self._out_of_reach():
+                started = self._monotonic()  # the grace begins when they hear of it
             patience = min(grace, hurried_grace) if self._wish.hurry else grace
             left = started + patience - self._monotonic()
             if left <= 0:
@@ -136,7 +140,15 @@ class FleetWatch:
         self._fleet.kill()
         deadline = self._monotonic() + _AFTER_KILL_SECONDS
         while self._running and (left := deadline - self._monotonic()) > 0:
+            if self._out_of_reach():
+                deadline = self._monotonic() + _AFTER_KILL_SECONDS
             self._next(min(TICK_SECONDS, left))
+
+    def _out_of_reach(self) -> bool:
+        away = isinstance(self._fleet, OutOfReach) and self._fleet.out_of_reach
+        if away and self._wish.hurry:
+            raise Unreachable("The instances cannot be reached while the emulator ends")
+        return away
 
     def _next(self, timeout: float) -> Exit | None:
         end = self._fleet.next_exit(max(timeout, 0))

@@ -23,6 +23,7 @@ from emulator.model.faults import Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.warm_pool import keep_alive_of
+from emulator.runtimes.base import Unreachable
 from emulator.storage.objects import Cancelled
 
 CRASH_NOTICE = "The emulator failed while it ran this training job; its own log says more."
@@ -128,6 +129,10 @@ class JobRun:
             if away is not None and not self._wish.end.is_set():
                 return self._interrupted(away)
             self._end_early(attempt)
+            return None
+        except Unreachable as error:
+            _log.warning("training job %s is left to the next emulator: %s", self._spec.name, error)
+            self._left = True
             return None
         except JobError as error:
             return self._fail_or_retry(error, attempt)

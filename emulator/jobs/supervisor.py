@@ -192,6 +192,7 @@ class Supervisor:
             running = list(self._running.values())
         for wish, _ in running:
             wish.shut_down()
+        self._shop.runtimes.stop_waiting()
         self._shop.capacity.wake()
         deadline = self._shop.clock.monotonic() + timeout
         for _, thread in running:

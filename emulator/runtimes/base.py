@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from emulator.model.errors import EmulatorError
 from emulator.model.plan import Exit, JobPlan, RuntimeTraits
 
 OutputSink = Callable[[str, bytes], None]
@@ -93,6 +94,33 @@ class Runtime(Protocol):
 
 
 @runtime_checkable
+class Awaited(Protocol):
+    """A runtime that may not answer for a while; a runtime need not be one."""
+
+    def away(self) -> str:
+        """Why no instance can be started now; "" if one can. Takes a few seconds at most."""
+        ...
+
+    def stop_waiting(self) -> None:
+        """The emulator ends: whoever waits for the runtime gets Unreachable."""
+        ...
+
+
+class Unreachable(EmulatorError):
+    """The emulator ends while a runtime does not answer; its instances stay as they are."""
+
+
+@runtime_checkable
+class OutOfReach(Protocol):
+    """A fleet whose instances cannot be reached at times; a fleet need not be one."""
+
+    @property
+    def out_of_reach(self) -> bool:
+        """A signal has not reached every instance yet. It is sent again until it has."""
+        ...
+
+
+@runtime_checkable
 class Leavable(Protocol):
     """A fleet whose instances can go on without the emulator; a fleet need not."""
 
@@ -115,14 +143,14 @@ class Lasting(Protocol):
         """The fleet that an earlier emulator started for a job; None if it is not complete.
 
         `received` tells by host how many bytes of output are known: the sink gets what
-        follows. Raises JobError.
+        follows. Raises JobError, and Unreachable.
         """
         ...
 
     def remove(self, arn: str) -> None:
         """End and remove what an earlier emulator left of a job; its files can be read then.
 
-        What cannot be removed now goes with a later clean().
+        What cannot be removed now goes with a later clean(). Raises Unreachable.
         """
         ...
 

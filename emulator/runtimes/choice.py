@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from emulator.runtimes.base import Keeps, Runtime
+from emulator.runtimes.base import Awaited, Keeps, Runtime
 from emulator.runtimes.images import Presence
 
 
@@ -35,7 +35,7 @@ class Runtimes:
         reason: str = "",
     ):
         """`images` are those of the engine, if there is one; `reason` says why there is only
-        one runtime, if there is.
+        one runtime, or what is wrong with processes.
 
         At least one of them must be given.
         """
@@ -51,10 +51,24 @@ class Runtimes:
     @property
     def summary(self) -> Chosen:
         """What most jobs get, for people to read."""
+        away = self.away()
         if self._docker and self._process:
+            if away:
+                reasons = (away, "jobs that run in containers wait for it", self._reason)
+                return Chosen(self._process, "; ".join(filter(None, reasons)))
             reason = "a Docker engine answers; a job whose image it cannot have runs as processes"
             return Chosen(self._docker, reason)
-        return Chosen(self.all[0], self._reason)
+        return Chosen(self.all[0], f"{self._reason}; {away}" if away else self._reason)
+
+    def away(self) -> str:
+        """Why no container can be started now; "" if one can, or if none is wanted."""
+        return self._docker.away() if isinstance(self._docker, Awaited) else ""
+
+    def stop_waiting(self) -> None:
+        """The emulator ends: nobody waits for an engine that is away any more."""
+        for runtime in self.all:
+            if isinstance(runtime, Awaited):
+                runtime.stop_waiting()
 
     def look_up(self, image: str, *, engine_alone: bool = False) -> Presence:
         """Whether the image exists, as far as an engine and its registry tell; see Images."""
@@ -78,4 +92,5 @@ class Runtimes:
             return Chosen(self.all[0], "")
         if image is not None and self.look_up(image) in (Presence.THERE, Presence.PULLABLE):
             return Chosen(self._docker, "the Docker engine can have the job's image")
-        return Chosen(self._process, f"the Docker engine cannot have the image {image}")
+        reason = self.away() or f"the Docker engine cannot have the image {image}"
+        return Chosen(self._process, reason)

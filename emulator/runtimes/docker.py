@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 
 from docker.client import DockerClient
 from docker.errors import APIError, DockerException
@@ -13,9 +14,9 @@ from docker.errors import APIError, DockerException
 from emulator.model.errors import ClientError, JobError, NotBuilt
 from emulator.model.plan import JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
-from emulator.runtimes.docker_engine import ENGINE_GONE, Engine, side_by_side
+from emulator.runtimes.docker_engine import Engine, side_by_side
 from emulator.runtimes.docker_errors import job_error
-from emulator.runtimes.docker_fleet import DockerFleet, end_job, remove_job
+from emulator.runtimes.docker_fleet import DockerFleet, end_job, remove_in_time
 from emulator.runtimes.docker_gpus import check_gpus
 from emulator.runtimes.docker_keepers import Keepers
 from emulator.runtimes.docker_networks import create_network, join_networks
@@ -50,8 +51,18 @@ _NVIDIA_SMI = "/usr/bin/nvidia-smi"
 """Where the NVIDIA container toolkit puts it."""
 
 
+_FORESEEN = (DockerException, JobError, OSError, RuntimeError)
+"""Errors of ENGINE_GONE are OSErrors; there being no more threads is a RuntimeError."""
+
+
 class _LimitRefused(Exception):
     """The engine cannot give a container the resource limits that were asked for."""
+
+
+def check_image(image: str | None) -> None:
+    """Anything with an image can run: any number of instances, isolated or not."""
+    if image is None:
+        raise NotBuilt("A training job by AlgorithmName cannot run here: name a TrainingImage.")
 
 
 class DockerRuntime:
@@ -66,8 +77,13 @@ class DockerRuntime:
         port: int,
         emulator: str,
         memory_bytes: int | None = None,
+        closing: Event | None = None,
     ):
-        """`port` is the emulator's; `emulator` marks what belongs to it, restarts included."""
+        """`port` is the emulator's; `emulator` marks what belongs to it, restarts included.
+
+        `closing` is set when the emulator ends: an engine that is away is not waited for then.
+        """
+        self._closing = closing or Event()
         self._client = client
         self._engine = engine
         self._images = images
@@ -75,7 +91,7 @@ class DockerRuntime:
         self._emulator = emulator
         self._memory_bytes = memory_bytes
         self._lock_memory = True
-        self._keepers = Keepers(client, engine, emulator)
+        self._keepers = Keepers(client, engine, emulator, self._closing)
 
     @property
     def traits(self) -> RuntimeTraits:
@@ -89,9 +105,8 @@ class DockerRuntime:
         )
 
     def check(self, image: str | None, instance_count: int, network_isolation: bool) -> None:  # noqa: ARG002
-        """Anything with an image can run: any number of instances, isolated or not."""
-        if image is None:
-            raise NotBuilt("A training job by AlgorithmName cannot run here: name a TrainingImage.")
+        """See check_image()."""
+        check_image(image)
 
     def prepare(
         self, image: str | None, say: Callable[[str], None], cancelled: Callable[[], bool]
@@ -120,19 +135,23 @@ class DockerRuntime:
             request = job_request(plan, placement)
             _tell(plan)
             containers = self._create(request)
-        except (DockerException, JobError, OSError) as error:
+        except BaseException as error:
             self.remove(plan.arn)
-            raise job_error(error) from error
+            if isinstance(error, _FORESEEN):
+                raise job_error(error) from error
+            raise
         fleet = self._fleet(plan.arn, containers, sink, _runs(plan))
         try:
             self._start(fleet, containers)
             check_gpus(self._client, plan, containers)
             _let_go(_runs(plan))
-        except (DockerException, JobError, OSError) as error:  # those of ENGINE_GONE are OSErrors
+        except BaseException as error:
             fleet.close()
             if lock_memory and "setting rlimit" in str(error):
                 raise _LimitRefused from error
-            raise job_error(error) from error
+            if isinstance(error, _FORESEEN):
+                raise job_error(error) from error
+            raise
         return fleet
 
     def adopt(
@@ -142,9 +161,13 @@ class DockerRuntime:
 
         `received` tells how many bytes of each host's output are known already: the sink
         gets what follows them. None when the job has no complete set of containers; what
-        there is of it is removed then. Raises JobError when the engine fails.
+        there is of it is removed then. An engine that is away is waited for. Raises
+        JobError when the engine refuses, and Unreachable when the emulator ends.
         """
-        return patiently(lambda: self._adopt(arn, sink, received))
+        try:
+            return patiently(lambda: self._adopt(arn, sink, received), self._closing)
+        except DockerException as error:
+            raise job_error(error) from error
 
     def _adopt(
         self, arn: str, sink: OutputSink, received: Mapping[str, int] | None
@@ -170,21 +193,22 @@ class DockerRuntime:
         for labels in (self._labels(arn), *map(self._keepers.labels, pools)):
             join_networks(self._client, self._engine, labels)
         fleet = self._fleet(arn, started, sink, run_dirs, received)
-        for host in started:
-            fleet.watch(host)
-        _let_go(run_dirs)
+        try:
+            for host in started:
+                fleet.watch(host)
+            _let_go(run_dirs)
+        except BaseException:
+            fleet.leave()
+            raise
         return fleet
 
     def clean(self, keep: Collection[str] = ()) -> None:
         """Remove this emulator's containers and networks of all jobs but those of these ARNs.
 
-        Of warm pools there stays what these jobs run in.
+        Of warm pools there stays what these jobs run in. Raises DockerException, and what
+        requests raises, where the engine does not say what there is.
         """
-        try:
-            left = self._left()
-        except (DockerException, *ENGINE_GONE) as error:
-            log.warning("What earlier jobs left in the Docker engine stays there: %s", error)
-            return
+        left = self._left()
         in_use = {labels.get(LABEL_POOL) for labels in left if labels.get(LABEL_ARN) in keep}
         for arn in {labels[LABEL_ARN] for labels in left if LABEL_ARN in labels} - set(keep):
             self.remove(arn)
@@ -218,6 +242,7 @@ class DockerRuntime:
             run_dirs,
             received,
             foreign_root=self._engine.foreign_root,
+            closing=self._closing,
         )
 
     def _labels(self, arn: str) -> list[str]:
@@ -270,12 +295,13 @@ class DockerRuntime:
 
     def remove(self, arn: str) -> None:
         """See Lasting in base.py."""
-        try:
-            if self._engine.foreign_root:
-                end_job(self._client, self._labels(arn))
-            remove_job(self._client, self._labels(arn))
-        except (DockerException, *ENGINE_GONE) as error:
-            log.warning("Containers of %s are left behind: %s", arn, error)
+        labels = self._labels(arn)
+        if self._engine.foreign_root:
+            try:
+                patiently(lambda: end_job(self._client, labels, self._closing), self._closing, 0)
+            except DockerException as error:
+                log.warning("Containers of %s may go on: %s", arn, error)
+        remove_in_time(self._client, labels, self._closing)
 
 
 def _runs(plan: JobPlan) -> tuple[Path, ...]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 import socket
+import threading
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import requests
 from docker.client import DockerClient
@@ -63,9 +64,39 @@ class Engine:
 
 
 def side_by_side(call: Callable[[_T], _R], items: Collection[_T]) -> list[_R]:
-    """What each call returns, a few of them at a time; raises what the first one raises."""
-    with ThreadPoolExecutor(max(1, min(len(items), _CALLS_AT_ONCE))) as threads:
-        return list(threads.map(call, items))
+    """What each call returns, a few of them at a time; raises what the first one raises.
+
+    All calls are made, whatever some of them raise. The calling thread makes some itself, so
+    that a process that can have no more threads still removes what it started.
+    """
+    todo = iter(enumerate(items))
+    answers: dict[int, _R] = {}
+    errors: dict[int, BaseException] = {}
+    taking = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with taking:
+                number, item = next(todo, (None, None))
+            if number is None:
+                return
+            try:
+                answers[number] = call(cast("_T", item))
+            except BaseException as error:  # noqa: BLE001 - raised by the calling thread
+                errors[number] = error
+
+    helpers = []
+    with contextlib.suppress(RuntimeError):  # no thread more: those there are do it
+        for _ in range(min(len(items), _CALLS_AT_ONCE) - 1):
+            helper = threading.Thread(target=work, name="engine call", daemon=True)
+            helper.start()
+            helpers.append(helper)
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[min(errors)]
+    return [answers[number] for number in range(len(items))]
 
 
 def connect(url: str | None = None) -> DockerClient:

@@ -15,12 +15,15 @@ from docker.client import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 
 from emulator.model.plan import Exit
-from emulator.runtimes.base import OutputSink, Usage
+from emulator.runtimes.base import OutputSink, Unreachable, Usage
 from emulator.runtimes.docker_engine import ENGINE_GONE, side_by_side
 from emulator.runtimes.docker_ownership import hand_over
+from emulator.runtimes.docker_patience import patiently
 from emulator.runtimes.docker_usage import usage_in
 from emulator.runtimes.docker_watch import Watch
 
+_RESEND_SECONDS = 1.0
+_REFUSAL_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
@@ -37,11 +40,14 @@ class DockerFleet:
         received: Mapping[str, int] | None = None,
         *,
         foreign_root: bool = False,
+        closing: threading.Event | None = None,
     ):
         """`labels` find all that belongs to the job, `containers` are its ids by host.
 
-        `foreign_root`: root in the containers is not the emulator's own user.
+        `foreign_root`: root in the containers is not the emulator's own user. `closing` is
+        set when the emulator ends; until then an engine that is away is waited for.
         """
+        self._closing = closing or threading.Event()
         self._to_hand_over = foreign_root
         self._client = client
         self._labels = labels
@@ -51,6 +57,9 @@ class DockerFleet:
         self._exits: queue.SimpleQueue[Exit] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._kill_sent = threading.Event()
+        self._undelivered: dict[str, str] = {}
+        """Signals that have not reached their instances, by host."""
+        self._sent_at = 0.0
         self._threads: dict[str, threading.Thread] = {}
         self._watches = {
             host: Watch(
@@ -75,8 +84,8 @@ class DockerFleet:
         thread = threading.Thread(
             target=lambda: self._exits.put(watch.until_end()), name=f"watch {host}", daemon=True
         )
-        self._threads[host] = thread
         thread.start()
+        self._threads[host] = thread
 
     def ended_at_once(self, host: str, code: int, reason: str) -> None:
         """The command of this host could not even be executed."""
@@ -84,10 +93,17 @@ class DockerFleet:
         self._exits.put(Exit(host, code, time.time()))
 
     def next_exit(self, timeout: float) -> Exit | None:
+        if self._undelivered and time.monotonic() - self._sent_at >= _RESEND_SECONDS:
+            self._send()
         try:
             return self._exits.get(timeout=timeout)
         except queue.Empty:
             return None
+
+    @property
+    def out_of_reach(self) -> bool:
+        """See OutOfReach in base.py."""
+        return bool(self._undelivered)
 
     def terminate(self) -> None:
         self._signal("SIGTERM")
@@ -116,7 +132,7 @@ class DockerFleet:
         if not self._to_hand_over:
             return
         ended = not any(thread.is_alive() for thread in self._threads.values())
-        _try_hand_over(self._client, self._containers.values())
+        _try_hand_over(self._client, self._containers.values(), self._closing)
         # What still ran may have written more since.
         self._to_hand_over = not ended
 
@@ -126,10 +142,9 @@ class DockerFleet:
             self.kill()  # nothing is written any more
             self.hand_over()
         try:
-            remove_job(self._client, self._labels)
-        except (DockerException, *ENGINE_GONE) as error:
-            # The next clean() of the runtime finds them by their labels.
-            log.warning("Containers of a job are left behind: %s", error)
+            remove_in_time(self._client, self._labels, self._closing)
+        except Unreachable as error:
+            log.warning("Containers of a job are left to the next emulator: %s", error)
         for thread in self._threads.values():
             thread.join(timeout=5)
         for watch in self._watches.values():
@@ -144,30 +159,54 @@ class DockerFleet:
             watch.detach()
 
     def _signal(self, signal: str, only: str | None = None) -> None:
-        for host, thread in self._threads.items():
-            if only not in (None, host) or not thread.is_alive():
-                continue
+        hosts = self._containers if only is None else [only]
+        self._undelivered.update(dict.fromkeys(hosts, signal))
+        self._send()
+
+    def _send(self) -> None:
+        """What cannot be delivered now is sent again by next_exit()."""
+        self._sent_at = time.monotonic()
+        for host, signal in tuple(self._undelivered.items()):
+            thread = self._threads.get(host)
             try:
-                self._client.api.kill(self._containers[host], signal)
+                if thread and thread.is_alive():
+                    self._client.api.kill(self._containers[host], signal)
             except APIError as error:
                 log.debug("%s has ended before %s: %s", host, signal, error)
             except ENGINE_GONE as error:
-                log.warning("%s did not get %s: %s", host, signal, error)
+                log.warning("%s did not get %s yet: %s", host, signal, error)
+                return
+            del self._undelivered[host]
 
 
-def end_job(client: DockerClient, labels: list[str]) -> None:
+def end_job(client: DockerClient, labels: list[str], closing: threading.Event) -> None:
     """Kill what runs of a job and give what it has written to this process's user."""
     containers = _ids(client, labels)
     for container in containers:
         with contextlib.suppress(APIError):  # it has ended before
             client.api.kill(container)
-    _try_hand_over(client, containers)
+    _try_hand_over(client, containers, closing)
 
 
-def _try_hand_over(client: DockerClient, containers: Iterable[str]) -> None:
+def remove_in_time(client: DockerClient, labels: list[str], closing: threading.Event) -> None:
+    """Remove what has these labels, as soon as the engine answers.
+
+    What is left when the engine refuses is found by its labels at the next start, as it is
+    when the emulator ends before: that raises Unreachable.
+    """
     try:
-        hand_over(client, containers)
-    except (DockerException, *ENGINE_GONE) as error:
+        patiently(lambda: remove_job(client, labels), closing, _REFUSAL_SECONDS)
+    except DockerException as error:
+        log.warning("Containers of a job are left behind: %s", error)
+
+
+def _try_hand_over(
+    client: DockerClient, containers: Iterable[str], closing: threading.Event
+) -> None:
+    containers = tuple(containers)
+    try:
+        patiently(lambda: hand_over(client, containers), closing, 0)
+    except (DockerException, Unreachable) as error:
         # So it is for an image without a shell.
         log.warning("What containers wrote as root stays root's: %s", error)
 

@@ -9,17 +9,19 @@ against 0.2 s each, and 0.07 s for the network), and removing it is as much quic
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from threading import Event, Thread
 from typing import Any
 
 from docker.client import DockerClient
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException
 
 from emulator.model.plan import JobPlan
 from emulator.runtimes.docker_engine import ENGINE_GONE, Engine, side_by_side
-from emulator.runtimes.docker_fleet import remove_job
+from emulator.runtimes.docker_fleet import remove_in_time, remove_job
 from emulator.runtimes.docker_networks import create_network
 from emulator.runtimes.docker_requests import (
     LABEL_EMULATOR,
@@ -40,7 +42,11 @@ _log = logging.getLogger(__name__)
 class Keepers:
     """The keepers of all warm pools of this emulator. A pool serves one job at a time."""
 
-    def __init__(self, client: DockerClient, engine: Engine, emulator: str):
+    def __init__(
+        self, client: DockerClient, engine: Engine, emulator: str, closing: Event | None = None
+    ):
+        """`closing` is set when the emulator ends."""
+        self._closing = closing or Event()
         self._client = client
         self._engine = engine
         self._emulator = emulator
@@ -63,10 +69,23 @@ class Keepers:
         return replace(placement, keepers=self._create(keepers_request(plan, placement)))
 
     def release(self, pool: str) -> None:
-        """Remove what is kept of a pool; what cannot be removed now goes at the next start."""
+        """Remove what is kept of a pool, in the background where the engine is away.
+
+        Nobody uses the name of a pool again. What cannot be removed goes at the next start.
+        """
         try:
             remove_job(self._client, self.labels(pool))
-        except (DockerException, *ENGINE_GONE) as error:
+        except APIError as error:
+            _log.warning("The containers of a warm pool are left behind: %s", error)
+        except (DockerException, *ENGINE_GONE):
+            later = Thread(target=self._release_later, args=(pool,), name="pool", daemon=True)
+            with contextlib.suppress(RuntimeError):
+                later.start()
+
+    def _release_later(self, pool: str) -> None:
+        try:
+            remove_in_time(self._client, self.labels(pool), self._closing)
+        except Exception as error:  # noqa: BLE001 - a thread's top
             _log.warning("The containers of a warm pool are left behind: %s", error)
 
     def _standing(self, pool: str) -> Mapping[str, str]:

@@ -1,18 +1,20 @@
-"""How long one waits for an engine that is being restarted."""
+"""An engine that is away is waited for: what it runs goes on, and holds what it holds."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
+from threading import Event
 from typing import TypeVar
 
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException
 
-from emulator.model.errors import InternalServerError
+from emulator.runtimes.base import Unreachable
 from emulator.runtimes.docker_engine import ENGINE_GONE
-from emulator.runtimes.docker_watch import PATIENCE_SECONDS
 
+REFUSAL_SECONDS = 60.0
+"""How long an engine may answer with errors, as one does that is starting."""
 _PAUSE_SECONDS = 1.0
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -20,19 +22,37 @@ _log = logging.getLogger(__name__)
 
 def patiently(
     ask: Callable[[], _T],
+    closing: Event,
+    refusal_seconds: float = REFUSAL_SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
-    pause: Callable[[float], object] = time.sleep,
+    pause_seconds: float = _PAUSE_SECONDS,
 ) -> _T:
-    """What `ask` returns, however often it has to be asked within the engine's patience.
+    """What `ask` returns, however often and for however long it has to be asked.
 
-    Raises InternalServerError when that is over.
+    `closing` is set when the emulator ends: an engine that is away then raises Unreachable.
+    An engine that answers with an error is asked again for `refusal_seconds`; then the
+    APIError is raised.
     """
-    deadline = monotonic() + PATIENCE_SECONDS
+    refused_since: float | None = None
+    away = False
     while True:
         try:
-            return ask()
-        except (DockerException, *ENGINE_GONE) as error:
-            if monotonic() >= deadline:
-                raise InternalServerError(f"The Docker engine does not answer: {error}") from error
+            answer = ask()
+        except APIError as error:
+            now = monotonic()
+            refused_since = now if refused_since is None else refused_since
+            if now - refused_since >= refusal_seconds or closing.is_set():
+                raise
             _log.warning("The Docker engine is asked again: %s", error)
-        pause(_PAUSE_SECONDS)
+        except (DockerException, *ENGINE_GONE) as error:
+            refused_since = None
+            if not away:
+                _log.warning("The Docker engine does not answer, and is waited for: %s", error)
+            away = True
+            if closing.is_set():
+                raise Unreachable(f"The Docker engine does not answer: {error}") from error
+        else:
+            if away:
+                _log.info("The Docker engine answers again")
+            return answer
+        closing.wait(pause_seconds)

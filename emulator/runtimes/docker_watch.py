@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import requests
 from docker.client import DockerClient
 from docker.errors import APIError, NotFound
 from docker.types.daemon import CancellableStream
@@ -23,10 +24,11 @@ log = logging.getLogger(__name__)
 
 REMOVED = "The container was removed while it ran."
 ENGINE_RESTARTED = "The Docker engine stopped while the container ran."
-ENGINE_SILENT = "The Docker engine does not answer any more."
+UNWATCHED = "The emulator failed while it watched the container, and ended it."
+LEFT_ALONE = "Nobody waits for the container's end any more."
 
-PATIENCE_SECONDS = 60.0
-"""How long an engine may be away before its containers are given up."""
+TROUBLE_SECONDS = 60.0
+"""How long a container's output and state may make no sense before it is given up."""
 _RETRY_SECONDS = 0.5
 _SETTLE_SECONDS = 0.25
 _SUSPICIONS = 8
@@ -45,7 +47,8 @@ class Watch:
         closed: threading.Event,
         expected: threading.Event,
         received: int = 0,
-        patience: float = PATIENCE_SECONDS,
+        trouble_seconds: float = TROUBLE_SECONDS,
+        retry_seconds: float = _RETRY_SECONDS,
     ):
         """`expected` is set once the container was told to end, `closed` once nobody listens."""
         self._client = client
@@ -55,7 +58,8 @@ class Watch:
         self._closed = closed
         self._expected = expected
         self._received = received
-        self._patience = patience
+        self._trouble_seconds = trouble_seconds
+        self._retry_seconds = retry_seconds
         self._sink_failed = False
         self._attached: CancellableStream | None = None
 
@@ -73,33 +77,59 @@ class Watch:
             self._attached = None
 
     def until_end(self) -> Exit:
-        """Blocks until the container has ended, or is given up."""
+        """Blocks until the container has ended. Never raises.
+
+        An engine that is away is waited for, however long: the container may compute on, and
+        holds its GPUs. Whatever else goes wrong is tried again for a while; then the container
+        is killed, as an instance that nobody watches must not run on.
+        """
+        try:
+            return self._until_end()
+        except BaseException:
+            log.exception("%s cannot be watched any more", self._host)
+            self._kill()
+            return self._lost(UNWATCHED)
+        finally:
+            self.detach()
+
+    def _until_end(self) -> Exit:
         engine_left = False
-        silent_since: float | None = None
+        trouble_since: float | None = None
         while True:
             try:
                 complete = self._pass_output_on()
                 state = self._final_state()
                 if state is not None and not complete:
                     self._read_log(follow=False)
+                if state is not None:
+                    return exit_of(self._host, state, ENGINE_RESTARTED if engine_left else "")
+                trouble_since = None
             except NotFound:
                 return self._lost(REMOVED)
-            except ValueError:
-                if not self._closed.is_set():
-                    raise
-                # detach() has closed the stream under this thread; nobody waits for its end.
-                return self._lost(ENGINE_SILENT)
-            except (*ENGINE_GONE, HTTPError, APIError) as error:
-                engine_left = True
-                silent_since = silent_since or time.monotonic()
-                log.warning("Lost sight of %s: %s", self._host, error)
-                if self._closed.is_set() or time.monotonic() - silent_since > self._patience:
-                    return self._lost(ENGINE_SILENT)
-                self._closed.wait(_RETRY_SECONDS)
-                continue
-            silent_since = None
-            if state is not None:
-                return exit_of(self._host, state, ENGINE_RESTARTED if engine_left else "")
+            except Exception as error:
+                if self._closed.is_set():
+                    # detach() may have closed the stream under this thread.
+                    return self._lost(LEFT_ALONE)
+                if is_away(error):
+                    if not engine_left:
+                        log.warning("%s is out of sight: %s", self._host, error)
+                    engine_left, trouble_since = True, None
+                else:
+                    # An engine that is shutting down may answer with errors.
+                    engine_left = engine_left or isinstance(error, APIError)
+                    now = time.monotonic()
+                    trouble_since = now if trouble_since is None else trouble_since
+                    if now - trouble_since > self._trouble_seconds:
+                        raise
+                    log.warning("%s is looked at again: %r", self._host, error)
+                self.detach()
+                self._closed.wait(self._retry_seconds)
+
+    def _kill(self) -> None:
+        try:
+            self._client.api.kill(self._container, "SIGKILL")
+        except Exception as error:  # noqa: BLE001 - it is removed by force with its job
+            log.warning("%s could not be killed: %s", self._host, error)
 
     def _pass_output_on(self) -> bool:
         """Until the stream ends; True if it is sure to have been everything."""
@@ -155,6 +185,13 @@ class Watch:
 
     def _lost(self, reason: str) -> Exit:
         return Exit(self._host, 255, time.time(), lost=reason)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether a call failed because the engine does not answer, or broke off its answer."""
+    # What an answer says may also make no sense to the client: that is no matter of time.
+    broken_answer = isinstance(error, requests.exceptions.JSONDecodeError)
+    return isinstance(error, (*ENGINE_GONE, HTTPError)) and not broken_answer
 
 
 def exit_of(host: str, state: Mapping[str, Any], lost: str = "") -> Exit:

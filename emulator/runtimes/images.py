@@ -48,6 +48,10 @@ _NO_TAG = ("manifest unknown", "manifest_unknown", "manifest for")
 _NO_REPOSITORY = ("name unknown", "name_unknown", "does not exist", "requested access")
 
 
+class EngineSilent(InternalServerError):
+    """The engine does not answer."""
+
+
 class Presence(Enum):
     """What the engine and the image's registry say of an image."""
 
@@ -116,11 +120,16 @@ class Images:
         """`image_map` goes before the default one."""
         self._client = client
         self._shells: dict[str, bool] = {}
+        self._seen: set[str] = set()
+        """Images that the engine had when it was last asked."""
         self._map = {**(image_map or {}), **_without(DEFAULT_IMAGE_MAP, image_map or {})}
 
     def choice(self, image: str) -> Choice:
-        """What the image means at this moment; raises InternalServerError without an engine."""
-        return choose(image, self._map, self._has)
+        """What the image means at this moment; raises EngineSilent."""
+        found = choose(image, self._map, self._has)
+        if found.local:
+            self._seen.add(image)
+        return found
 
     def local(self, image: str) -> LocalImage:
         """The engine's image for it; raises ClientError if it has none."""
@@ -138,18 +147,21 @@ class Images:
     ) -> Presence:
         """Whether the image exists; never raises, and takes `seconds` at most.
 
+        An engine that is away is taken to have what it had when it was last asked.
+
         `engine_alone`: no registry is asked, such as for a registry that is only emulated;
         the engine's own images are all that there are then.
         """
         try:
             return within(seconds, lambda: self._look_up(image, engine_alone))
-        except (TimeoutError, DockerException, JobError, *ENGINE_GONE):
-            return Presence.UNKNOWN
+        except (DockerException, JobError, RuntimeError, *ENGINE_GONE):
+            return Presence.THERE if image in self._seen else Presence.UNKNOWN
 
     def _look_up(self, image: str, engine_alone: bool) -> Presence:
         choice = self.choice(image)
         if choice.local:
             return Presence.THERE
+        self._seen.discard(image)
         if engine_alone:
             return Presence.NO_TAG if self._has_repository(image) else Presence.NO_REPOSITORY
         if choice.candidates:
@@ -199,7 +211,7 @@ class Images:
                 return None
             raise InternalServerError(f"The Docker engine refuses: {error.explanation}") from error
         except ENGINE_GONE as error:
-            raise InternalServerError(f"The Docker engine does not answer: {error}") from error
+            raise EngineSilent(f"The Docker engine does not answer: {error}") from error
         return found
 
     def _has_shell(self, name: str) -> bool:
@@ -223,8 +235,10 @@ class Images:
         except (NotFound, APIError) as error:
             say(f"Pulling {image}: {error.explanation}")
             raise ClientError(CANNOT_PULL) from error
+        except TimeoutError as error:
+            raise InternalServerError(f"The Docker engine says no more: {error}") from error
         except (DockerException, *ENGINE_GONE) as error:
-            raise InternalServerError(f"The Docker engine does not answer: {error}") from error
+            raise EngineSilent(f"The Docker engine does not answer: {error}") from error
         if cancelled():
             return
         if not self._has(image):

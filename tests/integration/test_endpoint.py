@@ -9,15 +9,15 @@ from fastapi import FastAPI
 from http_server import serving
 from wire import whole
 
-from emulator.app import _listen
 from emulator.aws.gateway import Gateway, Shortcut
+from emulator.parts import listen
 from emulator.settings import Settings
 
 SIGNED = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/sts/aws4_request, Signature=0"
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
-    listening = _listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0)
     client = socket.create_connection(listening.getsockname())
     accepted, _ = listening.accept()
     # What asyncio looks at before it sets TCP_NODELAY.

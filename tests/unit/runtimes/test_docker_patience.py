@@ -1,48 +1,64 @@
-"""An engine that does not answer, by a clock that moves only while one waits."""
+"""An engine that does not answer, by a clock that moves with each question."""
 
 from __future__ import annotations
 
-import pytest
-from docker.errors import DockerException
+from threading import Event
 
-from emulator.model.errors import InternalServerError
-from emulator.runtimes.docker_patience import patiently
-from emulator.runtimes.docker_watch import PATIENCE_SECONDS
+import pytest
+from docker.errors import APIError, DockerException
+
+from emulator.runtimes.base import Unreachable
+from emulator.runtimes.docker_patience import REFUSAL_SECONDS, patiently
 
 
 class Engine:
-    def __init__(self, back_at: float):
-        self.now = 0.0
-        self._back_at = back_at
+    """It answers to the question of that number."""
+
+    def __init__(self, number: float, error: Exception):
+        self.asked = 0
+        self._number = number
+        self._error = error
 
     def ask(self) -> str:
-        if self.now < self._back_at:
-            raise DockerException("Connection refused")
+        self.asked += 1
+        if self.asked < self._number:
+            raise self._error
         return "answer"
 
-    def pause(self, seconds: float) -> None:
-        self.now += seconds
+    def now(self) -> float:
+        return float(self.asked)
 
 
-def test_an_engine_that_comes_back() -> None:
-    engine = Engine(back_at=PATIENCE_SECONDS / 2)
-    assert patiently(engine.ask, lambda: engine.now, engine.pause) == "answer"
-    assert engine.now == PATIENCE_SECONDS / 2
+AWAY = DockerException("Connection refused")
+REFUSES = APIError("the daemon is starting")
 
 
-def test_an_engine_that_does_not() -> None:
-    engine = Engine(back_at=10 * PATIENCE_SECONDS)
-    with pytest.raises(InternalServerError, match="Connection refused"):
-        patiently(engine.ask, lambda: engine.now, engine.pause)
-    assert engine.now == PATIENCE_SECONDS
+@pytest.mark.parametrize(
+    ("number", "error"), [(1, AWAY), (10 * REFUSAL_SECONDS, AWAY), (REFUSAL_SECONDS / 2, REFUSES)]
+)
+def test_an_engine_that_is_back(number: float, error: Exception) -> None:
+    engine = Engine(number, error)
+    assert patiently(engine.ask, Event(), monotonic=engine.now, pause_seconds=0) == "answer"
+    assert engine.asked == number
+
+
+def test_the_emulator_ends_before() -> None:
+    engine, closing = Engine(float("inf"), AWAY), Event()
+    closing.set()
+    with pytest.raises(Unreachable, match="Connection refused"):
+        patiently(engine.ask, closing, monotonic=engine.now)
+    assert engine.asked == 1
+
+
+def test_an_engine_that_refuses_for_good() -> None:
+    engine = Engine(float("inf"), REFUSES)
+    with pytest.raises(APIError, match="starting"):
+        patiently(engine.ask, Event(), monotonic=engine.now, pause_seconds=0)
+    assert engine.asked == REFUSAL_SECONDS + 1
 
 
 def test_a_mistake_is_no_matter_of_time() -> None:
-    engine = Engine(back_at=0)
-
-    def mistake() -> str:
-        raise KeyError("label")
-
+    engine = Engine(2, KeyError("label"))
     with pytest.raises(KeyError):
-        patiently(mistake, lambda: engine.now, engine.pause)
-    assert engine.now == 0
+        patiently(engine.ask, Event(), monotonic=engine.now)
+    assert engine.asked == 1

@@ -5,6 +5,7 @@ blobs/ab/<sha256 of bucket, key and ETag>   one file an object; <…>.part and <
                                             their way
 trees/<sha256 of paths and blobs>/          hard links to blobs under the names of a channel
 trees/<…>.used                              when it was used last, and what lies above it
+trees/<…>.blobs                             the blobs that it links to
 ```
 A changed object has another ETag and so another blob. What a tree shares with another one
 takes its space once.
@@ -19,23 +20,29 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from emulator.storage.cached_trees import (
     build,
+    detach,
+    discard,
     last_use,
     layers_above,
     note_use,
-    remove,
     remove_halves,
 )
 from emulator.storage.lock import StateLock
 from emulator.storage.objects import Cancelled, ObjectInfo, never
 
 _LOOK = 0.1
+_AT_ONCE = 64
+"""Blobs that are removed before the lock is given to others for a moment."""
+_LEFT_OVER = (".part", ".again", ".again.part")
+"""What a broken download of a blob may leave beside it."""
 _DIGEST = hashlib.sha256().digest_size * 2
 log = logging.getLogger(__name__)
 
@@ -97,7 +104,11 @@ class ObjectCache:
         """Trees in use."""
         self._whole: set[str] = set()
         """Trees of which this process knows that nothing is missing: only a crash cuts short."""
+        self._loose: set[str] = set()
+        """Blobs that are in no tree, or of which only the beginning is here: the first to go."""
         self._size: int | None = None
+        """Known, as are the loose blobs of an earlier process, once all blobs were looked at."""
+        self._evicting = threading.Lock()
         remove_halves(self._trees)
 
     def close(self) -> None:
@@ -143,6 +154,7 @@ class ObjectCache:
                 with self._changed:
                     note_use(tree, layers)
                     self._whole.add(tree.name)
+                    self._loose.difference_update(names)
             except BaseException:
                 held.release()
                 raise
@@ -154,15 +166,13 @@ class ObjectCache:
 
         What is in use stays, even when the limit is exceeded.
         """
-        with self._changed:
-            if self._too_large(room):
-                self._remove_orphans()
-            for tree in self._idle_trees():
-                if not self._too_large(room):
-                    return
-                log.info("cache: %s makes room", tree.name)
-                self._remove(tree)
-                self._remove_orphans()
+        if not self._too_large(room):
+            return
+        # One at a time: a second one would remove more than is needed.
+        with self._evicting:
+            victims = self._victims()
+            while self._too_large(room) and (names := next(victims, None)) is not None:
+                self._remove_blobs(names)
 
     @property
     def size(self) -> int:
@@ -191,9 +201,10 @@ class ObjectCache:
         }
         if cut_short:
             # After a power failure: trees must not show what they still link to.
-            with self._changed:
-                for tree in self._idle_trees():
-                    self._remove(tree)
+            for tree in self._idle_trees():
+                names = self._remove(tree)
+                with self._changed:
+                    self._loose.update(names)
         for directory in {blob.parent for blob in blobs.values()}:
             directory.mkdir(exist_ok=True)
         try:
@@ -204,6 +215,7 @@ class ObjectCache:
                 whole.unlink()
         finally:
             with self._changed:
+                self._loose.update(each.blob for each in mine)
                 self._size = self._known_size() + sum(
                     each.info.size for each in mine if self._has(each)
                 )
@@ -233,7 +245,9 @@ class ObjectCache:
         finally:
             with self._changed:
                 self._needed.subtract(names)
-                self._needed = +self._needed
+                for name in names:
+                    if self._needed.get(name, 1) <= 0:
+                        del self._needed[name]
 
     def _let_go(self, tree: Path) -> None:
         with self._changed:
@@ -260,8 +274,13 @@ class ObjectCache:
 
     def _known_size(self) -> int:
         if self._size is None:
-            blobs = (entry for entry in self._all_blobs() if "." not in entry.name)
-            self._size = sum(entry.stat().st_size for entry in blobs)
+            self._size = 0
+            for entry in self._all_blobs():
+                name, rest, _ = entry.name.partition(".")
+                status = entry.stat()
+                self._size += 0 if rest else status.st_size
+                if rest or status.st_nlink == 1:
+                    self._loose.add(name)
         return self._size
 
     def _all_blobs(self) -> Iterator[os.DirEntry[str]]:
@@ -271,28 +290,62 @@ class ObjectCache:
 
     def _too_large(self, room: int) -> bool:
         free = shutil.disk_usage(self._blobs).free
-        return self._known_size() + room > self._limit or room > free
+        return self.size + room > self._limit or room > free
+
+    def _victims(self) -> Iterator[Iterable[str]]:
+        """Blobs that may go, a tree's at a time: what is in no tree, then the trees by age."""
+        with self._changed:
+            loose, self._loose = self._loose, set()
+        yield loose
+        for tree in self._idle_trees():
+            log.info("cache: %s makes room", tree.name)
+            yield self._remove(tree)
 
     def _idle_trees(self) -> list[Path]:
         """Those that nobody uses, the one that was used longest ago first."""
         trees = [tree for tree in self._trees.iterdir() if len(tree.name) == _DIGEST]
-        idle = [tree for tree in trees if not self._uses[tree.name] and not layers_above(tree)]
+        with self._changed:
+            unused = [tree for tree in trees if not self._uses[tree.name]]
+        idle = [tree for tree in unused if not layers_above(tree)]
         return sorted(idle, key=last_use)
 
-    def _remove(self, tree: Path) -> None:
-        self._whole.discard(tree.name)
-        remove(tree)
+    def _remove(self, tree: Path) -> Iterable[str]:
+        """Remove a tree unless somebody has taken it meanwhile; its blobs, of which some may go."""
+        with self._changed:
+            if self._uses[tree.name] or not tree.is_dir():
+                return ()
+            self._whole.discard(tree.name)
+            gone, names = detach(tree)
+        discard(gone)
+        return self._blobs_in_no_tree() if names is None else names
 
-    def _remove_orphans(self) -> None:
-        """Blobs that are in no tree, and what was left of broken downloads."""
-        for entry in self._all_blobs():
-            name, rest, _ = entry.name.partition(".")
-            if name in self._claimed or self._needed[name]:
-                continue
-            status = entry.stat()
-            if status.st_nlink == 1:
-                Path(entry.path).unlink()
-                self._size = self._known_size() - (0 if rest else status.st_size)
+    def _blobs_in_no_tree(self) -> list[str]:
+        """Looks at all blobs: only for trees of versions that did not write down theirs."""
+        return [entry.name.partition(".")[0] for entry in self._all_blobs()]
+
+    def _remove_blobs(self, names: Iterable[str]) -> None:
+        """Those that are in no other tree, with what broken downloads have left of them."""
+        left = iter(names)
+        while some := list(islice(left, _AT_ONCE)):
+            with self._changed:
+                for name in some:
+                    self._remove_blob(name)
+
+    def _remove_blob(self, name: str) -> None:
+        if name in self._claimed or self._needed.get(name):
+            self._loose.add(name)  # its tree is being made; until then it may go
+            return
+        place = self._place(name)
+        # As for `_has`: a Path would take longer than the system calls.
+        with suppress(FileNotFoundError):
+            status = os.stat(place)  # noqa: PTH116
+            if status.st_nlink > 1:
+                return
+            self._size = self._known_size() - status.st_size
+            os.unlink(place)  # noqa: PTH108
+        for ending in _LEFT_OVER:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{place}{ending}")  # noqa: PTH108
 
 
 def _nothing() -> None:

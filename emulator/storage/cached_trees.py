@@ -1,7 +1,8 @@
 """Trees of hard links to cached objects: made whole or not at all, and who looks at them.
 
-Beside each tree lies `<tree>.used`: its time says when the tree was used last, and its lines
-name the layers that lie above it.
+Beside each tree lie two files. `<tree>.used`: its time says when the tree was used last, and its
+lines name the layers that lie above it. `<tree>.blobs`: the names of the objects it is made of, so
+that the removal of a tree need not look through all objects for those that nobody needs any more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _NO_MORE_LINKS = (errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
 
 
 def build(tree: Path, files: Iterable[tuple[Path, str]], cancelled: Callable[[], bool]) -> None:
-    """Make `tree` with a link to each file under a name of its own (a path with slashes).
+    """Make `tree` with a link to each file, an object, under its path in the tree.
 
     One that another thread has made meanwhile stays. Raises Cancelled and OSError.
     """
@@ -28,12 +29,15 @@ def build(tree: Path, files: Iterable[tuple[Path, str]], cancelled: Callable[[],
     try:
         making.mkdir()
         folders: set[str] = set()
+        names: dict[str, None] = {}
         for file, name in files:
             folder = name.rpartition("/")[0]
             if folder not in folders:
                 (making / folder).mkdir(parents=True, exist_ok=True)
                 folders.add(folder)
             _link(file, making / name, cancelled)
+            names[file.name] = None
+        _write(_blobs(tree), names)
         with suppress(FileExistsError):
             making.rename(tree)
     except OSError as error:
@@ -44,18 +48,38 @@ def build(tree: Path, files: Iterable[tuple[Path, str]], cancelled: Callable[[],
         shutil.rmtree(making, ignore_errors=True)
 
 
-def remove(tree: Path) -> None:
-    """Half a tree is never found under its name. Raises OSError."""
+def detach(tree: Path) -> tuple[Path, list[str] | None]:
+    """Take a tree from its name; `discard` what this returns. Raises OSError.
+
+    With it come the names of its objects, unless an earlier version of this program made it. Half
+    a tree is never found under its name.
+    """
     gone = _half(tree)
     tree.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    try:
+        names = _blobs(tree).read_text().splitlines()
+    except FileNotFoundError:
+        names = None
     _used(tree).unlink(missing_ok=True)
+    _blobs(tree).unlink(missing_ok=True)
+    return gone, names
+
+
+def discard(gone: Path) -> None:
+    """Remove what `detach` has taken from its name."""
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def remove_halves(trees: Path) -> None:
     """Remove what a process that was killed had half made, or half removed."""
     for half in trees.glob("tmp-*"):
-        shutil.rmtree(half, ignore_errors=True)
+        if half.is_dir():
+            shutil.rmtree(half, ignore_errors=True)
+        else:
+            half.unlink(missing_ok=True)
+    for beside in (*trees.glob("*.used"), *trees.glob("*.blobs")):
+        if not beside.with_suffix("").exists():
+            beside.unlink(missing_ok=True)
 
 
 def layers_above(tree: Path) -> list[str]:
@@ -69,11 +93,7 @@ def layers_above(tree: Path) -> list[str]:
 
 def note_use(tree: Path, layers: Iterable[Path]) -> None:
     """The tree is used now, and these lie above it from now on, too."""
-    lines = [*layers_above(tree), *map(str, layers)]
-    # Never half of them: a full disk must not make the others forgotten.
-    written = tree.with_name(f"{tree.name}.used.new")
-    written.write_text("".join(f"{line}\n" for line in lines))
-    written.replace(_used(tree))
+    _write(_used(tree), [*layers_above(tree), *map(str, layers)])
 
 
 def last_use(tree: Path) -> float:
@@ -86,6 +106,17 @@ def last_use(tree: Path) -> float:
 
 def _used(tree: Path) -> Path:
     return tree.with_name(f"{tree.name}.used")
+
+
+def _blobs(tree: Path) -> Path:
+    return tree.with_name(f"{tree.name}.blobs")
+
+
+def _write(file: Path, lines: Iterable[str]) -> None:
+    # Never half of them: a full disk must not make the others forgotten.
+    written = file.with_name(f"tmp-{uuid.uuid4().hex}")
+    written.write_text("".join(f"{line}\n" for line in lines))
+    written.replace(file)
 
 
 def _half(tree: Path) -> Path:

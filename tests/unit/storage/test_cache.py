@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from emulator.storage.cache import ObjectCache, Wanted
+from emulator.storage.cached_trees import discard
 from emulator.storage.objects import Cancelled, ObjectInfo
 
 
@@ -231,3 +232,82 @@ def test_what_is_left_of_a_broken_download_is_no_object(
     assert cache.size == 200
     cache.close()
     assert new_cache().size == 200
+
+
+def test_making_room_looks_at_no_more_than_what_goes(
+    new_cache: Callable[..., ObjectCache], source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = new_cache(limit=4000)
+    for tree in range(20):
+        cache.hold(wanted(*(f"{tree}-{n}" for n in range(10))), source).release()
+    looks: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (looks.append(str(path)), scandir(path))[1])
+    for tree in range(20, 30):
+        cache.hold(wanted(*(f"{tree}-{n}" for n in range(10))), source).release()
+    assert cache.size <= 4000
+    blobs = [path for path in looks if "/blobs/" in path]
+    assert blobs == []
+
+
+def test_trees_of_an_earlier_version_are_removed_with_their_objects(
+    new_cache: Callable[..., ObjectCache], source: Source
+) -> None:
+    cache = new_cache(limit=200)
+    held = cache.hold(wanted("a", "b"), source)
+    held.release()
+    held.path.with_name(f"{held.path.name}.blobs").unlink()
+    cache.hold(wanted("c"), source)
+    assert cache.size == 100
+    assert cache.missing(wanted("a", "b", "c")) == wanted("a", "b")
+
+
+def test_what_two_trees_share_goes_with_the_last_of_them(
+    new_cache: Callable[..., ObjectCache], source: Source
+) -> None:
+    cache = new_cache(limit=300)
+    first = cache.hold(wanted("a", "b"), source)
+    second = cache.hold(wanted("b", "c"), source)
+    first.release()
+    cache.hold(wanted("d"), source).release()
+    assert cache.missing(wanted("a", "b", "c", "d")) == wanted("a")
+    second.release()
+    cache.shrink(300)
+    assert cache.size == 0
+
+
+def test_a_job_does_not_wait_while_another_one_makes_room(
+    new_cache: Callable[..., ObjectCache], source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = new_cache(limit=300)
+    cache.hold(wanted("a"), source).release()
+    cache.hold(wanted("b"), source).release()
+    removing, go_on = threading.Event(), threading.Event()
+
+    def slowly(gone: Path) -> None:
+        removing.set()
+        assert go_on.wait(60)
+        discard(gone)
+
+    monkeypatch.setattr("emulator.storage.cache.discard", slowly)
+    evicting = threading.Thread(target=lambda: cache.shrink(300))
+    evicting.start()
+    assert removing.wait(60)
+    assert names(cache.hold(wanted("b"), source).path) == ["b"]
+    go_on.set()
+    evicting.join(60)
+    assert cache.missing(wanted("a", "b")) == wanted("a")
+    assert source.fetched == ["a", "b"]
+
+
+def test_what_an_interrupted_removal_leaves_is_removed_at_the_next_start(
+    new_cache: Callable[..., ObjectCache], source: Source
+) -> None:
+    cache = new_cache()
+    held = cache.hold(wanted("a"), source)
+    held.path.rename(held.path.with_name("tmp-1"))  # and then the emulator was killed
+    cache.close()
+    cache = new_cache(limit=100)
+    assert list(held.path.parent.iterdir()) == []
+    cache.hold(wanted("b"), source)
+    assert cache.missing(wanted("a", "b")) == wanted("a")

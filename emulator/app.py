@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,9 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from emulator import __version__
+from emulator.aws.admin_access import HEALTH, PREFIX, AdminAccess, ForJobs
 from emulator.aws.built import operations_by_service
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.gateway import Gateway, Shortcut
@@ -56,7 +58,7 @@ class _Doors:
         if self._application is None or self._loop is None:
             raise SetupError("The endpoint does not answer yet.")
         config = uvicorn.Config(
-            self._application,
+            ForJobs(self._application),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -82,6 +84,8 @@ class Emulator:
         self._server: uvicorn.Server | None = None
         self._resources = ExitStack()
         self._doors = _Doors()
+        self.admin_token = settings.admin_token.get_secret_value() or secrets.token_urlsafe(24)
+        """Gives access to the admin routes from everywhere but a job's own network."""
 
     @property
     def url(self) -> str:
@@ -153,15 +157,23 @@ class Emulator:
             title="sagemaker-emulator", lifespan=lifespan, openapi_url=None, docs_url=None
         )
 
-        @application.get("/_emulator/health")
+        @application.get(HEALTH)
         def health() -> dict[str, Any]:
             return self._health(parts)
 
-        @application.get("/_emulator/gpus")
+        runtimes = parts.runtimes.all
+        access = AdminAccess(
+            self.admin_token,
+            lambda: not any(runtime.traits.shares_ports for runtime in runtimes),
+        )
+        admin = APIRouter(prefix=PREFIX, dependencies=[Depends(access)])
+
+        @admin.get("/gpus")
         def gpus() -> dict[str, Any]:
             return parts.capacity.holdings()
 
-        application.include_router(routes(parts.faults, parts.supervisor, self.settings))
+        admin.include_router(routes(parts.faults, parts.supervisor, self.settings))
+        application.include_router(admin)
         services = operations_by_service(
             self.settings, parts.supervisor, parts.records, parts.logs, parts.metrics
         )

@@ -64,6 +64,9 @@ class Settings:
     access_key: str = "emulator"
     secret_key: SecretStr = SecretStr("emulator-secret")
     """Credentials of the object store; `sagemaker-emulator env` exports them."""
+    admin_token: SecretStr = SecretStr("")
+    """For the routes below /_emulator from elsewhere than this machine; without one, `up` makes
+    one that `sagemaker-emulator env` exports."""
     role_arn: str = "arn:aws:iam::123456789012:role/SageMakerRole"
     roles: tuple[str, ...] = ()
     """ARNs or names of the IAM roles that exist beside `role_arn`; without any, every role does."""

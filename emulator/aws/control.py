@@ -57,8 +57,8 @@ def _json_object(text: bytes) -> dict[str, Any]:
 
 
 def routes(book: FaultBook, spot: Spot, settings: Settings) -> APIRouter:
-    """The routes below /_emulator that docs/faults.md and docs/spot.md describe."""
-    router = APIRouter(prefix="/_emulator")
+    """What docs/faults.md and docs/spot.md describe; mount it below /_emulator."""
+    router = APIRouter()
 
     @router.get("/faults")
     def list_faults() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,6 +40,8 @@ class Endpoint:
     url: str
     proxy: str
     """For HTTPS_PROXY; see sts_proxy.py."""
+    admin_token: str = ""
+    """For the routes below /_emulator; known of an emulator that runs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def client_environment(
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(config),
     }
+    if endpoint.admin_token:
+        exports["EMULATOR_ADMIN_TOKEN"] = endpoint.admin_token
     exports |= _proxy_variables("NO_PROXY", _no_proxy(endpoint, ambient))
     if proxy:
         exports |= _proxy_variables("HTTPS_PROXY", endpoint.proxy)
@@ -121,14 +125,20 @@ def client_folder(settings: Settings) -> Path:
 def configured_endpoint(settings: Settings) -> Endpoint:
     """Where the emulator will answer when it is started with these settings."""
     host = LOCAL[0] if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104
-    return Endpoint(f"http://{host}:{settings.port}", f"http://{LOCAL[0]}:{settings.port + 1}")
+    return Endpoint(
+        f"http://{host}:{settings.port}",
+        f"http://{LOCAL[0]}:{settings.port + 1}",
+        settings.admin_token.get_secret_value(),
+    )
 
 
 def announce(settings: Settings, endpoint: Endpoint) -> Path:
     """Leave word where this process answers, for `running_endpoint`."""
     file = client_folder(settings) / "running.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"pid": os.getpid(), "url": endpoint.url, "proxy": endpoint.proxy}))
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)  # it holds the admin token
+    file.write_text(json.dumps({"pid": os.getpid(), **asdict(endpoint)}))
     return file
 
 
@@ -137,7 +147,7 @@ def running_endpoint(settings: Settings) -> Endpoint | None:
     with suppress(OSError, ValueError, KeyError):
         said = json.loads((client_folder(settings) / "running.json").read_text())
         os.kill(said["pid"], 0)
-        return Endpoint(said["url"], said["proxy"])
+        return Endpoint(said["url"], said["proxy"], said.get("admin_token", ""))
     return None
 
 

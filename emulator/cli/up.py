@@ -130,7 +130,8 @@ def _start(settings: Settings, stack: ExitStack) -> Endpoint:
     certificates = authority(client_folder(settings))
     proxy = StsProxy(emulator.url, server_context(certificates), os.environ)
     wanted = settings.port + 1 if 0 < settings.port < 65535 else 0
-    endpoint = Endpoint(emulator.url, stack.enter_context(proxy.serve(wanted)))
+    proxy_url = stack.enter_context(proxy.serve(wanted))
+    endpoint = Endpoint(emulator.url, proxy_url, emulator.admin_token)
     announced = announce(settings, endpoint)
     stack.callback(announced.unlink, missing_ok=True)
     return endpoint

@@ -144,3 +144,25 @@ def files_in_tar(s3: Any, uri: str) -> dict[str, bytes]:
             for entry in tar
             if (data := tar.extractfile(entry)) is not None
         }
+
+
+ADMIN_ROUTES_REFUSED = ["GET 403", "POST 403", "DELETE 403"]
+_ASKS_FOR_ADMIN_ROUTES = """
+import os, urllib.error, urllib.request
+for method, path in {"GET": "gpus", "POST": "faults", "DELETE": "faults"}.items():
+    url = os.environ["AWS_ENDPOINT_URL"] + "/_emulator/" + path
+    try:
+        print(method, urllib.request.urlopen(urllib.request.Request(url, method=method)).status)
+    except urllib.error.HTTPError as error:
+        print(method, error.code)
+"""
+
+
+def ask_for_admin_routes(emulator: Any, bucket: str) -> list[str]:
+    """What the admin routes answer to a job; see ADMIN_ROUTES_REFUSED."""
+    body = shell_request(bucket, 'python3 -c "$SCRIPT"')
+    body["Environment"] = {"SCRIPT": _ASKS_FOR_ADMIN_ROUTES}
+    job = run(emulator.client("sagemaker"), body)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    lines = log_lines(emulator.client("logs"), job["TrainingJobName"])
+    return [line for line in lines if line.startswith(("GET ", "POST ", "DELETE "))]

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_jobs import files_in_tar, log_lines, run, shell_request
+from e2e_jobs import (
+    ADMIN_ROUTES_REFUSED,
+    ask_for_admin_routes,
+    files_in_tar,
+    log_lines,
+    run,
+    shell_request,
+)
 from emulators import RunningEmulator, start_emulator
 from test_sdks import SCRIPTS, check_training, run_script, said
 
@@ -67,6 +74,10 @@ def test_the_emulator_is_reached_from_inside(containers: Any) -> None:
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     found = containers.client("s3").get_object(Bucket="docker-bucket", Key="from-inside")
     assert found["Body"].read() == b"x"
+
+
+def test_a_container_has_no_admin_routes(containers: Any) -> None:
+    assert ask_for_admin_routes(containers, "docker-bucket") == ADMIN_ROUTES_REFUSED
 
 
 def test_outputs_and_failures_come_out(containers: Any) -> None:

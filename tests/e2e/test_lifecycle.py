@@ -12,7 +12,17 @@ from typing import Any
 import botocore.config
 import botocore.exceptions
 import pytest
-from e2e_jobs import channel, files_in_tar, log_lines, run, shell_request, wait, wait_for
+from e2e_jobs import (
+    ADMIN_ROUTES_REFUSED,
+    ask_for_admin_routes,
+    channel,
+    files_in_tar,
+    log_lines,
+    run,
+    shell_request,
+    wait,
+    wait_for,
+)
 from emulators import RunningEmulator, start_emulator
 
 LONG = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
@@ -330,3 +340,9 @@ def test_an_emulator_that_ends_within_the_grace_of_a_stop(
         assert "FailureReason" not in job
     finally:
         second.end()
+
+
+def test_a_job_has_no_admin_routes(control: Control) -> None:
+    fault = control.seed(kind="CapacityError", job="nobody")
+    assert ask_for_admin_routes(control.place, "lifecycle") == ADMIN_ROUTES_REFUSED
+    assert fault["id"] in [kept["id"] for kept in control.send("GET", "faults")["faults"]]

@@ -175,7 +175,12 @@ class Emulator:
         admin.include_router(routes(parts.faults, parts.supervisor, self.settings))
         application.include_router(admin)
         services = operations_by_service(
-            self.settings, parts.supervisor, parts.records, parts.logs, parts.metrics
+            self.settings,
+            parts.supervisor,
+            parts.records,
+            parts.logs,
+            parts.metrics,
+            parts.runtimes,
         )
         gateway = Gateway(
             services,

@@ -75,6 +75,9 @@ class Settings:
     """The interpreter that instances of the process runtime use."""
     process_network: Literal["job", "host"] = "job"
     """A network for each job of the process runtime, or this machine's for all of them."""
+    images: tuple[str, ...] = ()
+    """Shell patterns of training images that exist although no Docker engine has them; "*" for
+    any. The process runtime runs their jobs with `python`."""
     image_map: dict[str, str] = field(default_factory=dict)
     """Shell patterns of TrainingImage -> an image of the Docker engine, before the defaults."""
     s3_endpoint: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from emulator.aws.images import Engine, TrainingImages
 from emulator.aws.operation import Operations
 from emulator.aws.roles import Roles
 from emulator.aws.services import (
@@ -32,12 +33,13 @@ def operations_by_service(
     records: JobStore,
     log_store: LogStore,
     metrics: MetricStore,
+    engine: Engine,
 ) -> Mapping[str, Operations]:
     """The operations of each service, by its botocore name."""
-    roles = Roles(settings)
+    roles, images = Roles(settings), TrainingImages(settings, engine)
     return {
         "sagemaker": {
-            **training_jobs.operations(supervisor, records, metrics, roles),
+            **training_jobs.operations(supervisor, records, metrics, roles, images),
             **job_updates.operations(supervisor, records),
             **tags.operations(records),
             **search.operations(records, training_jobs.metrics_of(metrics)),
@@ -47,5 +49,5 @@ def operations_by_service(
         "cloudwatch": cloudwatch.operations(metrics),
         "sts": sts.operations(settings),
         "iam": iam.operations(settings, roles),
-        "ecr": ecr.operations(),
+        "ecr": ecr.operations(images),
     }

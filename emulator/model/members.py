@@ -55,7 +55,10 @@ TABLE: tuple[Member, ...] = (
     _acts("TrainingJobName", "unique in an account and region; in ARNs, paths and log streams"),
     _acts("HyperParameters", "written to hyperparameters.json"),
     _acts("AlgorithmSpecification", ""),
-    _acts("AlgorithmSpecification.TrainingImage", "run by docker; by process, your environment"),
+    _acts(
+        "AlgorithmSpecification.TrainingImage",
+        "must exist (EMULATOR_IMAGES); run by docker; by process, your environment",
+    ),
     _echoes("AlgorithmSpecification.AlgorithmName", "there are no algorithms of the marketplace"),
     _acts("AlgorithmSpecification.TrainingInputMode", "File, Pipe and FastFile"),
     _acts("AlgorithmSpecification.MetricDefinitions[]", "read from the log as it streams"),

@@ -70,6 +70,16 @@ class Runtimes:
             if isinstance(runtime, Awaited):
                 runtime.stop_waiting()
 
+    @property
+    def has_engine(self) -> bool:
+        """Whether there is an engine that has images."""
+        return self._images is not None
+
+    @property
+    def may_stand_in(self) -> bool:
+        """Whether a job can run without its image, in the process runtime."""
+        return self._process is not None
+
     def look_up(self, image: str, *, engine_alone: bool = False) -> Presence:
         """Whether the image exists, as far as an engine and its registry tell; see Images."""
         if self._images is None:

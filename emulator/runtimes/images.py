@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 from typing import Any
 
 from docker.client import DockerClient
@@ -19,6 +18,7 @@ from docker.errors import (
 )
 
 from emulator.model.errors import ClientError, InternalServerError, JobError
+from emulator.model.image import read_address
 from emulator.runtimes.docker_engine import ENGINE_GONE
 from emulator.runtimes.docker_requests import SHELL, LocalImage
 from emulator.runtimes.pulls import records, within
@@ -29,15 +29,11 @@ CANNOT_PULL = (
 )
 """Seen from the service."""
 
-_ECR = "*.dkr.ecr.*.amazonaws.com*"
-DEFAULT_IMAGE_MAP: Mapping[str, str] = MappingProxyType(
-    {
-        # A GPU image on a machine that has only the CPU one: that trains as well.
-        f"{_ECR}/pytorch-training:*-gpu-*": "sagemaker-emulator/pytorch-training:gpu",
-        f"{_ECR}/pytorch-training:*": "sagemaker-emulator/pytorch-training:cpu",
-    }
-)
-"""Shell patterns of image URIs -> images of this project, the preferred one first."""
+CPU_IMAGE = "sagemaker-emulator/pytorch-training:cpu"
+GPU_IMAGE = "sagemaker-emulator/pytorch-training:gpu"
+"""Images of this project that stand for AWS's own images with PyTorch."""
+_TORCH_LABEL, _PYTHON_LABEL = "sagemaker-emulator.torch", "sagemaker-emulator.python"
+"""Labels by which an image of this project says what is in it."""
 
 
 LOOK_UP_SECONDS = 10.0
@@ -81,13 +77,22 @@ class Choice:
 
 
 def choose(image: str, image_map: Mapping[str, str], has: Callable[[str], bool]) -> Choice:
-    """The image itself if the engine has it, else the first mapped one that it has."""
-    targets = tuple(
-        dict.fromkeys(
-            target for pattern, target in image_map.items() if fnmatchcase(image, pattern)
-        )
-    )
+    """The image itself if the engine has it, else the first one that stands for it here.
+
+    Those of `image_map`, shell patterns of images -> images, go before this project's own.
+    """
+    mapped = [target for pattern, target in image_map.items() if fnmatchcase(image, pattern)]
+    targets = tuple(dict.fromkeys([*mapped, *_own_images(image)]))
     return Choice(image, targets, next((name for name in (image, *targets) if has(name)), None))
+
+
+def _own_images(image: str) -> tuple[str, ...]:
+    """This project's images for one of AWS's, the preferred one first."""
+    address = read_address(image)
+    if address is None or not address.is_pytorch:
+        return ()
+    # A GPU image on a machine that has only the CPU one: that trains as well.
+    return (GPU_IMAGE, CPU_IMAGE) if address.is_for_gpus else (CPU_IMAGE,)
 
 
 @dataclass
@@ -117,12 +122,12 @@ class Images:
     """The images of one engine."""
 
     def __init__(self, client: DockerClient, image_map: Mapping[str, str] | None = None):
-        """`image_map` goes before the default one."""
+        """`image_map` goes before this project's own images."""
         self._client = client
         self._shells: dict[str, bool] = {}
         self._seen: set[str] = set()
         """Images that the engine had when it was last asked."""
-        self._map = {**(image_map or {}), **_without(DEFAULT_IMAGE_MAP, image_map or {})}
+        self._map = image_map or {}
 
     def choice(self, image: str) -> Choice:
         """What the image means at this moment; raises EngineSilent."""
@@ -187,7 +192,7 @@ class Images:
         """
         choice = self.choice(image)
         if choice.mapped:
-            say(f"{image} is {choice.local} here")
+            say(self._stand_in(image, choice.local or ""))
         elif choice.candidates and choice.local is None:
             folder = choice.candidates[-1].rpartition("/")[2].partition(":")[0]
             say(
@@ -197,6 +202,19 @@ class Images:
             raise ClientError(CANNOT_PULL)
         elif choice.local is None:
             self._pull(image, say, cancelled)
+
+    def _stand_in(self, image: str, local: str) -> str:
+        """What was asked for and what runs, with the versions of both as far as they are known."""
+        address, found = read_address(image), self._inspect(local)
+        labels = (found or {}).get("Config", {}).get("Labels") or {}
+        has = [
+            f"{name} {labels[label]}"
+            for name, label in (("PyTorch", _TORCH_LABEL), ("Python", _PYTHON_LABEL))
+            if label in labels
+        ]
+        asked = f" ({address.contents})" if address and address.contents else ""
+        there = f" ({', '.join(has)})" if has else ""
+        return f"The job asks for {image}{asked}; {local}{there} runs in its place."
 
     def _has(self, image: str) -> bool:
         return self._inspect(image) is not None
@@ -277,7 +295,3 @@ def repository_of(image: str) -> str:
     name = image.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"
-
-
-def _without(mapping: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in mapping.items() if name not in names}

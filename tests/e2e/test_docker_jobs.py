@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from e2e_jobs import (
     ADMIN_ROUTES_REFUSED,
     ask_for_admin_routes,
@@ -54,9 +55,21 @@ def test_scripts_find_what_the_services_images_hold(containers: Any) -> None:
     assert "sklearn True" in log_lines(containers.client("logs"), job["TrainingJobName"])
 
 
-def test_an_image_that_nobody_has(containers: Any) -> None:
+def test_an_image_that_does_not_exist_is_refused(containers: Any) -> None:
     body = shell_request("docker-bucket", "true")
-    body["AlgorithmSpecification"]["TrainingImage"] = "no-such-image:ever"
+    own = "123456789012.dkr.ecr.us-east-1.amazonaws.com/no-such-repository:latest"
+    body["AlgorithmSpecification"]["TrainingImage"] = own
+    with pytest.raises(ClientError) as error:
+        containers.client("sagemaker").create_training_job(**body)
+    assert error.value.response["Error"]["Code"] == "ValidationException"
+    assert error.value.response["Error"]["Message"].startswith(
+        "Cannot find repository: no-such-repository in registry ID: 123456789012 Please check"
+    )
+
+
+def test_an_image_that_nobody_can_look_up_fails_when_it_is_pulled(containers: Any) -> None:
+    body = shell_request("docker-bucket", "true")
+    body["AlgorithmSpecification"]["TrainingImage"] = "localhost:1/no-such-image:ever"
     job = run(containers.client("sagemaker"), body)
     assert job["FailureReason"] == (
         "ClientError: Cannot pull algorithm container. Either the image does not exist or its "

@@ -21,7 +21,12 @@ _SWITCHES = (
     "EnableManagedSpotTraining",
 )
 # Images of these repositories report metrics unless told not to (API reference).
-_FRAMEWORK_IMAGES = ("pytorch-training", "tensorflow-training", "mxnet-training")
+_FRAMEWORK_IMAGES = (
+    "pytorch-training",
+    "tensorflow-training",
+    "mxnet-training",
+    "amzn2023-sagemaker",
+)
 
 
 def describe(job: Job, metrics: Mapping[str, Sample] = MappingProxyType({})) -> dict[str, Any]:

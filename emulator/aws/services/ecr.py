@@ -1,7 +1,7 @@
 """Elastic Container Registry, as far as SDKs and deployment scripts ask.
 
-No registry is behind it: every repository and image that is named exists, with a digest
-made up from its name. Which images a job can really use is the runtime's affair.
+No registry is behind it: what exists is what a training job could name (TrainingImages), with a
+digest made up from its name.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from emulator.aws.operation import Call, Operations
+from emulator.model.errors import ApiError
 from emulator.model.scope import Scope
+from emulator.runtimes.images import Presence
 
 CREATED = 1_514_764_800
 """When every repository and image was made, in epoch seconds: 2018-01-01."""
@@ -25,7 +27,13 @@ _MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 
 
-def operations(clock: Callable[[], float] = time.time) -> Operations:
+class Images(Protocol):
+    """What exists."""
+
+    def presence(self, image: str, account: str) -> Presence: ...
+
+
+def operations(images: Images, clock: Callable[[], float] = time.time) -> Operations:
     """The operations of ECR, by name; `clock` gives epoch seconds."""
 
     def get_authorization_token(call: Call) -> dict[str, Any]:
@@ -42,36 +50,97 @@ def operations(clock: Callable[[], float] = time.time) -> Operations:
             ]
         }
 
+    def describe_repositories(call: Call) -> dict[str, Any]:
+        registry = call.params.get("registryId", call.scope.account)
+        names = call.params.get("repositoryNames", ())
+        for name in names:
+            _check_repository(images, call.scope, registry, name)
+        return {"repositories": [_described(call.scope, registry, name) for name in names]}
+
+    def describe_images(call: Call) -> dict[str, Any]:
+        registry, name = _repository(call)
+        _check_repository(images, call.scope, registry, name)
+        wanted = call.params.get("imageIds", ())
+        for image in wanted:
+            if not _exists(images, call.scope, (registry, name), image):
+                raise ApiError(
+                    f"The image with imageId {{imageDigest:'{image.get('imageDigest', 'null')}', "
+                    f"imageTag:'{image.get('imageTag', 'null')}'}} does not exist within the "
+                    f"repository with name '{name}' in the registry with id '{registry}'",
+                    code="ImageNotFoundException",
+                )
+        return _describe_images(registry, name, wanted)
+
+    def batch_get_image(call: Call) -> dict[str, Any]:
+        registry, name = _repository(call)
+        _check_repository(images, call.scope, registry, name)
+        found = [
+            i for i in call.params["imageIds"] if _exists(images, call.scope, (registry, name), i)
+        ]
+        return {
+            "images": [_got(registry, name, image) for image in found],
+            "failures": [
+                {
+                    "imageId": image,
+                    "failureCode": "ImageNotFound",
+                    "failureReason": "Requested image not found",
+                }
+                for image in call.params["imageIds"]
+                if image not in found
+            ],
+        }
+
     return {
-        "DescribeRepositories": _describe_repositories,
-        "DescribeImages": _describe_images,
-        "BatchGetImage": _batch_get_image,
+        "DescribeRepositories": describe_repositories,
+        "DescribeImages": describe_images,
+        "BatchGetImage": batch_get_image,
         "GetAuthorizationToken": get_authorization_token,
     }
 
 
-def _describe_repositories(call: Call) -> dict[str, Any]:
-    registry = call.params.get("registryId", call.scope.account)
-    owner = f"arn:{call.scope.partition}:ecr:{call.scope.region}:{registry}"
+def _check_repository(images: Images, scope: Scope, registry: str, name: str) -> None:
+    """Raise RepositoryNotFoundException."""
+    found = images.presence(f"{_host(scope, registry)}/{name}:latest", scope.account)
+    if found in (Presence.NO_REPOSITORY, Presence.NO_REFERENCE):
+        raise ApiError(
+            f"The repository with name '{name}' does not exist in the registry with id "
+            f"'{registry}'",
+            code="RepositoryNotFoundException",
+        )
+
+
+def _exists(
+    images: Images, scope: Scope, repository: tuple[str, str], image: Mapping[str, str]
+) -> bool:
+    """Whether a repository that exists has the image; digests are made up, so it has them all."""
+    if "imageDigest" in image:
+        return True
+    registry, name = repository
+    address = f"{_host(scope, registry)}/{name}:{image.get('imageTag', 'latest')}"
+    return images.presence(address, scope.account) not in (
+        Presence.NO_TAG,
+        Presence.NO_REPOSITORY,
+        Presence.NO_REFERENCE,
+    )
+
+
+def _described(scope: Scope, registry: str, name: str) -> dict[str, Any]:
+    owner = f"arn:{scope.partition}:ecr:{scope.region}:{registry}"
     return {
-        "repositories": [
-            {
-                "repositoryArn": f"{owner}:repository/{name}",
-                "registryId": registry,
-                "repositoryName": name,
-                "repositoryUri": f"{_host(call.scope, registry)}/{name}",
-                "createdAt": CREATED,
-                "imageTagMutability": "MUTABLE",
-                "imageScanningConfiguration": {"scanOnPush": False},
-                "encryptionConfiguration": {"encryptionType": "AES256"},
-            }
-            for name in call.params.get("repositoryNames", ())
-        ]
+        "repositoryArn": f"{owner}:repository/{name}",
+        "registryId": registry,
+        "repositoryName": name,
+        "repositoryUri": f"{_host(scope, registry)}/{name}",
+        "createdAt": CREATED,
+        "imageTagMutability": "MUTABLE",
+        "imageScanningConfiguration": {"scanOnPush": False},
+        "encryptionConfiguration": {"encryptionType": "AES256"},
     }
 
 
-def _describe_images(call: Call) -> dict[str, Any]:
-    registry, name = _repository(call)
+def _describe_images(
+    registry: str, name: str, wanted: Iterable[Mapping[str, str]]
+) -> dict[str, Any]:
     return {
         "imageDetails": [
             {
@@ -83,25 +152,18 @@ def _describe_images(call: Call) -> dict[str, Any]:
                 "imagePushedAt": CREATED,
                 "imageManifestMediaType": _MANIFEST_TYPE,
             }
-            for image in call.params.get("imageIds", ())
+            for image in wanted
         ]
     }
 
 
-def _batch_get_image(call: Call) -> dict[str, Any]:
-    registry, name = _repository(call)
+def _got(registry: str, name: str, image: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "images": [
-            {
-                "registryId": registry,
-                "repositoryName": name,
-                "imageId": {**image, "imageDigest": _digest(name, image)},
-                "imageManifest": _manifest(_digest(name, image)),
-                "imageManifestMediaType": _MANIFEST_TYPE,
-            }
-            for image in call.params["imageIds"]
-        ],
-        "failures": [],
+        "registryId": registry,
+        "repositoryName": name,
+        "imageId": {**image, "imageDigest": _digest(name, image)},
+        "imageManifest": _manifest(_digest(name, image)),
+        "imageManifestMediaType": _MANIFEST_TYPE,
     }
 
 

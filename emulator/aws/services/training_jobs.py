@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
+from emulator.aws.images import TrainingImages
 from emulator.aws.operation import Call, Operations
 from emulator.aws.roles import Roles
 from emulator.aws.services.describe import describe, summarize
@@ -71,9 +72,16 @@ class Metrics(Protocol):
 
 
 def operations(
-    jobs: Jobs, records: Records, metrics: Metrics | None = None, roles: Roles | None = None
+    jobs: Jobs,
+    records: Records,
+    metrics: Metrics | None = None,
+    roles: Roles | None = None,
+    images: TrainingImages | None = None,
 ) -> Operations:
-    """The operations on training jobs, by name; without `roles` every role exists."""
+    """The operations on training jobs, by name.
+
+    Without `roles` every role exists, without `images` every image.
+    """
     final_metrics = metrics_of(metrics)
 
     def create(call: Call) -> dict[str, Any]:
@@ -81,6 +89,8 @@ def operations(
         check_tags(call.params.get("Tags", ()))
         if roles:
             roles.check(call.params["RoleArn"])
+        if images and (image := call.params["AlgorithmSpecification"].get("TrainingImage")):
+            images.check(image, call.scope.account, call.params["RoleArn"])
         try:
             spec = JobSpec.from_request(call.params, call.scope)
         except ValueError as error:  # an address that is well formed but names no bucket

@@ -6,14 +6,28 @@ import base64
 import json
 from typing import Any
 
+import pytest
+
 from emulator.aws.operation import Call
 from emulator.aws.services.ecr import operations
+from emulator.model.errors import ApiError
 from emulator.model.scope import Scope
+from emulator.runtimes.images import Presence
+
+
+class Registry:
+    """Has the tags 1 and 2 of two repositories."""
+
+    def presence(self, image: str, account: str) -> Presence:  # noqa: ARG002
+        name, _, tag = image.partition("/")[2].partition(":")
+        if name not in ("train", "team/train"):
+            return Presence.NO_REPOSITORY
+        return Presence.THERE if tag in ("1", "2") else Presence.NO_TAG
 
 
 def ask(operation: str, region: str = "us-east-1", **params: Any) -> Any:
     scope = Scope("123456789012", region)
-    return operations(clock=lambda: 10.0)[operation](Call(scope, params))
+    return operations(Registry(), clock=lambda: 10.0)[operation](Call(scope, params))
 
 
 def test_a_token_is_for_the_registry_that_is_asked_for() -> None:
@@ -44,3 +58,26 @@ def test_an_image_has_one_digest() -> None:
     known = {"repositoryName": "train", "imageIds": [{"imageDigest": "sha256:abc"}]}
     [by_digest] = ask("DescribeImages", **known)["imageDetails"]
     assert (by_digest["imageDigest"], by_digest["imageTags"]) == ("sha256:abc", None)
+
+
+@pytest.mark.parametrize("operation", ["DescribeRepositories", "DescribeImages", "BatchGetImage"])
+def test_a_repository_that_does_not_exist(operation: str) -> None:
+    named = (
+        {"repositoryNames": ["none"]}
+        if operation == "DescribeRepositories"
+        else {"repositoryName": "none", "imageIds": [{"imageTag": "1"}]}
+    )
+    with pytest.raises(ApiError, match="'none' does not exist in the registry") as error:
+        ask(operation, **named)
+    assert error.value.code == "RepositoryNotFoundException"
+
+
+def test_an_image_that_does_not_exist() -> None:
+    wanted = {"repositoryName": "train", "imageIds": [{"imageTag": "1"}, {"imageTag": "9"}]}
+    with pytest.raises(ApiError, match="imageTag:'9'") as error:
+        ask("DescribeImages", **wanted)
+    assert error.value.code == "ImageNotFoundException"
+    answer = ask("BatchGetImage", **wanted)
+    assert [image["imageId"]["imageTag"] for image in answer["images"]] == ["1"]
+    [failure] = answer["failures"]
+    assert (failure["imageId"], failure["failureCode"]) == ({"imageTag": "9"}, "ImageNotFound")

@@ -14,7 +14,7 @@ from emulator.runtimes.image_builds import (
     image_folders,
     images_root,
 )
-from emulator.runtimes.images import DEFAULT_IMAGE_MAP
+from emulator.runtimes.images import CPU_IMAGE, GPU_IMAGE
 
 TOML = """
 description = "a test"
@@ -91,5 +91,5 @@ def test_wheels_are_in_the_context_only_while_it_is_built(
 
 def test_the_default_mapping_leads_to_images_of_this_project() -> None:
     tags = {v.tag for folder in image_folders(images_root()) for v in folder.variants.values()}
-    assert set(DEFAULT_IMAGE_MAP.values()) <= tags
+    assert {CPU_IMAGE, GPU_IMAGE} <= tags
     assert all((folder.path / "Dockerfile").exists() for folder in image_folders(images_root()))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.runtimes.images import DEFAULT_IMAGE_MAP, Choice, PullProgress, choose
+from emulator.runtimes.images import Choice, PullProgress, choose
 
 CPU, GPU = "sagemaker-emulator/pytorch-training:cpu", "sagemaker-emulator/pytorch-training:gpu"
 ECR = "763104351884.dkr.ecr.us-west-2.amazonaws.com"
@@ -21,6 +21,16 @@ CPU_URI = f"{ECR}/pytorch-training:2.2.0-cpu-py310"
         ("busybox", {"busybox"}, (), "busybox"),
         ("busybox", set(), (), None),
         (f"{ECR}.cn/pytorch-training:2.2.0-gpu-py310", {GPU}, (GPU, CPU), GPU),
+        (f"{ECR}/pytorch:2.13-cu133-amzn2023-sagemaker", {CPU, GPU}, (GPU, CPU), GPU),
+        (f"{ECR}/pytorch:2.13-cpu-amzn2023-sagemaker", {CPU, GPU}, (CPU,), CPU),
+        (
+            "public.ecr.aws/deep-learning-containers/pytorch:2.14-cu133-amzn2023-sagemaker",
+            {CPU, GPU},
+            (GPU, CPU),
+            GPU,
+        ),
+        ("public.ecr.aws/others/pytorch:2.14-cu133", {CPU, GPU}, (), None),
+        ("123456789012.dkr.ecr.us-west-2.amazonaws.com/pytorch-training:1", {CPU}, (), None),
         (f"{ECR}/xgboost:1", {CPU, GPU}, (), None),
         ("evil.com/pytorch-training:2.2.0-gpu-py310", {CPU, GPU}, (), None),
     ],
@@ -28,15 +38,13 @@ CPU_URI = f"{ECR}/pytorch-training:2.2.0-cpu-py310"
 def test_what_an_image_means_here(
     image: str, engine_has: set[str], candidates: tuple[str, ...], local: str | None
 ) -> None:
-    found = choose(image, DEFAULT_IMAGE_MAP, engine_has.__contains__)
+    found = choose(image, {}, engine_has.__contains__)
     assert found == Choice(image, candidates, local)
     assert found.mapped is (local is not None and local != image)
 
 
 def test_an_own_mapping_goes_first() -> None:
-    found = choose(
-        GPU_URI, {"*/pytorch-training:2.2*": "mine"} | DEFAULT_IMAGE_MAP, {"mine", GPU}.__contains__
-    )
+    found = choose(GPU_URI, {"*/pytorch-training:2.2*": "mine"}, {"mine", GPU}.__contains__)
     assert found.local == "mine"
 
 

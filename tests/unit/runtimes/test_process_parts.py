@@ -123,9 +123,9 @@ def test_without_sandboxes_only_one_plain_instance_can_run(tmp_path: Path) -> No
 def test_prepare_says_what_runs_instead_of_the_image(tmp_path: Path) -> None:
     said: list[str] = []
     runtime(tmp_path).prepare("repo/image:1", said.append, lambda: False)
-    assert "does not use the image repo/image:1" in said[0]
-    assert sys.executable in said[0]
-    assert "without a sandbox" in said[1]
+    assert "asks for repo/image:1. The process runtime uses no image" in said[0]
+    assert sys.executable in said[1]
+    assert "without a sandbox" in said[2]
 
 
 def test_a_missing_toolkit_is_a_clear_error(

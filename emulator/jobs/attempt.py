@@ -20,8 +20,14 @@ from emulator.jobs.observing import collect_lines, measure, watch_collectives
 from emulator.jobs.outcome import INTERNAL_ERROR, NO_CAPACITY
 from emulator.jobs.progress import Progress
 from emulator.jobs.queueing import wait_for_capacity
+from emulator.jobs.recovery import (
+    RESTART_NOTICE,
+    EndingRecord,
+    ending_of_lost,
+    last_sign_of_life,
+)
 from emulator.jobs.resuming import Note, Resumed, can_be_left, runtime_of
-from emulator.jobs.settling import salvage
+from emulator.jobs.settling import rescue
 from emulator.jobs.warm_pools import Kept, in_pool
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Ends, Instances, RunningSync, StagedInputs, Workshop
@@ -78,6 +84,8 @@ class Attempt:
         """Empty until the job has some."""
         self.trained = 0.0
         """Seconds."""
+        self.died: float | None = None
+        """When the instances were last known to run, if they were lost with an emulator."""
         self.unsaved: JobError | None = None
         """Why not all that the instances saved while they ran is in S3."""
 
@@ -149,8 +157,8 @@ class Attempt:
     def resume(self, resumed: Resumed, seconds: float, cache: Path | None) -> Ending:
         """Take over the instances that an earlier emulator left; otherwise as `train`.
 
-        `seconds` counts from their start. Raises InternalServerError if they are gone. Where
-        they cannot be taken over nothing of them runs on.
+        `seconds` counts from their start. Where they cannot be taken over nothing of them runs
+        on, and the job is recovered without them.
         """
         runtime = self._runtime = runtime_of(resumed.note, self._shop.runtimes.all)
         self.instances = instances_below(self._directory, self._spec)
@@ -160,12 +168,49 @@ class Attempt:
             metrics = self._adopt(runtime)
         except Unreachable:
             raise
-        except BaseException:
-            salvage(self._shop, self._spec, runtime, self.instances)
+        except Exception:
+            runtime.remove(self._spec.arn)
+            if ending := self._ending_without_instances(resumed.note.began):
+                return ending
             raise
         clock = self._shop.clock
         started = clock.monotonic() - max(0.0, clock.now() - resumed.note.began)
         return self._to_the_end(self._plan(cache, runtime.traits), metrics, started, seconds)
+
+    def recover(self) -> Ending:
+        """How the training ended that an earlier emulator began, and whose instances are gone.
+
+        What they saved is in S3 then. Raises Cancelled for a job that was stopped before it
+        had instances, and InternalServerError for one that is lost with them.
+        """
+        job = self._shop.store.get(self._spec.scope, self._spec.name)
+        began = job.life.transitions[-1].started if job else 0.0
+        if ending := self._ending_without_instances(began):
+            return ending
+        raise InternalServerError(INTERNAL_ERROR)
+
+    def _ending_without_instances(self, began: float) -> Ending | None:
+        """None if the job is lost with its instances; `began` is when they began to train."""
+        shop, spec = self._shop, self._spec
+        job = shop.store.get(spec.scope, spec.name)
+        record = EndingRecord.load(self._directory)
+        ending = ending_of_lost(spec, job.life, record) if job else None
+        if ending is None:
+            raise Cancelled
+        self.instances = instances_below(self._directory, spec)
+        self.died = last_sign_of_life(shop, spec)
+        if job and job.life.secondary is Secondary.TRAINING:
+            self.trained = max(0.0, self.died - began)
+        self._progress.notice(RESTART_NOTICE)
+        try:
+            self.unsaved = rescue(shop, spec, self.instances)
+        except InternalServerError:
+            self.instances = {}
+            if ending.cause not in (Cause.WISH, Cause.TIME, Cause.INTERRUPTED):
+                return None
+        if stops(ending, self._wish) and job and job.life.secondary is not Secondary.UPLOADING:
+            self._progress.enter_stopping()
+        return None if ending.cause is Cause.LOST and record is None else ending
 
     def _adopt(self, runtime: LastingRuntime) -> JobMetrics | None:
         lines = self._open_lines(go_on=True)
@@ -197,9 +242,16 @@ class Attempt:
         if metrics:
             metrics.follow(self._fleet, plan)
         watch = FleetWatch(self._fleet, plan.hosts, lines, self._wish, clock.monotonic)
-        ending = watch.until_over(seconds - (clock.monotonic() - started), self._trouble)
+        # An earlier emulator may have decided it, and was killed before all had ended.
+        record = EndingRecord.load(self._directory)
+        ending = (
+            record.ending
+            if record
+            else watch.until_over(seconds - (clock.monotonic() - started), self._trouble)
+        )
         if self._leaves(ending, runtime):
             return Ending(Cause.LEFT)
+        self._record(ending)
         if stops(ending, self._wish):
             self._progress.enter_stopping()
         watch.end_all(grace_of(ending, shop), shop.failure_grace)
@@ -353,9 +405,22 @@ class Attempt:
         if ending.cause is not Cause.INTERRUPTED or not self._wish.end.is_set():
             return ending
         stopped = Ending(Cause.WISH)
+        self._record(stopped)
         if stops(stopped, self._wish):
             self._progress.enter_stopping()
         return stopped
+
+    def _record(self, ending: Ending) -> None:
+        """For the emulator after this one, if this one does not live to carry it out.
+
+        A shutdown is no end of the job's own.
+        """
+        if ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN:
+            return
+        try:
+            EndingRecord(ending, self._wish.reason).save(self._directory)
+        except OSError as error:
+            _log.warning("training job %s: no record of its end: %s", self._spec.name, error)
 
     def _finish_sync(self) -> None:
         sync, self._sync = self._sync, None

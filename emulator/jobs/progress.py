@@ -26,14 +26,14 @@ class Progress:
         self._shop = workshop
         self._spec = spec
 
-    def enter(self, status: Secondary, message: str) -> None:
-        """The next status; it is told where the emulator runs, too."""
+    def enter(self, status: Secondary, message: str, at: float | None = None) -> None:
+        """The next status, since `at` if not since now; it is told where the emulator runs, too."""
         self._change(
             # A job that an earlier emulator left may be there already.
             lambda life, now: (
                 life.say(message, now)
                 if status in _STAYS and life.secondary is status
-                else life.enter(status, message, now)
+                else life.enter(status, message, now if at is None else at)
             )
         )
         _log.info("training job %s: %s", self._spec.name, status.value)

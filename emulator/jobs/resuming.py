@@ -12,7 +12,6 @@ from emulator.cluster.leases import Lease
 from emulator.jobs.outcome import INTERNAL_ERROR
 from emulator.model.errors import InternalServerError
 from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.runtimes.base import LastingRuntime, Runtime
 
 _NOTE = "attempt.json"
@@ -46,12 +45,6 @@ class Resumed:
     note: Note
     lease: Lease
     """What its instances hold."""
-
-
-def waits(life: Lifecycle) -> bool:
-    """Whether a job holds nothing yet, so that it can wait on under the next emulator."""
-    early = life.secondary in (Secondary.STARTING, Secondary.PENDING)
-    return early and life.attempts == 1 and not life.stop_requested
 
 
 def read_note(directory: Path) -> Note | None:

@@ -13,7 +13,8 @@ from emulator.jobs.directories import failure_file, has_files
 from emulator.jobs.fleetwatch import Cause, Ending
 from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, failure_of
 from emulator.jobs.progress import Progress
-from emulator.jobs.resuming import Resumed, waits
+from emulator.jobs.recovery import Past, holds_nothing
+from emulator.jobs.resuming import Resumed
 from emulator.jobs.warm_pools import Kept, Pool, WarmPools
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
@@ -22,6 +23,7 @@ from emulator.model.errors import AlgorithmError, ClientError, InternalServerErr
 from emulator.model.faults import Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.record import Job
 from emulator.model.warm_pool import keep_alive_of
 from emulator.runtimes.base import Unreachable
 from emulator.storage.objects import Cancelled
@@ -37,6 +39,8 @@ class _Again:
 
     away: float = 0
     """Seconds until there are some."""
+    since: float | None = None
+    """When the job lost its instances, if not now (epoch seconds)."""
 
 
 class JobRun:
@@ -50,8 +54,10 @@ class JobRun:
         alarms: Alarms,
         pools: WarmPools,
         resumed: Resumed | None = None,
+        before: Job | None = None,
     ):
-        """`resumed`: an earlier emulator has started the job's instances."""
+        """`resumed`: an earlier emulator has started the job's instances; `before`: the job as
+        that emulator left it."""
         self._shop = workshop
         self._spec = spec
         self._wish = wish
@@ -59,8 +65,10 @@ class JobRun:
         self._pools = pools
         self._progress = Progress(workshop, spec)
         self._resumed = resumed
-        self._trained = resumed.note.trained if resumed else 0.0
-        self._retries = resumed.note.retries if resumed else 0
+        self._before = before
+        past = Past.of(before.life) if before else Past()
+        self._trained = resumed.note.trained if resumed else past.trained
+        self._retries = resumed.note.retries if resumed else past.retries
         self._left = False
         """The instances go on without this emulator."""
         self._cache: Path | None = None
@@ -83,13 +91,22 @@ class JobRun:
         return self._shop.clock.now() - job.life.created if job else 0.0
 
     def _live(self) -> None:
-        if self._resumed:
-            again = self._take_over(self._resumed)
-        else:
-            again = self._attempt(self._pools.take(self._spec))
+        again = self._begin()
         while again and self._comes_back(again):
-            self._progress.enter(Secondary.STARTING, lifecycle.STARTING)
+            self._progress.enter(Secondary.STARTING, lifecycle.STARTING, again.since)
             again = self._attempt(None)
+
+    def _begin(self) -> _Again | None:
+        if self._resumed:
+            return self._take_over(self._resumed)
+        life = self._before.life if self._before else None
+        if life and not holds_nothing(life):
+            attempt = Attempt(self._shop, self._spec, self._wish, self._alarms, None)
+            return self._carry_out(attempt, attempt.recover)
+        if life and life.secondary is Secondary.INTERRUPTED:
+            return _Again()
+        first = life is None or life.attempts == 1
+        return self._attempt(self._pools.take(self._spec) if first else None)
 
     def _expire(self) -> None:
         self._wish.stop(Reason.MAX_WAIT)
@@ -122,7 +139,7 @@ class JobRun:
                 self._left = True
                 return None
             if ending.cause is Cause.INTERRUPTED:
-                return self._interrupted(ending.away)
+                return self._interrupted(ending.away, attempt.died)
             return self._conclude(ending, attempt)
         except Cancelled:
             away = self._wish.take_interruption()
@@ -149,9 +166,9 @@ class JobRun:
         finally:
             self._trained += attempt.trained
 
-    def _interrupted(self, away: float) -> _Again:
+    def _interrupted(self, away: float, at: float | None = None) -> _Again:
         _log.info("training job %s: its spot instances are taken away", self._spec.name)
-        self._progress.enter(Secondary.INTERRUPTED, lifecycle.INTERRUPTED)
+        self._progress.enter(Secondary.INTERRUPTED, lifecycle.INTERRUPTED, at)
         return _Again(away)
 
     def _comes_back(self, again: _Again) -> bool:
@@ -162,33 +179,38 @@ class JobRun:
         return False
 
     def _fail_or_retry(self, error: JobError, attempt: Attempt) -> _Again | None:
-        again = self._retry(error)
+        again = self._retry(error, attempt)
         if again is None:
             self._keep(attempt)
-            self._fail(error)
+            self._fail(error, attempt.died)
         return again
 
-    def _retry(self, error: JobError) -> _Again | None:
+    def _retry(self, error: JobError, attempt: Attempt) -> _Again | None:
         """RetryStrategy: only what the platform is to blame for is tried again."""
-        wanted = isinstance(error, InternalServerError) and self._retries < self._spec.retries
-        if not wanted or self._wish.end.is_set() or self._trained >= self._spec.max_runtime:
+        if not self._may_retry(error) or self._wish.end.is_set():
             return None
         self._retries += 1
         _log.info("training job %s: retry %d after %s", self._spec.name, self._retries, error)
-        return _Again()
+        return _Again(since=attempt.died)
+
+    def _may_retry(self, error: JobError) -> bool:
+        return (
+            isinstance(error, InternalServerError)
+            and self._retries < self._spec.retries
+            and self._trained < self._spec.max_runtime
+        )
 
     def _conclude(self, ending: Ending, attempt: Attempt) -> _Again | None:
         """Upload what there is, then say how the job ended."""
         if failure := _failure(ending, attempt):
-            if again := self._retry(failure):
+            if again := self._retry(failure, attempt):
                 return again
             self._upload_remains(attempt)
             # A failed job ends when its failure was seen (API reference, TrainingEndTime).
             self._fail(failure, ending.failed.at if ending.failed else None)
             return None
         if ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN:
-            self._keep(attempt)
-            self._fail(InternalServerError(INTERNAL_ERROR))
+            self._lose_at_shutdown(attempt)
             return None
         self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
         attempt.fail_at(Stage.UPLOADING)
@@ -201,6 +223,17 @@ class JobRun:
             self._spec.model_artifacts,
         )
         return None
+
+    def _lose_at_shutdown(self, attempt: Attempt) -> None:
+        """The next emulator starts the job anew where the service would."""
+        lost = InternalServerError(INTERNAL_ERROR)
+        if self._spec.spot:
+            self._progress.enter(Secondary.INTERRUPTED, lifecycle.INTERRUPTED)
+        elif self._may_retry(lost):
+            self._progress.enter(Secondary.STARTING, lifecycle.STARTING)
+        else:
+            self._keep(attempt)
+            self._fail(lost)
 
     def _keep(self, attempt: Attempt) -> None:
         """What nobody uploads any more stays on this machine: it may be hours of training."""
@@ -223,10 +256,13 @@ class JobRun:
         """The job's end while nothing of it runs."""
         if self._wish.reason is Reason.SHUTDOWN:
             job = self._shop.store.get(self._spec.scope, self._spec.name)
-            if job and waits(job.life):
+            if job and holds_nothing(job.life):
                 return  # The next emulator lets it wait on.
             self._progress.notice(SHUTDOWN_NOTICE)
-            self._fail(InternalServerError(INTERNAL_ERROR))
+            if attempt:
+                self._lose_at_shutdown(attempt)
+            else:  # it was to be tried again
+                self._progress.enter(Secondary.STARTING, lifecycle.STARTING)
             return
         self._progress.enter_stopping()
         self._offer(
@@ -249,7 +285,7 @@ class JobRun:
         has_instances: bool = True,
     ) -> None:
         """End the job; its instances, if it has some, become its warm pool."""
-        keeps = has_instances and not self._wish.hurry
+        keeps = has_instances and not self._wish.hurry and self._cache is not None
         self._pool = self._pools.offer(
             self._spec, lambda: self._progress.finish(step, artifacts, keeps)
         )

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 
-from emulator.container.layout import instances_below
-from emulator.jobs.directories import remove_directory
 from emulator.jobs.outcome import INTERNAL_ERROR
-from emulator.jobs.progress import Progress, tell_end
+from emulator.jobs.progress import tell_end
 from emulator.jobs.workshop import Instances, Workshop
 from emulator.model import lifecycle
-from emulator.model.errors import InternalServerError
+from emulator.model.errors import InternalServerError, JobError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.record import Job
-from emulator.runtimes.base import Lasting
 
-RESTART_NOTICE = "The emulator was restarted while this training job ran."
 _LONGEST_PAUSE = 60.0
 _log = logging.getLogger(__name__)
 
@@ -64,50 +59,31 @@ def end_in_time(shop: Workshop, spec: JobSpec, closing: Event, pause: float = 1.
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def abandon(shop: Workshop, job: Job) -> Job:
-    """End a job whose process was killed; what it left is saved first.
+def rescue(shop: Workshop, spec: JobSpec, instances: Instances) -> JobError | None:
+    """Save what instances that are gone had saved; says why not all of it is in S3.
 
-    Whatever is wrong with its files, the emulator starts: what could not be saved is set
-    aside, beside the job's directory. Raises sqlite3.Error.
+    What could not be looked at stays, set aside beside the job's directory: whatever is wrong
+    with the files, the job has an end. Of model and output whoever ends the job takes care.
+    Raises InternalServerError then: there is nothing left to work with.
     """
-    spec, directory = job.spec, shop.job_directory(job.spec)
-    instances = instances_below(directory, spec)
-    Progress(shop, spec).notice(RESTART_NOTICE)
-    # Before the end can be seen: whoever starts anew then finds its checkpoints.
-    saved = [
-        _managed(spec, lambda: shop.syncs.rescue(spec, instances)),
-        _managed(spec, lambda: shop.outputs.keep(spec, instances)),
-    ]
-    if not all(saved):
+    try:
+        shop.syncs.rescue(spec, instances)
+    except JobError as error:
+        return error
+    except Exception as error:  # files of any kind lie there; the other jobs must run
+        _log.exception("training job %s: what it left could not be saved", spec.name)
         _set_aside(shop, spec)
-    elif not shop.keep_directories:
-        remove_directory(directory)
-    return end_as_lost(shop, spec)
-
-
-def salvage(shop: Workshop, spec: JobSpec, runtime: Lasting, instances: Instances) -> None:
-    """End the instances of a job that could not be taken over, and save what they saved.
-
-    The job's capacity goes to others next: nothing of it may run on. Saved is what is copied
-    while a job runs; of model and output whoever ends the job takes care.
-    """
-    runtime.remove(spec.arn)
-    if not _managed(spec, lambda: shop.syncs.rescue(spec, instances)):
-        _set_aside(shop, spec)
+        raise InternalServerError(INTERNAL_ERROR) from error
+    return None
 
 
 def _set_aside(shop: Workshop, spec: JobSpec) -> None:
     directory = shop.job_directory(spec)
     # No job's name has a dot in it.
     aside = directory.with_name(f"{spec.name}.{int(shop.clock.now())}")
-    if _managed(spec, lambda: directory.rename(aside)):
-        _log.warning("training job %s: what it left is in %s", spec.name, aside)
-
-
-def _managed(spec: JobSpec, save: Callable[[], object]) -> bool:
     try:
-        save()
-    except Exception:  # noqa: BLE001 - files of any kind lie there; the other jobs must run
-        _log.exception("training job %s: what it left could not be saved", spec.name)
-        return False
-    return True
+        directory.rename(aside)
+    except OSError as error:
+        _log.warning("training job %s: what it left stays in %s: %s", spec.name, directory, error)
+    else:
+        _log.warning("training job %s: what it left is in %s", spec.name, aside)

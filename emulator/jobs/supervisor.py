@@ -7,13 +7,14 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 
 from emulator.jobs.alarms import Alarms
+from emulator.jobs.recovery import EndingRecord, holds_nothing, remove_leftovers
 from emulator.jobs.refusals import refuse_nul
-from emulator.jobs.resuming import Resumed, read_note, waits
+from emulator.jobs.resuming import Resumed, read_note
 from emulator.jobs.runner import JobRun
-from emulator.jobs.settling import abandon, end_as_lost, end_in_time
+from emulator.jobs.settling import end_as_lost, end_in_time
 from emulator.jobs.store import NOT_FOUND
 from emulator.jobs.warm_pools import WarmPools
-from emulator.jobs.wish import Wish
+from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
 from emulator.model.errors import (
     ApiError,
@@ -146,11 +147,11 @@ class Supervisor:
         with self._lock:
             return len(self._running)
 
-    def recover(self) -> list[Job]:
-        """Settle the jobs that an earlier process left unfinished; call it once, at start.
+    def recover(self) -> None:
+        """Go on with the jobs that an earlier process left unfinished; call it once, at start.
 
-        Where their instances are gone with that process they fail, and are returned. The
-        others are taken over, with what they hold; those that had nothing yet wait on.
+        Instances that still run are taken over, with what they hold. Jobs that had nothing yet
+        wait on, and those whose instances are gone go on or end as recovery.py says.
         """
         shop = self._shop
         lasting = {
@@ -167,7 +168,9 @@ class Supervisor:
             and note.runtime in lasting
         }
         self._pools.settle([Path(note.cache) for note in notes.values() if note.cache])
-        waiting = [job for job in unfinished if waits(job.life)]
+        if not shop.keep_directories:
+            remove_leftovers(shop.directory, {shop.job_directory(job.spec) for job in unfinished})
+        waiting = [job for job in unfinished if holds_nothing(job.life)]
         leases = shop.capacity.recover(
             (job.spec for job in unfinished if job.spec.arn in notes),
             (job.spec for job in waiting),
@@ -179,8 +182,9 @@ class Supervisor:
                 self._go_on(job, Resumed(note, leases[job.spec.arn]))
         for job in waiting:
             self._go_on(job)
-        gone = [job for job in unfinished if job.spec.arn not in notes and not waits(job.life)]
-        return [abandon(shop, job) for job in gone]
+        for job in unfinished:
+            if job.spec.arn not in notes and not holds_nothing(job.life):
+                self._go_on(job)
 
     def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
         """End or leave all running jobs, and wait for that; new ones are refused.
@@ -204,20 +208,31 @@ class Supervisor:
 
     def _go_on(self, job: Job, resumed: Resumed | None = None) -> None:
         """Start a job of an earlier emulator: with the instances it has, or to wait for some."""
-        _log.info("training job %s: %s", job.spec.name, "taken over" if resumed else "waits on")
+        how = "waits on" if holds_nothing(job.life) else "recovered without its instances"
+        _log.info("training job %s: %s", job.spec.name, "taken over" if resumed else how)
         wish = Wish()
         if job.life.stop_requested:
-            wish.stop()
+            record = EndingRecord.load(self._shop.job_directory(job.spec))
+            wish.stop((record and record.reason) or Reason.STOP)
         with self._lock:
-            started = self._start(job.spec, wish, resumed)
+            started = self._start(job.spec, wish, resumed, job)
         if not started:
             # Its instances, if any, go with the next start, and hold their GPUs until then.
             end_as_lost(self._shop, job.spec)
 
-    def _start(self, spec: JobSpec, wish: Wish, resumed: Resumed | None = None) -> bool:
+    def _start(
+        self,
+        spec: JobSpec,
+        wish: Wish,
+        resumed: Resumed | None = None,
+        before: Job | None = None,
+    ) -> bool:
         """Only under the lock. False where there can be no more threads."""
         thread = Thread(
-            target=self._run, args=(spec, wish, resumed), name=f"job-{spec.name}", daemon=True
+            target=self._run,
+            args=(spec, wish, resumed, before),
+            name=f"job-{spec.name}",
+            daemon=True,
         )
         self._running[spec.arn] = (wish, thread)
         try:
@@ -228,9 +243,9 @@ class Supervisor:
             return False
         return True
 
-    def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None) -> None:
+    def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None, before: Job | None) -> None:
         try:
-            JobRun(self._shop, spec, wish, self._alarms, self._pools, resumed).run()
+            JobRun(self._shop, spec, wish, self._alarms, self._pools, resumed, before).run()
         except Exception:  # noqa: BLE001 - the top of the job's thread
             # Not even its end could be written down. It holds nothing any more.
             _log.exception("training job %s: lost", spec.name)

@@ -77,7 +77,8 @@ class S3Syncs:
         """Upload what an emulator that was killed had not; the instances are gone.
 
         What may be torn by the kill does not go to S3: it is kept on this machine, and the
-        job's log says where. Nothing is deleted in S3. Raises OSError.
+        job's log says where. Nothing is deleted in S3. Raises OSError, and JobError when S3
+        did not take all that it should have.
         """
         journal = Journal.of(instances)
         if not journal.exists():
@@ -89,9 +90,13 @@ class S3Syncs:
                 self.reports.line(spec, f"{each.path}: {_REFUSED} Kept in {place}.")
             return
         mirrors = self._remembered(spec, instances, entries)
-        for each in saved_directories(spec):
-            self._rescue(spec, instances, each, mirrors[each.kind], entries.killed, journal)
+        rescued = [
+            self._rescue(spec, instances, each, mirrors[each.kind], entries, journal)
+            for each in saved_directories(spec)
+        ]
         journal.remove()
+        for failure in filter(None, rescued):
+            raise failure
 
     def _rescue(
         self,
@@ -99,10 +104,10 @@ class S3Syncs:
         instances: Instances,
         saved: Saved,
         mirror: Mirror,
-        killed: Mapping[str, Killed] | None,
+        entries: Entries,
         journal: Journal,
-    ) -> None:
-        rest = int(self.interval * 1e9)
+    ) -> JobError | None:
+        rest, killed = int(self.interval * 1e9), entries.killed
         if killed is None:  # when the instances ended is not known: with that emulator, or later
             now, beat = int(self.clock.now() * 1e9), journal.last_beat
             alive = {host: max(beat, mirror.last_write(host, now)) for host in instances}
@@ -110,13 +115,16 @@ class S3Syncs:
             last = LastRound(killed, doubtful_if_new=False, deletes=False)
         else:
             last = LastRound(killed, deletes=False)
+        why = "not all of it could be read"
         try:
             persist(lambda: mirror.round(last), self.patience)
         except (StoreError, OSError) as error:
             _log.warning("training job %s: %s: %s", spec.name, saved.target, error)
+            why = str(error)
         doubtful, others = _pending(mirror)
         self.keep_some(spec, instances, saved, mirror, doubtful, _DOUBTFUL)
         self.keep_some(spec, instances, saved, mirror, others, _REFUSED)
+        return InternalServerError(f"Upload of {saved.path} failed:{why}") if others else None
 
     def keep_some(
         self,

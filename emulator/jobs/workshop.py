@@ -165,8 +165,7 @@ class Syncs(Protocol):
     def rescue(self, spec: JobSpec, instances: Instances) -> None:
         """Save what an emulator that was killed left behind, before it is removed.
 
-        Never raises because of the store: what it does not take is kept elsewhere. Raises
-        OSError.
+        What the store does not take is kept elsewhere; raises JobError then. Raises OSError.
         """
         ...
 

@@ -211,6 +211,9 @@ class FolderSyncs:
                 shutil.copytree(self.root, dirs.checkpoints, dirs_exist_ok=True)
         return FolderSync(self.root, instances)
 
+    def rescue(self, spec: JobSpec, instances: Instances) -> None:
+        FolderSync(self.root, instances).finish(Ends())
+
 
 class FolderSync:
     def __init__(self, root: Path, instances: Instances):
@@ -219,7 +222,8 @@ class FolderSync:
 
     def finish(self, ends: Ends) -> None:
         for dirs in self.instances.values():
-            shutil.copytree(dirs.checkpoints, self.root, dirs_exist_ok=True)
+            if dirs.checkpoints.exists():
+                shutil.copytree(dirs.checkpoints, self.root, dirs_exist_ok=True)
 
 
 class Bench:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench
+from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
 from emulator.jobs import supervisor
-from emulator.jobs.settling import RESTART_NOTICE
+from emulator.jobs.recovery import RESTART_NOTICE
 from emulator.jobs.store import JobStore
 from emulator.jobs.workshop import Instances, NoSyncs
 from emulator.model.errors import ResourceInUse
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary, Status
 
+ONCE = ["Starting", "Downloading", "Training"]
 SAVES = 'echo weights > "$MODEL/weights"; '
 STAYS = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 
@@ -61,12 +62,15 @@ def test_a_crash_of_the_emulator_keeps_the_model(bench: Bench) -> None:
     assert weights(bench) == "weights\n"
 
 
-def test_a_kill_during_the_upload_keeps_the_model(bench: Bench, tmp_path: Path) -> None:
+def test_a_kill_during_the_upload_makes_it_again(bench: Bench, tmp_path: Path) -> None:
     after = tmp_path.with_name(f"{tmp_path.name}-after")
     killed(bench, after, SAVES)
     started = Bench(after)
-    assert [job.life.status for job in started.supervisor.recover()] == [Status.FAILED]
-    assert weights(started) == "weights\n"
+    started.supervisor.recover()
+    job = started.ended()
+    assert statuses(job) == [*ONCE, "Uploading", "Completed"]
+    assert job.artifacts
+    assert (started.folder.root / "job/algo-1/weights").read_text() == "weights\n"
     assert started.lines()[-1] == RESTART_NOTICE
     assert not started.workshop.job_directory(started.job().spec).exists()
 
@@ -75,15 +79,19 @@ def test_a_kill_while_a_job_was_being_stopped_ends_it_as_stopped(
     bench: Bench, tmp_path: Path
 ) -> None:
     after = tmp_path.with_name(f"{tmp_path.name}-after")
-    bench.submit("trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done")
+    bench.submit(f"{SAVES} trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done")
     bench.until_logged("ready")
     bench.supervisor.stop(SCOPE, "job")
     bench.until(Secondary.STOPPING)
     shutil.copytree(bench.root, after)
     started = Bench(after)
-    (job,) = started.supervisor.recover()
+    started.supervisor.recover()
+    job = started.ended()
+    assert statuses(job) == [*ONCE, "Stopping", "Uploading", "Stopped"]
     assert (job.life.status, job.life.failure_reason) == (Status.STOPPED, None)
+    assert (started.folder.root / "job/algo-1/weights").read_text() == "weights\n"
     assert started.lines()[-1] == RESTART_NOTICE
+    assert not started.workshop.job_directory(job.spec).exists()
 
 
 class ForeignJournal(NoSyncs):
@@ -97,7 +105,8 @@ def test_the_emulator_starts_whatever_a_job_has_left(bench: Bench, tmp_path: Pat
     shutil.rmtree(after / "logs")
     (after / "logs").write_text("no directory: nothing can be written there")
     started = Bench(after, syncs=ForeignJournal())
-    assert [job.life.status for job in started.supervisor.recover()] == [Status.FAILED]
+    started.supervisor.recover()
+    assert started.ended().life.status is Status.FAILED
     directory = started.workshop.job_directory(started.job().spec)
     assert not directory.exists()
     assert [path.name.split(".")[0] for path in directory.parent.iterdir()] == ["job"]

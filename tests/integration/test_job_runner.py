@@ -10,7 +10,7 @@ import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
 from emulator.jobs.attempt import SHUTDOWN_NOTICE
-from emulator.jobs.settling import RESTART_NOTICE
+from emulator.jobs.recovery import RESTART_NOTICE
 from emulator.logs.collector import GROUP
 from emulator.model.errors import ResourceInUse, ValidationError
 from emulator.model.lifecycle import Secondary, Status
@@ -265,12 +265,13 @@ def test_jobs_that_a_kill_left_unfinished_are_settled(tmp_path: Path) -> None:
 
     bench = Bench(tmp_path.with_name("after"))
     (bench.workshop.directory / "123456789012/us-east-1/early").mkdir(parents=True, exist_ok=True)
-    assert {job.spec.name for job in bench.supervisor.recover()} == {"early", "done"}
-    job = bench.job("early")
+    bench.supervisor.recover()
+    bench.ended("done")
+    job = bench.ended("early")
     assert job.life.failure_reason == INTERNAL_ERROR
     assert bench.lines(name="early") == [RESTART_NOTICE]
     assert not bench.workshop.job_directory(job.spec).exists()
-    assert bench.supervisor.recover() == []
+    assert bench.job("done").life.failure_reason == INTERNAL_ERROR
 
 
 def test_from_the_last_exit_to_the_end_takes_little(bench: Bench) -> None:

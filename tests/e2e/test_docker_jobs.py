@@ -42,7 +42,7 @@ def test_a_job_by_boto3_says_what_its_image_is_here(containers: Any) -> None:
     job = run(sagemaker, shell_request("docker-bucket", "hostname; ls /sys/class/net", 2))
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     lines = log_lines(containers.client("logs"), job["TrainingJobName"], "algo-2")
-    assert any("is sagemaker-emulator/pytorch-training:cpu here" in line for line in lines)
+    assert any("; sagemaker-emulator/pytorch-training:cpu" in line for line in lines)
     assert "algo-2" in lines
     assert "eth0" in lines
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from emulator.aws.patterns import java_pattern
@@ -19,6 +20,11 @@ from emulator.aws.valid import PATTERN_CHECK_LIMIT, test_of
 from emulator.model.errors import ValidationError
 
 _NESTED = ("structure", "list", "map")
+
+VALUE_LIMIT = 8192
+"""Characters of a wrong value that a message repeats."""
+LISTED = 20
+"""Failures that a message describes; it counts all."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +52,16 @@ def validate(
     """
     if shape is None or (test := test_of(shape)) is None or test(params):
         return
-    failures = [
+    failures = (
         failure
         for failure in failures_of(shape, params)
         if not (_is_instance_type(failure) and has_instance_type(failure.value or ""))
-    ]
-    if failures:
-        plural = "" if len(failures) == 1 else "s"
-        listed = "; ".join(map(str, failures))
-        raise ValidationError(
-            f"{len(failures)} validation error{plural} detected: {listed}", code=code
-        )
+    )
+    told = list(islice(failures, LISTED))
+    if told:
+        count = len(told) + sum(1 for _ in failures)
+        plural, listed = "" if count == 1 else "s", "; ".join(map(str, told))
+        raise ValidationError(f"{count} validation error{plural} detected: {listed}", code=code)
 
 
 def failures_of(shape: Shape, params: Mapping[str, Any]) -> Iterator[Failure]:
@@ -166,11 +171,33 @@ def _camel(name: str) -> str:
 
 
 def java_text(value: Any) -> str:
-    """A value as Java's toString prints it: `[a, b]`, `{key=value}`, `true`."""
+    """A value as Java's toString prints it: `[a, b]`, `{key=value}`, `true`.
+
+    Of a longer one the first VALUE_LIMIT characters, and an ellipsis.
+    """
+    text, length = "", 0
+    for piece in _pieces(value):
+        text += piece[: VALUE_LIMIT + 1 - length]
+        length = len(text)
+        if length > VALUE_LIMIT:
+            return f"{text[:VALUE_LIMIT]}..."
+    return text
+
+
+def _pieces(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}={java_text(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(java_text, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)
+        yield "{"
+        for number, (key, item) in enumerate(value.items()):
+            yield f"{', ' if number else ''}{key}="
+            yield from _pieces(item)
+        yield "}"
+    elif isinstance(value, list):
+        yield "["
+        for number, item in enumerate(value):
+            yield ", " if number else ""
+            yield from _pieces(item)
+        yield "]"
+    elif isinstance(value, bool):
+        yield str(value).lower()
+    else:
+        yield "null" if value is None else str(value)

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 FAILURE_REASON_LIMIT = 1024
 """Characters that DescribeTrainingJob keeps of a FailureReason (API reference)."""
+ERROR_LIMIT = 32_768
+"""Characters of an error's message: a request is not repeated to whoever sent it."""
 
 
 class EmulatorError(Exception):
@@ -34,6 +36,7 @@ class ApiError(EmulatorError):
     status = 400
 
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None):
+        message = message if len(message) <= ERROR_LIMIT else f"{message[:ERROR_LIMIT]}..."
         super().__init__(message)
         self.message = message
         self.code = code or self.code

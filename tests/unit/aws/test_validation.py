@@ -17,9 +17,9 @@ from emulator.aws.json_protocol import JsonProtocol
 from emulator.aws.patterns import java_pattern
 from emulator.aws.service_models import operation_model, service_model
 from emulator.aws.valid import test_of as quick_test_of
-from emulator.aws.validation import failures_of, java_text, validate
+from emulator.aws.validation import LISTED, VALUE_LIMIT, failures_of, java_text, validate
 from emulator.aws.wire import HttpRequest
-from emulator.model.errors import ValidationError
+from emulator.model.errors import ERROR_LIMIT, ValidationError
 
 DATA = Path(__file__).parents[2] / "data"
 WRONG = ("\n", "§", "!", " ", "", "a" * 20)
@@ -262,11 +262,31 @@ def test_the_validator_says_exactly_what_is_wrong(
     count = sum(wrong)
     plural = "" if count == 1 else "s"
     assert message.startswith(f"{count} validation error{plural} detected: Value ")
-    assert message.count(" failed to satisfy constraint: ") == count
+    assert message.count(" failed to satisfy constraint: ") == min(count, LISTED)
 
 
 def test_java_prints_values_this_way() -> None:
     assert java_text({"a": ["b", True, None], "c": 1}) == "{a=[b, true, null], c=1}"
+    assert java_text([[], {}, ["x"]]) == "[[], {}, [x]]"
+
+
+def test_a_message_repeats_the_beginning_of_a_long_value() -> None:
+    message = complaint("ListTrainingJobs", {"NextToken": "a" * 9000})
+    assert "'" + "a" * VALUE_LIMIT + "...'" in message
+    assert "a" * (VALUE_LIMIT + 1) not in message
+    pairs = {f"name{number}": "value" for number in range(200_000)}
+    params = {"TrainingJobName": "a", "HyperParameters": pairs}
+    message = complaint("CreateTrainingJob", params)
+    assert "'{name0=value, name1=value, " in message
+    assert len(message) <= ERROR_LIMIT + 3
+
+
+def test_a_message_lists_some_failures_and_counts_all() -> None:
+    tags = [{"Key": "k", "Value": "v" * 300}] * 40_000
+    message = complaint("AddTags", {"ResourceArn": "arn:aws:sagemaker:x", "Tags": tags})
+    assert message.startswith("40002 validation errors detected: ")
+    assert message.count(" failed to satisfy constraint: ") == LISTED
+    assert len(message) <= ERROR_LIMIT + 3
 
 
 def members_anywhere(shape: Any, depth: int = 5) -> st.SearchStrategy[Any]:

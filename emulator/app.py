@@ -20,6 +20,7 @@ from emulator import __version__
 from emulator.aws.admin_access import HEALTH, PREFIX, AdminAccess, ForJobs
 from emulator.aws.built import operations_by_service
 from emulator.aws.control import disturb_operations, routes
+from emulator.aws.endpoint import endpoint_protocol
 from emulator.aws.gateway import Gateway, Shortcut
 from emulator.model.errors import SetupError
 from emulator.parts import Parts, build, listen, listens_everywhere
@@ -33,18 +34,20 @@ _log = logging.getLogger(__name__)
 class _Doors:
     """The endpoint on other sockets than its own: those inside the networks of jobs.
 
-    They are served by the endpoint's own event loop, which the object store's client of
-    the application is bound to.
+    They are served by the endpoint's own event loop, to which the connections to the object
+    store are bound.
     """
 
     def __init__(self) -> None:
         self._application: FastAPI | None = None
+        self._protocol: type[asyncio.Protocol] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attached = threading.Event()
 
-    def attach(self, application: FastAPI) -> None:
+    def attach(self, application: FastAPI, protocol: type[asyncio.Protocol]) -> None:
         """Called in the endpoint's event loop, before the first request."""
         self._application = application
+        self._protocol = protocol
         self._loop = asyncio.get_running_loop()
         self._attached.set()
 
@@ -55,10 +58,11 @@ class _Doors:
         Raises OSError when it has ended, as it does before the jobs do.
         """
         self._attached.wait(_FIRST_ANSWERS_SECONDS)
-        if self._application is None or self._loop is None:
+        if self._application is None or self._protocol is None or self._loop is None:
             raise SetupError("The endpoint does not answer yet.")
         config = uvicorn.Config(
             ForJobs(self._application),
+            http=self._protocol,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -116,8 +120,10 @@ class Emulator:
         parts = build(self.settings, self.url, self._doors.open, self._resources)
         sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.supervisor.recover()
+        protocol = endpoint_protocol(parts.s3)
         config = uvicorn.Config(
-            self._application(parts),
+            self._application(parts, protocol),
+            http=protocol,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
@@ -146,12 +152,12 @@ class Emulator:
             self._resources.callback(listening.close)
         return opened
 
-    def _application(self, parts: Parts) -> FastAPI:
+    def _application(self, parts: Parts, protocol: type[asyncio.Protocol]) -> FastAPI:
         @asynccontextmanager
         async def lifespan(itself: FastAPI) -> AsyncIterator[None]:
-            self._doors.attach(itself)
+            self._doors.attach(itself, protocol)
             yield
-            await parts.s3.aclose()
+            parts.s3.close()
 
         application = FastAPI(
             title="sagemaker-emulator", lifespan=lifespan, openapi_url=None, docs_url=None
@@ -184,7 +190,6 @@ class Emulator:
         )
         gateway = Gateway(
             services,
-            parts.s3,
             self.settings,
             disturb_operations(parts.faults),
             lambda name: parts.catalog.find(name) is not None,

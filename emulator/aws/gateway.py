@@ -1,4 +1,4 @@
-"""Every AWS service on one port: a request's life from bytes to bytes, read from top to bottom."""
+"""Every AWS service but S3: a request's life from bytes to bytes, read from top to bottom."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from emulator.aws.control import Disturb, internal_failure
 from emulator.aws.json_reading import SerializationError
 from emulator.aws.operation import Call, Handler, Operations
 from emulator.aws.protocols import WireProtocol, error_protocol_of, protocol_of
-from emulator.aws.routing import is_s3, service_of
+from emulator.aws.routing import service_of
 from emulator.aws.service_models import Operation, operation_model, service_model
 from emulator.aws.signatures import Signer, signer_of
 from emulator.aws.validation import validate
@@ -50,7 +50,6 @@ class Gateway:
     def __init__(
         self,
         services: Mapping[str, Operations],
-        s3: ASGIApp,
         settings: Settings,
         disturb: Disturb = lambda _: None,
         has_instance_type: Callable[[str], bool] = lambda _: False,
@@ -61,7 +60,6 @@ class Gateway:
         that only exist here.
         """
         self._services = services
-        self._s3 = s3
         self._disturb = disturb
         self._has_instance_type = has_instance_type
         self._account = settings.account
@@ -75,9 +73,6 @@ class Gateway:
             return
         request = _head(scope)
         signer = signer_of(request.headers, request.query)
-        if is_s3(request, signer):
-            await self._s3(scope, receive, send)
-            return
         try:
             body = await _read(receive)
         except ConnectionResetError:

@@ -10,14 +10,18 @@ from typing import Any
 
 import uvicorn
 
+from emulator.aws.endpoint import endpoint_protocol
+from emulator.aws.s3_proxy import S3Proxy
+
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """Serve an ASGI application from a thread; gives its URL."""
+def serving(app: Any, s3: S3Proxy | None = None) -> Iterator[str]:
+    """Serve an ASGI application, and S3 if it is given, from a thread; gives the URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
-    config = uvicorn.Config(app, log_level="warning", lifespan="off")
+    http = endpoint_protocol(s3) if s3 else "auto"
+    config = uvicorn.Config(app, http=http, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -35,7 +35,7 @@ SESSION = boto3.Session()
 @pytest.fixture(scope="module")
 def endpoint(embedded_store: EmbeddedStore) -> Iterator[str]:
     proxy = S3Proxy(embedded_store.endpoint, KEY, SECRET)
-    with serving(Gateway({}, proxy, Settings())) as url:
+    with serving(Gateway({}, Settings()), proxy) as url:
         yield url
 
 
@@ -301,7 +301,7 @@ def test_an_unreachable_store_is_said_in_s3s_words() -> None:
         taken.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with (
-            serving(Gateway({}, S3Proxy(nobody, KEY, SECRET), Settings())) as url,
+            serving(Gateway({}, Settings()), S3Proxy(nobody, KEY, SECRET)) as url,
             pytest.raises(ClientError) as error,
         ):
             client(url).list_buckets()

@@ -1,0 +1,228 @@
+"""The endpoint's port: S3 requests go to the object store's connections, all others to ASGI.
+
+uvicorn parses every request (with llhttp, which refuses what two parsers could read in two
+ways); an S3 request then never enters the web framework.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from emulator.aws.routing import is_s3
+from emulator.aws.s3_exchange import Exchange
+from emulator.aws.s3_proxy import S3Proxy
+from emulator.aws.signatures import SignedRequest, signer_of
+from emulator.aws.wire import HttpRequest
+
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a request's line and headers. AWS takes 8 KiB; presigned URLs are longer than that."""
+
+_PAGES = "/_emulator"
+"""No bucket's name begins with an underscore."""
+_LINGER_SECONDS = 5.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+def endpoint_protocol(s3: S3Proxy) -> type[asyncio.Protocol]:
+    """What uvicorn makes for each connection (its setting `http`)."""
+
+    class Bound(EndpointProtocol):
+        def __init__(self, *args: Any, **more: Any):
+            super().__init__(s3, *args, **more)
+
+    return Bound
+
+
+class _Reading(Enum):
+    """What of a request comes next."""
+
+    NOTHING = "nothing"
+    HEAD = "head"
+    BODY = "body"
+
+
+class EndpointProtocol(HttpToolsProtocol):
+    """One client's connection.
+
+    `cycle` is the request that is read, as in uvicorn: an Exchange where it is for S3.
+    """
+
+    cycle: RequestResponseCycle | Exchange | None  # type: ignore[assignment]
+
+    def __init__(self, s3: S3Proxy, *args: Any, **more: Any):
+        super().__init__(*args, **more)
+        self._s3 = s3
+        self._answering: Exchange | None = None
+        self._reading = _Reading.NOTHING
+        self._head_bytes = 0
+        self._ends = False
+
+    # asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        if self._ends:
+            return
+        more_of_head = self._reading is _Reading.HEAD
+        super().data_received(data)
+        if more_of_head and self._reading is _Reading.HEAD:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT:
+                self.transport.write(_TOO_LONG)
+                self._end(linger=True)
+        if isinstance(self.cycle, Exchange):
+            self.cycle.flush()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has sent all it wants to send may still wait for its answer."""
+        if self._answering is None or self._reading is _Reading.BODY or self._ends:
+            return False
+        self._answering.keep_alive = False
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answering is not None:
+            self._answering.client_lost()
+            self._answering = None
+        if isinstance(self.cycle, Exchange):
+            self.cycle = None
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._answering is not None:
+            self._answering.client_blocked(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._answering is not None:
+            self._answering.client_blocked(False)
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._reading = _Reading.HEAD
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._reading = _Reading.BODY
+        if self.parser.should_upgrade() and self._should_upgrade():
+            super().on_headers_complete()
+            return
+        head = self._head()
+        is_first = self.cycle is None or self.cycle.response_complete
+        if not _is_for_s3(head):
+            if self.expect_100_continue and is_first:
+                # An answer instead of it would leave some clients out of step.
+                self.transport.write(_CONTINUE)
+                self.expect_100_continue = False
+            super().on_headers_complete()
+            return
+        self.cycle = self._s3.exchange(
+            SignedRequest(head.method, head.path, head.query, self.headers),
+            self,
+            expects_continue=self.expect_100_continue,
+            keep_alive=self.parser.should_keep_alive() and not self.parser.should_upgrade(),
+            http_10=self.parser.get_http_version() == "1.0",
+        )
+        if is_first:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))  # type: ignore[arg-type]
+
+    def on_body(self, body: bytes) -> None:
+        if isinstance(self.cycle, Exchange):
+            self.cycle.body_received(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._reading = _Reading.NOTHING
+        if isinstance(self.cycle, Exchange):
+            self.cycle.body_complete()
+        else:
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Exchange):
+            self._answering = cycle
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()  # begins the next request, if that has come already
+        if self._answering is not None:
+            self._answering.flush()
+
+    def _head(self) -> HttpRequest:
+        url = self.url
+        if url.startswith(b"/"):
+            path, _, query = url.partition(b"?")
+        else:
+            parsed = httptools.parse_url(url)  # absolute, as proxies are asked
+            path, query = parsed.path or b"/", parsed.query or b""
+        return HttpRequest(
+            method=self.parser.get_method().decode("ascii"),
+            path=path.decode("latin-1"),
+            query=query.decode("latin-1"),
+            headers={n.decode("latin-1"): v.decode("latin-1") for n, v in self.headers},
+        )
+
+    # What an exchange asks of its client (s3_exchange.Client)
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def read_on(self, wanted: bool) -> None:
+        if not wanted:
+            self.flow.pause_reading()
+        elif not self.pipeline:
+            self.flow.resume_reading()
+
+    def date_header(self) -> bytes:
+        for name, value in self.server_state.default_headers:
+            if name == b"date":
+                return b"date: %b\r\n" % value
+        return b""
+
+    def exchange_complete(self, linger: bool) -> None:
+        answered, self._answering = self._answering, None
+        if answered is None or not answered.keep_alive:
+            self._end(linger)
+            return
+        self.on_response_complete()
+
+    def abort(self) -> None:
+        self._ends = True
+        self.transport.abort()
+
+    def _end(self, linger: bool) -> None:
+        """Close the connection; `linger` until the client has had time to read the answer.
+
+        Closing while the client still sends would reset the connection, and the answer be lost.
+        """
+        self._ends = True
+        if linger and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+        else:
+            self.transport.close()
+
+
+def _is_for_s3(head: HttpRequest) -> bool:
+    signer = signer_of(head.headers, head.query)
+    if signer is None and head.path.startswith(_PAGES):
+        return False
+    return is_s3(head, signer)

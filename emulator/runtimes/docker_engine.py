@@ -49,8 +49,14 @@ class Engine:
 
     @property
     def emulator_host(self) -> str:
-        """The name by which a job's containers find the emulator."""
-        return ALIAS if self.own_container else HOST_NAME
+        """Where a job's containers find the emulator.
+
+        An address where there is one: clients on AWS's C runtime (s3torchconnector) put the bucket
+        before any name, and `bucket.host.docker.internal` is nobody's.
+        """
+        if self.own_container:
+            return ALIAS
+        return next(iter(listen_addresses(self)), HOST_NAME)
 
     @property
     def mounts_layers(self) -> bool:

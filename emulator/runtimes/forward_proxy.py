@@ -4,7 +4,9 @@
     GET http://host/path HTTP/1.1  ->  the same request to that host, one a connection
 
 It goes the way the emulator itself would go, through another proxy if there is one. This
-machine's own loopback services are not to be had: an instance on AWS has no such neighbours.
+machine's own loopback services are not to be had: an instance on AWS has no such neighbours. The
+emulator is the exception: clients on AWS's C runtime (awscrt, s3torchconnector) ask the proxy for
+that, too, because they do not read NO_PROXY.
 """
 
 from __future__ import annotations
@@ -41,9 +43,19 @@ class _Refused(Exception):
 class ForwardProxy:
     """Serves one listening socket, in a thread of its own."""
 
-    def __init__(self, listening: socket.socket, ambient: Mapping[str, str]):
-        """`ambient` names this machine's proxies, as in the environment; takes the socket over."""
+    def __init__(
+        self,
+        listening: socket.socket,
+        ambient: Mapping[str, str],
+        emulator: Target | None = None,
+    ):
+        """`ambient` names this machine's proxies, as in the environment; takes the socket over.
+
+        `emulator` is where the emulator answers on this machine. Jobs know it by the same port on
+        their own loopback interface.
+        """
         self._ambient = ambient
+        self._emulator = emulator
         self._loop = asyncio.new_event_loop()
         serving = asyncio.start_server(self._answer, sock=listening, limit=HEAD_LIMIT)
         self._server = self._loop.run_until_complete(serving)
@@ -96,7 +108,7 @@ class ForwardProxy:
         if target is None:
             return await self._open_plain(line, head)
         upstream = self._upstream(target, "https")
-        peer = await (connect_through(upstream, target) if upstream else _connect(target))
+        peer = await (connect_through(upstream, target) if upstream else self._connect(target))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         return peer
 
@@ -111,16 +123,30 @@ class ForwardProxy:
             peer = await connect(upstream.host, upstream.port)
             peer[1].write(_closing(line, head, upstream.authorization))
         else:
-            peer = await _connect(target)
+            peer = await self._connect(target)
             origin = path if path.startswith("/") else f"/{path}"
             peer[1].write(_closing(f"{method} {origin} {version}", head))
         return peer
 
     def _upstream(self, target: Target, scheme: str) -> Upstream | None:
-        """Raises _Refused for this machine itself."""
+        """Raises _Refused for this machine itself, but for the emulator."""
+        if self._is_emulator(target):
+            return None
         if _is_this_machine(target.host):
             raise _Refused
         return Upstream.for_host(target.host, 0, self._ambient, scheme)
+
+    async def _connect(self, target: Target) -> Streams:
+        if self._emulator and self._is_emulator(target):
+            return await connect(self._emulator.host, self._emulator.port)
+        return await _connect(target)
+
+    def _is_emulator(self, target: Target) -> bool:
+        return (
+            self._emulator is not None
+            and target.port == self._emulator.port
+            and _is_this_machine(target.host)
+        )
 
 
 def _reply(writer: asyncio.StreamWriter, status: str) -> None:

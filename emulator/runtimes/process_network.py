@@ -13,6 +13,7 @@ from emulator.runtimes.forward_proxy import ForwardProxy
 from emulator.runtimes.job_network import address_of, make_network
 from emulator.runtimes.network_maker import INTERFACE
 from emulator.runtimes.process_environment import OwnNetwork
+from emulator.runtimes.tunnel import LOOPBACK, Target
 
 Answer = Callable[[socket.socket], Callable[[], None]]
 """Serves the emulator on a listening socket, which it takes over, and returns what ends that."""
@@ -52,7 +53,8 @@ class ProcessNetworks:
         self._has_interface = interface
         self._bwrap = bwrap
         self._user_namespace = user_namespace
-        self._port = _port_of(emulator_url)
+        self._emulator = _target(emulator_url)
+        self._port = self._emulator.port
         self._proxy_port = next(port for port in _PROXY_PORTS if port != self._port)
         self._ambient = ambient
         self._answer = answer
@@ -88,7 +90,7 @@ class ProcessNetworks:
             return Joined(network.entry, inside, held.pop_all().close)
 
     def _proxy(self, listening: socket.socket) -> Callable[[], None]:
-        return ForwardProxy(listening, self._ambient).close
+        return ForwardProxy(listening, self._ambient, self._emulator).close
 
 
 def _taken_over(listening: socket.socket, answer: Answer) -> Callable[[], None]:
@@ -101,9 +103,10 @@ def _taken_over(listening: socket.socket, answer: Answer) -> Callable[[], None]:
         raise
 
 
-def _port_of(url: str) -> int:
+def _target(url: str) -> Target:
     parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Target(parts.hostname or LOOPBACK, port)
 
 
 def hosts_file(hosts: Sequence[str], network: OwnNetwork | None) -> str:

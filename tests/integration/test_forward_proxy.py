@@ -12,6 +12,7 @@ import pytest
 from wire import answer_head, whole
 
 from emulator.runtimes.forward_proxy import ForwardProxy
+from emulator.runtimes.tunnel import Target
 
 
 class Elsewhere(BaseHTTPRequestHandler):
@@ -52,11 +53,14 @@ def elsewhere() -> Iterator[str]:
 
 
 @contextmanager
-def proxy(ambient: Mapping[str, str]) -> Iterator[socket.socket]:
+def proxy(ambient: Mapping[str, str], emulator: Target | None = None) -> Iterator[socket.socket]:
     """A client's connection to a proxy of a machine with that environment."""
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
-    with closing(ForwardProxy(listening, ambient)), socket.create_connection(address, 60) as client:
+    with (
+        closing(ForwardProxy(listening, ambient, emulator)),
+        socket.create_connection(address, 60) as client,
+    ):
         client.settimeout(60)
         yield client
 
@@ -146,6 +150,30 @@ def test_this_machines_own_services_are_refused(host: str, line: str) -> None:
         with proxy({}) as client:
             answer = talk(client, f"{line.format(name)} HTTP/1.1\r\n\r\n")
     assert answer.startswith("HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("scheme", ["tunnel", "plain"])
+def test_the_emulator_is_reached_wherever_it_listens(host: str, scheme: str) -> None:
+    outside = address_of_this_machine()
+    with ThreadingHTTPServer((outside, 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        emulator = Target(outside, server.server_port)
+        name = f"{host}:{server.server_port}"
+        rest = f"HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"
+        # Also where this machine's requests go through a proxy.
+        with proxy({"http_proxy": "http://192.0.2.1:1"}, emulator) as client:
+            if scheme == "tunnel":
+                client.sendall(f"CONNECT {name} HTTP/1.1\r\n\r\n".encode())
+                assert answer_head(client).startswith("HTTP/1.1 200 ")
+                answer = talk(client, f"POST /x {rest}")
+            else:
+                answer = talk(client, f"POST http://{name}/x {rest}")
+        with socket.create_server(("127.0.0.1", 0)) as other, proxy({}, emulator) as client:
+            refused = talk(client, f"CONNECT {host}:{other.getsockname()[1]} HTTP/1.1\r\n\r\n")
+        server.shutdown()
+    assert answer.split("\r\n\r\n", 1)[1].split("\n")[:2] == ["POST /x", name]
+    assert refused.startswith("HTTP/1.1 403 ")
 
 
 def test_a_host_that_does_not_answer_is_a_bad_gateway() -> None:

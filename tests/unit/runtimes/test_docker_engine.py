@@ -42,8 +42,9 @@ def test_the_gateway_of_a_network(config: list[dict[str, str]] | None, gateway: 
     assert gateway_of({"IPAM": {"Config": config}}) == gateway
 
 
-def test_the_emulators_name_depends_on_where_it_runs() -> None:
-    assert engine().emulator_host == "host.docker.internal"
+def test_where_containers_find_the_emulator_depends_on_where_it_runs() -> None:
+    assert engine(gateway="127.0.0.2").emulator_host == "127.0.0.2"
+    assert engine(gateway="192.0.2.1").emulator_host == "host.docker.internal"
     assert engine(own_container=ID).emulator_host == "sagemaker-emulator"
 
 

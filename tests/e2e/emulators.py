@@ -9,6 +9,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 import venv
@@ -26,7 +27,18 @@ SDK_ENVIRONMENTS = {
     "v3": ["sagemaker-train>=1.20", "sagemaker-core>=2.20"],
     # Version 2 of the AWS CLI is not on PyPI; its commands are the same.
     "cli": ["awscli>=1.40,<2"],
+    # Readers of S3 in training scripts; the constraint keeps one botocore for all of them.
+    "s3": [
+        "s3torchconnector>=1.4",
+        "aiobotocore[boto3]>=2.20",
+        "s3fs>=2025.1",
+        "smart_open[s3]>=7",
+        "webdataset>=0.2",
+        "pyarrow>=19",
+    ],
 }
+WITH_OURS = ("s3",)
+"""Environments that also see the packages of the one the tests run in: PyTorch is large."""
 
 
 def free_port() -> int:
@@ -149,5 +161,8 @@ def _make_environment(home: Path, python: Path, stamp: Path, packages: list[str]
     if stamp.exists() and json.loads(stamp.read_text()) == packages:
         return
     venv.create(home, with_pip=True, clear=True)
+    if home.name.removeprefix("sdk-") in WITH_OURS:
+        (site,) = home.glob("lib/python*/site-packages")
+        (site / "ours.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     subprocess.run([python, "-m", "pip", "install", "-qq", *packages], check=True, timeout=900)
     stamp.write_text(json.dumps(packages))

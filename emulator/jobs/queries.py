@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -66,7 +66,9 @@ class JobPage:
     next: Cursor | None
 
 
-def page_statement(scope: Scope, query: JobQuery) -> tuple[str, Sequence[Value]]:
+def page_statement(
+    scope: Scope, query: JobQuery, columns: str = "job.*"
+) -> tuple[str, Sequence[Value]]:
     """What selects a page and one row more, and the values to bind.
 
     The inner query finds the page in the order's index alone; whole rows are read of that page
@@ -84,10 +86,21 @@ def page_statement(scope: Scope, query: JobQuery) -> tuple[str, Sequence[Value]]
         where += f" AND name {beyond} ?"
         values.append(query.after.name)
     return (
-        "SELECT job.* FROM (SELECT account, region, name FROM training_job"  # noqa: S608 - ours
+        f"SELECT {columns} FROM (SELECT account, region, name FROM training_job"  # noqa: S608 - ours
         f" INDEXED BY training_job_by_{query.sort_by} WHERE {where} {order} LIMIT ?)"
         f" JOIN training_job AS job USING (account, region, name) {order}"
     ), [*values, query.limit + 1]
+
+
+def excerpt_columns(members: Iterable[str]) -> str:
+    """The columns of a job that are short, and as `members` a JSON list of these of its request.
+
+    SQLite reads the long texts, and Python only what is asked for of them.
+    """
+    # With fewer than two paths there would be no list.
+    paths = ["'$.TrainingJobName'"] * 2 + [f"'$.{member}'" for member in members]
+    listed = f"json_extract(job.request, {', '.join(paths)}) AS members"
+    return f"job.name, job.status, job.created, job.modified, job.tags, {listed}"
 
 
 def count_statement(scope: Scope, conditions: Sequence[Condition]) -> tuple[str, Sequence[Value]]:

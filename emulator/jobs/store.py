@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -17,6 +17,7 @@ from emulator.jobs.queries import (
     JobPage,
     JobQuery,
     count_statement,
+    excerpt_columns,
     page_statement,
 )
 from emulator.model.errors import ResourceInUse, ValidationError
@@ -38,6 +39,20 @@ _REMEMBERED = 512
 """Jobs whose texts are not read again: enough for those that clients poll."""
 _READ_AHEAD = 100
 """Jobs in memory at a time when all are gone through."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Some of what is known of a job."""
+
+    name: str
+    status: str
+    created: float
+    modified: float
+    tags: str
+    """JSON, value by key."""
+    members: Mapping[str, Any]
+    """Of the request, None where it has no such member."""
 
 
 class JobStore:
@@ -158,17 +173,38 @@ class JobStore:
 
     def each(self, scope: Scope, conditions: tuple[Condition, ...]) -> Iterator[Job]:
         """All jobs of the scope for which the conditions hold, a few in memory at a time."""
+        # Nothing is remembered of them: it would push out the jobs that clients poll.
+        for row in self._rows(scope, conditions, "job.*"):
+            yield _job(row, _read_spec, _read_life)
+
+    def _rows(
+        self, scope: Scope, conditions: tuple[Condition, ...], columns: str
+    ) -> Iterator[sqlite3.Row]:
         query = JobQuery(conditions, sort_by="name", descending=False, limit=_READ_AHEAD)
         while True:
-            statement = page_statement(scope, query)
+            statement = page_statement(scope, query, columns)
             with self._database.reading() as connection:
                 rows = connection.execute(*statement).fetchall()
-            # Nothing is remembered of them: it would push out the jobs that clients poll.
-            yield from (_job(row, _read_spec, _read_life) for row in rows[:_READ_AHEAD])
+            yield from rows[:_READ_AHEAD]
             if len(rows) <= _READ_AHEAD:
                 return
             name = rows[_READ_AHEAD - 1]["name"]
             query = replace(query, after=Cursor(name, name))
+
+    def excerpts(
+        self, scope: Scope, conditions: tuple[Condition, ...], members: Sequence[str]
+    ) -> Iterator[Excerpt]:
+        """The same jobs, with these members of their requests alone: a tenth of the cost."""
+        columns = excerpt_columns(members)
+        for row in self._rows(scope, conditions, columns):
+            yield Excerpt(
+                row["name"],
+                row["status"],
+                row["created"],
+                row["modified"],
+                row["tags"],
+                dict(zip(members, json.loads(row["members"])[2:], strict=True)),
+            )
 
     def count(self, scope: Scope, conditions: Sequence[Condition]) -> int:
         """The number of the scope's jobs for which all conditions hold."""

@@ -5,7 +5,7 @@ Defaults and the members that are always there follow answers seen from the serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -39,20 +39,9 @@ def describe(job: Job, metrics: Mapping[str, Sample] = MappingProxyType({})) -> 
     request = job.spec.request
     return {
         **request,
+        **{name: show(request.get(name)) for name, show in _FILLED.items()},
         **_identity(job),
-        **{switch: request.get(switch, False) for switch in _SWITCHES},
-        "AlgorithmSpecification": _algorithm(request.get("AlgorithmSpecification", {})),
-        "InputDataConfig": _channels(request),
-        "OutputDataConfig": {
-            "KmsKeyId": "",
-            "CompressionType": "GZIP",
-            **request["OutputDataConfig"],
-        },
-        "ResourceConfig": _resources(request["ResourceConfig"]),
-        "StoppingCondition": {
-            "MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME,
-            **request.get("StoppingCondition", {}),
-        },
+        # Absent while a job runs and after a failure (seen), although the model requires it.
         "ModelArtifacts": None if job.artifacts is None else {"S3ModelArtifacts": job.artifacts},
         "FailureReason": job.life.failure_reason,
         "SecondaryStatusTransitions": [_transition(item) for item in job.life.transitions],
@@ -61,6 +50,12 @@ def describe(job: Job, metrics: Mapping[str, Sample] = MappingProxyType({})) -> 
         **_times(job),
         **_profiling(request),
     }
+
+
+def shown_member(name: str, asked: Any) -> Any:
+    """What Describe shows of one member of the request, for those of REQUEST_MEMBERS."""
+    show = _FILLED.get(name)
+    return show(asked) if show else asked
 
 
 def summarize(job: Job) -> dict[str, Any]:
@@ -84,7 +79,8 @@ def _identity(job: Job) -> dict[str, Any]:
     }
 
 
-def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
+def _algorithm(algorithm: Mapping[str, Any] | None) -> dict[str, Any]:
+    algorithm = algorithm or {}
     repository = algorithm.get("TrainingImage", "").rpartition("/")[2]
     # True where metrics are asked for or the image is one of AWS's framework images; a
     # first-party algorithm without metrics was seen with false.
@@ -94,8 +90,8 @@ def _algorithm(algorithm: Mapping[str, Any]) -> dict[str, Any]:
     return {"EnableSageMakerMetricsTimeSeries": by_default, **algorithm}
 
 
-def _channels(request: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    if "InputDataConfig" not in request:
+def _channels(channels: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
+    if channels is None:
         return None
     return [
         {
@@ -104,7 +100,7 @@ def _channels(request: Mapping[str, Any]) -> list[dict[str, Any]] | None:
             **channel,
             "DataSource": _source(channel["DataSource"]),
         }
-        for channel in request["InputDataConfig"]
+        for channel in channels
     ]
 
 
@@ -115,7 +111,8 @@ def _source(source: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**source, "S3DataSource": filled}
 
 
-def _resources(resources: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resources(resources: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    resources = resources or {}
     # Clients count the log streams to wait for by InstanceCount.
     return resources if resources.get("InstanceGroups") else {"InstanceCount": 1, **resources}
 
@@ -170,3 +167,31 @@ def _profiling(request: Mapping[str, Any]) -> dict[str, Any]:
     if debugger is not None:
         shown["DebugHookConfig"] = {"CollectionConfigurations": [], **debugger}
     return shown
+
+
+_FILLED: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_SWITCHES, bool),
+    "AlgorithmSpecification": _algorithm,
+    "InputDataConfig": _channels,
+    "OutputDataConfig": lambda asked: {"KmsKeyId": "", "CompressionType": "GZIP", **(asked or {})},
+    "ResourceConfig": _resources,
+    "StoppingCondition": lambda asked: {
+        "MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME,
+        **(asked or {}),
+    },
+}
+"""Members of the request of which Describe shows more than was asked for."""
+REQUEST_MEMBERS = frozenset(
+    {
+        *_FILLED,
+        "CheckpointConfig",
+        "Environment",
+        "ExperimentConfig",
+        "HyperParameters",
+        "RetryStrategy",
+        "RoleArn",
+        "TensorBoardOutputConfig",
+        "VpcConfig",
+    }
+)
+"""Members that Describe shows of the request alone, each for itself."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import BoundedSemaphore, Lock
 from typing import Any, Protocol, TypeAlias
 
 from emulator.aws.operation import Call, Operations
 from emulator.aws.service_models import Shape, service_model
-from emulator.aws.services.describe import describe
+from emulator.aws.services.describe import REQUEST_MEMBERS, describe, shown_member
 from emulator.aws.services.search_expressions import (
     Property,
     Record,
@@ -23,11 +26,16 @@ from emulator.aws.services.search_expressions import (
 )
 from emulator.aws.services.search_terms import COLUMNS, conditions_of
 from emulator.jobs.queries import Condition, Cursor, JobPage, JobQuery
+from emulator.jobs.store import Excerpt
 from emulator.metrics.statistics import Sample
-from emulator.model.errors import NotBuilt, ValidationError
+from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.record import Job
 from emulator.model.scope import Scope
 
+WAITING = 8
+"""Searches that may be on their way through all jobs, the one that goes on included."""
+_PIECE = 25
+"""Jobs between two chances for other threads: one or two milliseconds."""
 DEFAULT_PAGE = 10
 """Results in a page when MaxResults is not given."""
 SUGGESTIONS = 20
@@ -45,6 +53,10 @@ class Jobs(Protocol):
     def find(self, scope: Scope, query: JobQuery) -> JobPage: ...
 
     def each(self, scope: Scope, conditions: tuple[Condition, ...]) -> Iterator[Job]: ...
+
+    def excerpts(
+        self, scope: Scope, conditions: tuple[Condition, ...], members: Sequence[str]
+    ) -> Iterator[Excerpt]: ...
 
     def count(self, scope: Scope, conditions: Sequence[Condition]) -> int: ...
 
@@ -64,6 +76,8 @@ class _Question:
     """The sort key of the last job that was given out."""
     about_metrics: bool
     """Whether the metrics of each job have to be looked up for it."""
+    about: frozenset[str]
+    """The members of a record that decide which jobs are found, and their order."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class _Answer:
 
 def operations(jobs: Jobs, final_metrics: FinalMetrics = lambda _: {}) -> Operations:
     """The operations of searching, by name; `final_metrics` gives a job's last values."""
-    shape = _record_shape()
+    shape, turns = _record_shape(), _Turns()
 
     def search(call: Call) -> dict[str, Any]:
         params = call.params
@@ -87,7 +101,8 @@ def operations(jobs: Jobs, final_metrics: FinalMetrics = lambda _: {}) -> Operat
         elif question.test is None and question.by.name in COLUMNS:
             answer = _looked_up(jobs, call.scope, question)
         else:
-            answer = _gone_through(jobs, call.scope, question, final_metrics)
+            with turns.taken():
+                answer = _gone_through(jobs, call.scope, question, final_metrics)
         return {
             "Results": [{"TrainingJob": _record(job, final_metrics(job))} for job in answer.jobs],
             "NextToken": None if answer.next is None else _token(answer.next),
@@ -122,6 +137,7 @@ def _question(shape: Shape, params: Mapping[str, Any]) -> _Question:
     conditions, is_all = conditions_of(expression)
     by = property_of(shape, params.get("SortBy", "LastModifiedTime"))
     token = params.get("NextToken")
+    names = [by.name, *by.path, *names_in(expression or {})]
     return _Question(
         conditions,
         None if is_all else test,
@@ -129,10 +145,8 @@ def _question(shape: Shape, params: Mapping[str, Any]) -> _Question:
         params.get("SortOrder", "Descending") == "Descending",
         params.get("MaxResults", DEFAULT_PAGE),
         _key(token) if token else None,
-        any(
-            name.startswith(("Metrics", "FinalMetricDataList"))
-            for name in (by.name, *by.path, *names_in(expression or {}))
-        ),
+        any(name.startswith(("Metrics", "FinalMetricDataList")) for name in names),
+        frozenset(name.partition(".")[0] for name in (by.path[0], *names_in(expression or {}))),
     )
 
 
@@ -159,10 +173,11 @@ def _gone_through(
     """Job by job; of those found only the sort keys are kept."""
     descending = question.descending
     found = []
-    for job in jobs.each(scope, question.conditions):
-        record = _record(job, final_metrics(job) if question.about_metrics else {})
+    for number, record in enumerate(_records(jobs, scope, question, final_metrics), start=1):
         if question.test is None or question.test(record):
             found.append(_sort_key(record, question.by, descending))
+        if number % _PIECE == 0:
+            time.sleep(0)  # lets the threads of other requests go first
     found.sort(reverse=descending)
     rest, last = found, question.last
     if last is not None:
@@ -174,6 +189,51 @@ def _gone_through(
         page[-1] if len(rest) > len(page) else None,
         len(found),
     )
+
+
+def _records(
+    jobs: Jobs, scope: Scope, question: _Question, final_metrics: FinalMetrics
+) -> Iterator[Record]:
+    """What the question has to know of each job: little of most."""
+    about = question.about - COLUMNS.keys() - {"Tags", "Tags."}
+    if about <= REQUEST_MEMBERS:
+        for excerpt in jobs.excerpts(scope, question.conditions, sorted(about)):
+            yield _partly(excerpt, with_tags=bool(question.about & {"Tags", "Tags."}))
+    else:
+        for job in jobs.each(scope, question.conditions):
+            yield _record(job, final_metrics(job) if question.about_metrics else {})
+
+
+def _partly(excerpt: Excerpt, with_tags: bool) -> Record:
+    """A record with the members that the excerpt has."""
+    tags = json.loads(excerpt.tags) if with_tags else {}
+    return {
+        "TrainingJobName": excerpt.name,
+        "TrainingJobStatus": excerpt.status,
+        "CreationTime": excerpt.created,
+        "LastModifiedTime": excerpt.modified,
+        "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+        **{name: shown_member(name, asked) for name, asked in excerpt.members.items()},
+    }
+
+
+class _Turns:
+    """One search at a time goes through all jobs; some may wait, and the rest are put off."""
+
+    def __init__(self) -> None:
+        self._places = BoundedSemaphore(WAITING)
+        self._turn = Lock()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Raises ThrottlingException, which clients take as a reason to try again later."""
+        if not self._places.acquire(blocking=False):
+            raise ApiError("Rate exceeded", code="ThrottlingException")
+        try:
+            with self._turn:
+                yield
+        finally:
+            self._places.release()
 
 
 def _record(job: Job, metrics: Mapping[str, Sample]) -> dict[str, Any]:

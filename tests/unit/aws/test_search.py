@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from threading import Event
 from typing import Any
 
 import pytest
 
 from emulator.aws.operation import Call
-from emulator.aws.services.search import operations
+from emulator.aws.services.describe import REQUEST_MEMBERS, describe, shown_member
+from emulator.aws.services.search import WAITING, operations
 from emulator.database import Database
 from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.metrics.statistics import Sample
-from emulator.model.errors import NotBuilt, ValidationError
+from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job
@@ -337,3 +340,65 @@ def test_suggestions() -> None:
     everything = suggest(Call(SCOPE, {"Resource": "TrainingJob"}))
     assert everything is not None
     assert len(everything["PropertyNameSuggestions"]) == 20
+
+
+def test_what_is_read_of_a_request_alone_is_what_describe_shows() -> None:
+    for one in JOBS:
+        shown = describe(one)
+        [excerpt] = (
+            excerpt
+            for excerpt in usual_shelf().excerpts(SCOPE, (), sorted(REQUEST_MEMBERS))
+            if excerpt.name == one.spec.name
+        )
+        for name, asked in excerpt.members.items():
+            assert shown_member(name, asked) == shown.get(name), name
+
+
+class Reading:
+    """A shelf that says how the jobs were read, and lets no one go on before it is told to."""
+
+    def __init__(self, go_on: Event):
+        self.go_on = go_on
+        self.ways: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def read(*arguments: Any) -> Any:
+            self.ways.append(name)
+            assert self.go_on.wait(60)
+            return getattr(usual_shelf(), name)(*arguments)
+
+        return read
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("HyperParameters.lr", "excerpts"),
+        ("ResourceConfig.InstanceType", "excerpts"),
+        ("InputDataConfig.ChannelName", "excerpts"),
+        ("FailureReason", "each"),
+        ("Metrics.loss", "each"),
+        ("TrainingJobName", "find"),
+    ],
+)
+def test_no_more_is_read_of_the_jobs_than_the_question_needs(name: str, way: str) -> None:
+    jobs = Reading(Event())
+    jobs.go_on.set()
+    search(jobs, SortBy=name)  # type: ignore[arg-type]
+    assert jobs.ways[0] == way
+
+
+def test_one_search_goes_through_the_jobs_and_few_wait() -> None:
+    jobs = Reading(Event())
+    handler = operations(jobs)["Search"]  # type: ignore[arg-type]
+    call = Call(SCOPE, {"Resource": "TrainingJob", "SortBy": "HyperParameters.lr"})
+    with ThreadPoolExecutor(WAITING + 1) as pool:
+        asked = [pool.submit(handler, call) for _ in range(WAITING + 1)]
+        # One too many was asked; all others wait until the jobs may be read.
+        refused = next(as_completed(asked, timeout=60))
+        error = refused.exception()
+        assert isinstance(error, ApiError)
+        assert error.code == "ThrottlingException"
+        jobs.go_on.set()
+        answers = [one.result(60) for one in asked if one is not refused]
+    assert [len(answer["Results"]) for answer in answers if answer] == [3] * WAITING

@@ -65,6 +65,8 @@ SCHEMA = (*MIGRATIONS[:2], leases.MIGRATION, *MIGRATIONS[2:])
 
 _BACKLOG = 2048
 _DATABASE = "emulator.sqlite3"
+_STORE_PATIENCE = 20.0
+"""Seconds that S3 requests wait for a store that refuses connections: it may be starting again."""
 _CLIENT_FILES = "client"
 """The command line may have put them there before the first start."""
 
@@ -142,7 +144,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         runtimes=runtimes,
         capacity=capacity,
         catalog=catalog,
-        s3=S3Proxy(objects.endpoint, *keys, faults),
+        s3=S3Proxy(objects.endpoint, *keys, faults, patience=_STORE_PATIENCE),
         s3_endpoint=objects.endpoint,
         faults=faults,
         addresses=listen_addresses(found.engine) if found else (),

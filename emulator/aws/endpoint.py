@@ -24,6 +24,7 @@ HEAD_LIMIT = 64 * 1024
 
 _PAGES = "/_emulator"
 """No bucket's name begins with an underscore."""
+_VERSIONS = ("1.0", "1.1")
 _LINGER_SECONDS = 5.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_LONG = (
@@ -115,6 +116,8 @@ class EndpointProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._reading = _Reading.BODY
+        if self.parser.get_http_version() not in _VERSIONS:
+            raise ValueError("no HTTP/1")  # answered as whatever else is no request
         if self.parser.should_upgrade() and self._should_upgrade():
             super().on_headers_complete()
             return

@@ -120,6 +120,12 @@ class S3Proxy:
         foreign = signer.access_key != self._access_key and is_account(signer.access_key)
         if not dropped and not foreign:
             return request
+        if not request.says_how_it_is_signed:
+            raise Refusal(
+                400,
+                "AuthorizationHeaderMalformed",
+                "The authorization header that you provided is not valid.",
+            )
         if not foreign and signer.access_key != self._access_key:
             raise Refusal(
                 403,

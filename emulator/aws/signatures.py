@@ -62,6 +62,11 @@ class SignedRequest:
     def presigned(self) -> bool:
         return "X-Amz-Signature=" in self.query
 
+    @property
+    def says_how_it_is_signed(self) -> bool:
+        """Are all parts there that its signature can be checked with?"""
+        return self._parts().keys() >= {"Credential", "SignedHeaders", "Signature"}
+
     def header(self, name: bytes) -> str:
         """The value of a header ("" if it is not there)."""
         return next((value.decode("latin-1") for n, value in self.headers if n == name), "")

@@ -13,11 +13,13 @@ from pathlib import Path
 from emulator.container.layout import InstanceDirs
 from emulator.model.errors import FAILURE_REASON_LIMIT
 
+_FAILURE_BYTES = 16 * FAILURE_REASON_LIMIT
+"""Read of the beginning, and of the end, of what a script says of its failure."""
 _log = logging.getLogger(__name__)
 
 
 def failure_file(dirs: InstanceDirs) -> str:
-    """The text of /opt/ml/output/failure, as much of it as a FailureReason holds.
+    """The text of /opt/ml/output/failure; of a long one the beginning and the end.
 
     The script may have put anything there: links are not followed, pipes not waited for.
     """
@@ -25,10 +27,16 @@ def failure_file(dirs: InstanceDirs) -> str:
         descriptor = os.open(dirs.failure, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - there is no path to open
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return file.read(4 * FAILURE_REASON_LIMIT).decode("utf-8", "replace")
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        text = file.read(_FAILURE_BYTES)
+        if status.st_size > 2 * _FAILURE_BYTES:
+            file.seek(-_FAILURE_BYTES, os.SEEK_END)
+            text += b"\n[...]\n"
+        return (text + file.read(_FAILURE_BYTES)).decode("utf-8", "replace")
 
 
 def has_files(dirs: InstanceDirs) -> bool:

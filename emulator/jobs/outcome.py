@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from emulator.model.errors import AlgorithmError, ClientError, InternalServerError, JobError
+from emulator.model.errors import (
+    FAILURE_REASON_LIMIT,
+    AlgorithmError,
+    ClientError,
+    InternalServerError,
+    JobError,
+)
 from emulator.model.plan import Exit
 
 INTERNAL_ERROR = "We encountered an internal error. Please try again."
@@ -22,6 +28,19 @@ KILLED = 137
 """Exit code of an instance that was ended from outside: 128 + SIGKILL."""
 
 
+_COMMAND = '\nCommand "'
+"""Begins the last part of what AWS's training toolkit writes; it has every hyperparameter."""
+_COMMAND_ROOM = FAILURE_REASON_LIMIT // 4
+
+
+def _with_short_command(text: str) -> str:
+    """The toolkit's account of a failure, with room for the cause, which stands before it."""
+    before, command, arguments = text.rpartition(_COMMAND)
+    if not command or len(text) <= FAILURE_REASON_LIMIT or len(arguments) <= _COMMAND_ROOM:
+        return text
+    return f'{before}{command}{arguments[:_COMMAND_ROOM]}..."'
+
+
 def failure_of(end: Exit, failure_file: str) -> JobError | None:
     """Why the job fails because of this end; None when it does not.
 
@@ -34,7 +53,7 @@ def failure_of(end: Exit, failure_file: str) -> JobError | None:
         return None
     if end.out_of_memory:
         return ClientError(OUT_OF_MEMORY)
-    text = failure_file.rstrip()
+    text = _with_short_command(failure_file.rstrip())
     if text.startswith("ClientError:"):
         return ClientError(text.removeprefix("ClientError:").lstrip())
     return AlgorithmError(text, end.code)

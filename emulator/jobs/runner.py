@@ -15,11 +15,17 @@ from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, failure_of
 from emulator.jobs.progress import Progress
 from emulator.jobs.recovery import Past, holds_nothing
 from emulator.jobs.resuming import Resumed
+from emulator.jobs.settling import error_of_crash
 from emulator.jobs.warm_pools import Kept, Pool, WarmPools
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
 from emulator.model import lifecycle
-from emulator.model.errors import AlgorithmError, ClientError, InternalServerError, JobError
+from emulator.model.errors import (
+    AlgorithmError,
+    ClientError,
+    InternalServerError,
+    JobError,
+)
 from emulator.model.faults import Stage
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
@@ -152,11 +158,14 @@ class JobRun:
             self._left = True
             return None
         except JobError as error:
-            return self._fail_or_retry(error, attempt)
-        except Exception:  # noqa: BLE001 - the top of the job's thread
+            internal = isinstance(error, InternalServerError)
+            full = error_of_crash(self._shop, self._spec, error) if internal else None
+            return self._fail_or_retry(full or error, attempt)
+        except Exception as error:  # noqa: BLE001 - the top of the job's thread
             _log.exception("training job %s: the emulator failed", self._spec.name)
-            self._progress.notice(CRASH_NOTICE)
-            return self._fail_or_retry(InternalServerError(INTERNAL_ERROR), attempt)
+            full = error_of_crash(self._shop, self._spec, error)
+            self._progress.notice(str(full) if full else CRASH_NOTICE)
+            return self._fail_or_retry(full or InternalServerError(INTERNAL_ERROR), attempt)
         finally:
             self._put_away(attempt)
 

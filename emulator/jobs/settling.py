@@ -11,7 +11,7 @@ from emulator.jobs.outcome import INTERNAL_ERROR
 from emulator.jobs.progress import tell_end
 from emulator.jobs.workshop import Instances, Workshop
 from emulator.model import lifecycle
-from emulator.model.errors import InternalServerError, JobError
+from emulator.model.errors import ClientError, InternalServerError, JobError, disk_full
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.record import Job
@@ -20,12 +20,24 @@ _LONGEST_PAUSE = 60.0
 _log = logging.getLogger(__name__)
 
 
-def end_as_lost(shop: Workshop, spec: JobSpec) -> Job:
+def error_of_crash(shop: Workshop, spec: JobSpec, error: BaseException) -> JobError | None:
+    """What a full disk has hit, if that made the emulator fail; it is not retried."""
+    where = disk_full(error, str(shop.job_directory(spec)))
+    if where is None:
+        return None
+    if isinstance(error, JobError) and where.partition(":")[0] in str(error):
+        where = str(error).removeprefix(f"{error.prefix}: ")  # it says what failed, too
+    return ClientError(where)
+
+
+def end_as_lost(shop: Workshop, spec: JobSpec, error: BaseException | None = None) -> Job:
     """Write down that the emulator lost a job, unless it has ended. Raises sqlite3.Error.
 
-    It has failed then; but one that was being stopped is stopped.
+    It has failed then, for `error` if that says more than that the emulator is to blame; but
+    one that was being stopped is stopped.
     """
-    now, reason = shop.clock.now(), str(InternalServerError(INTERNAL_ERROR))
+    known = error_of_crash(shop, spec, error) if error else None
+    now, reason = shop.clock.now(), str(known or InternalServerError(INTERNAL_ERROR))
 
     def end(job: Job) -> Job:
         if job.life.status.terminal:
@@ -41,7 +53,9 @@ def end_as_lost(shop: Workshop, spec: JobSpec) -> Job:
     return ended
 
 
-def end_in_time(shop: Workshop, spec: JobSpec, closing: Event, pause: float = 1.0) -> None:
+def end_in_time(
+    shop: Workshop, spec: JobSpec, closing: Event, why: BaseException, pause: float = 1.0
+) -> None:
     """The same for as long as it takes: a full disk has room again some day.
 
     Between two tries lie `pause` seconds, then more. When `closing` is set before it has
@@ -49,7 +63,7 @@ def end_in_time(shop: Workshop, spec: JobSpec, closing: Event, pause: float = 1.
     """
     while True:
         try:
-            end_as_lost(shop, spec)
+            end_as_lost(shop, spec, why)
         except sqlite3.Error as error:
             _log.warning("training job %s: its end cannot be noted yet: %s", spec.name, error)
         else:

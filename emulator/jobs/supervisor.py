@@ -246,10 +246,10 @@ class Supervisor:
     def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None, before: Job | None) -> None:
         try:
             JobRun(self._shop, spec, wish, self._alarms, self._pools, resumed, before).run()
-        except Exception:  # noqa: BLE001 - the top of the job's thread
+        except Exception as error:  # noqa: BLE001 - the top of the job's thread
             # Not even its end could be written down. It holds nothing any more.
             _log.exception("training job %s: lost", spec.name)
-            end_in_time(self._shop, spec, self._closing)
+            end_in_time(self._shop, spec, self._closing, error)
         finally:
             with self._lock:
                 # Never the entry of another job that has the name by now.

@@ -19,8 +19,39 @@ EmulatorError
 
 from __future__ import annotations
 
+import errno
+
 FAILURE_REASON_LIMIT = 1024
 """Characters that DescribeTrainingJob keeps of a FailureReason (API reference)."""
+_BEGINNING = 200
+"""Characters that a shortened text keeps of its beginning, which names the kind of failure."""
+_SQLITE_FULL = "database or disk is full"
+_LEFT_OUT = " [...] "
+
+
+def shortened(text: str, room: int) -> str:
+    """At most `room` characters: the beginning and the end, where a traceback names the cause."""
+    if len(text) <= room:
+        return text
+    beginning = text[: min(_BEGINNING, room // 4)]
+    return f"{beginning}{_LEFT_OUT}{text[len(text) - room + len(beginning) + len(_LEFT_OUT) :]}"
+
+
+def disk_full(error: BaseException, where: str) -> str | None:
+    """What a full disk has hit, if that is what an error comes from.
+
+    `where` is named for errors that do not name a path themselves: a write does not.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{cause.strerror}: {cause.filename or where}"
+        if str(cause) == _SQLITE_FULL:
+            return f"No space left on device: the database of the emulator, {where}"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 ERROR_LIMIT = 32_768
 """Characters of an error's message: a request is not repeated to whoever sent it."""
 
@@ -84,14 +115,14 @@ class JobError(EmulatorError):
     prefix = "InternalServerError"
 
     def __init__(self, message: str):
-        super().__init__(f"{self.prefix}: {message}"[:FAILURE_REASON_LIMIT])
+        super().__init__(shortened(f"{self.prefix}: {message}", FAILURE_REASON_LIMIT))
 
 
 class AlgorithmError(JobError):
     """The training container ended with a code other than 0.
 
     The text is `<content of /opt/ml/output/failure>, exit code: N`; without a failure
-    file the part before the comma is empty (documented).
+    file the part before the comma is empty (documented). A longer text loses its middle.
     """
 
     prefix = "AlgorithmError"
@@ -99,7 +130,7 @@ class AlgorithmError(JobError):
     def __init__(self, failure: str, exit_code: int):
         tail = f", exit code: {exit_code}"
         room = FAILURE_REASON_LIMIT - len(self.prefix) - 2 - len(tail)
-        super().__init__(f"{failure[:room]}{tail}")
+        super().__init__(f"{shortened(failure, room)}{tail}")
 
 
 class ClientError(JobError):

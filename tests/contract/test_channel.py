@@ -140,7 +140,9 @@ def test_a_full_disk(stager: Stager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stager.store, "list", lambda *_: iter([huge]))
     with pytest.raises(ClientError) as caught:
         stager.stage("in")
-    assert str(caught.value) == "ClientError: Data download failed:Insufficient disk space"
+    assert str(caught.value).startswith(
+        f"ClientError: Data download failed:Insufficient disk space ({1 << 60} bytes are needed, "
+    )
 
 
 def test_a_disk_that_fills_up_meanwhile(stager: Stager, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,10 @@ def test_a_disk_that_fills_up_meanwhile(stager: Stager, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(ClientError) as caught:
         stager.stage("in")
-    assert str(caught.value) == "ClientError: Data download failed:Insufficient disk space"
+    assert str(caught.value) == (
+        "ClientError: Data download failed:Insufficient disk space "
+        "(No space left on device: input data of train)"
+    )
 
 
 def test_a_stop_ends_a_long_download(stager: Stager) -> None:

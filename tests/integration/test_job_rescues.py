@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 import threading
@@ -143,7 +144,9 @@ def test_a_job_that_met_a_full_disk_ends_when_there_is_room(
     assert disk.refused.wait(SECONDS)
     bench.eventually(lambda: not bench.workshop.job_directory(bench.job().spec).exists())
     disk.full.clear()
-    assert bench.ended().life.failure_reason == INTERNAL_ERROR
+    reason = bench.ended().life.failure_reason
+    assert reason
+    assert reason.startswith("ClientError: No space left on device: the database")
 
 
 def test_a_name_is_taken_until_the_job_has_been_put_away(
@@ -198,3 +201,18 @@ def test_what_cannot_be_removed_does_not_keep_the_rest(bench: Bench) -> None:
     job = bench.ended()
     assert job.life.status is Status.STOPPED
     assert not bench.workshop.job_directory(job.spec).exists()
+
+
+@pytest.mark.parametrize("phase", ["stage", "upload"])
+def test_a_full_disk_is_named_with_where_and_not_retried(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/state/jobs/file")
+
+    monkeypatch.setattr(bench.folder, phase, full)
+    bench.submit(SAVES, RetryStrategy={"MaximumRetryAttempts": 3})
+    job = bench.ended()
+    assert job.life.failure_reason == "ClientError: No space left on device: /state/jobs/file"
+    assert job.life.attempts == 1
+    assert job.life.failure_reason in bench.lines()

@@ -6,11 +6,10 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from emulator.model.errors import InternalServerError, JobError
+from emulator.model.errors import InternalServerError, JobError, disk_full
 from emulator.storage.channels.base import DataDownloadFailed
 from emulator.storage.objects import StoreError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "Insufficient disk space"
 
 
@@ -29,8 +28,8 @@ def job_error(channel: str, source: str, error: StoreError | OSError) -> JobErro
         if error.transient:
             return InternalServerError(f"Data download failed:{error}")
         return DataDownloadFailed(f"Failed to download data from {source}. {error}")
-    if error.errno in _FULL:
-        return DataDownloadFailed(DISK_FULL)
+    if full := disk_full(error, f"input data of {channel}"):
+        return DataDownloadFailed(f"{DISK_FULL} ({full})")
     if error.errno == errno.ENAMETOOLONG:
         return DataDownloadFailed(f"Failed to download data. A name is too long: {error.filename}")
     return InternalServerError(f"input data of {channel}: {error}")

@@ -68,8 +68,11 @@ def _hold(staging: Staging, files: Sequence[Wanted], count: _Counter) -> Held:
         needed = sum(each.info.size for each in missing)
         # Fail at once rather than after hours.
         cache.shrink(needed)
-        if needed > disk_usage(staging.directories[staging.receivers[0].name]).free:
-            raise DataDownloadFailed(DISK_FULL)
+        place = staging.directories[staging.receivers[0].name]
+        if needed > (free := disk_usage(place).free):
+            raise DataDownloadFailed(
+                f"{DISK_FULL} ({needed} bytes are needed, {free} are free: {place})"
+            )
         count.add(sum(each.info.size for each in files) - needed)
 
     def fetch(jobs: Sequence[tuple[Wanted, Path]]) -> None:

@@ -58,3 +58,17 @@ def test_what_cannot_be_removed_is_moved_aside(
     remove_directory(job)
     assert not job.exists()
     assert [path.name for path in tmp_path.glob("job~*/*")] == ["stays"]
+
+
+def test_a_failure_file_of_any_length_tells_its_beginning_and_its_end(tmp_path: Path) -> None:
+    dirs = InstanceDirs(tmp_path)
+    dirs.output.mkdir(parents=True)
+    for size in (10, 20_000, 10_000_000):
+        dirs.failure.write_text(f"first {'x' * size} last")
+        text = failure_file(dirs)
+        assert text.startswith("first ")
+        assert text.endswith(" last")
+        assert len(text) < 50_000
+    dirs.failure.unlink()
+    dirs.failure.mkdir()
+    assert failure_file(dirs) == "", "a directory tells nothing"

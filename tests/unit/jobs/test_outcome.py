@@ -41,5 +41,26 @@ def test_a_long_failure_file_keeps_the_exit_code() -> None:
     assert reason.endswith("x, exit code: 2")
 
 
+def test_a_long_traceback_keeps_its_beginning_and_the_cause() -> None:
+    frames = "".join(f'  File "train.py", line {n}, in step\n    step()\n' for n in range(100))
+    text = f"Traceback (most recent call last):\n{frames}RuntimeError: CUDA out of memory"
+    reason = str(failure_of(Exit("algo-1", 1, 0), text))
+    assert len(reason) == 1024
+    assert reason.startswith("AlgorithmError: Traceback (most recent call last):\n")
+    assert reason.endswith("RuntimeError: CUDA out of memory, exit code: 1")
+
+
+def test_a_long_command_of_the_toolkit_does_not_hide_the_cause() -> None:
+    options = " ".join(f"--option-{number} {number}" for number in range(200))
+    text = (
+        'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "ValueError: wrong shape"\n'
+        f'Command "/usr/bin/python3 train.py {options}"'
+    )
+    reason = str(failure_of(Exit("algo-1", 1, 0), text))
+    assert len(reason) <= 1024
+    assert 'ErrorMessage "ValueError: wrong shape"\nCommand "/usr/bin/python3 train.py' in reason
+    assert reason.endswith('...", exit code: 1')
+
+
 def test_success_is_no_failure_whatever_the_file_says() -> None:
     assert failure_of(Exit("algo-1", 0, 0), "left over") is None

@@ -201,14 +201,16 @@ class Emulator:
 
     def _health(self, parts: Parts) -> dict[str, Any]:
         chosen = parts.runtimes.summary
+        problem = parts.availability.problem()
         return {
-            "status": "ok",
+            "status": "degraded" if problem else "ok",
             "version": __version__,
             "runtime": {"name": chosen.runtime.traits.name, "reason": chosen.reason},
             "engine_away": parts.runtimes.away(),
             "object_store": {
                 "kind": "external" if self.settings.s3_endpoint else "embedded",
                 "endpoint": parts.s3_endpoint,
+                "problem": problem,
             },
             "state_dir": str(self.settings.state_dir),
             "account": self.settings.account,

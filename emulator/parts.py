@@ -48,6 +48,7 @@ from emulator.runtimes.docker_engine import (
 from emulator.runtimes.images import Images
 from emulator.runtimes.process import ProcessRuntime
 from emulator.settings import Settings
+from emulator.storage.availability import Availability
 from emulator.storage.cache import ObjectCache
 from emulator.storage.channels import Sources
 from emulator.storage.embedded import PAGE_SIZE, EmbeddedStore
@@ -86,6 +87,7 @@ class Parts:
     catalog: Catalog
     s3: S3Proxy
     s3_endpoint: str
+    availability: Availability
     faults: FaultBook
     addresses: tuple[str, ...]
     """Where to listen beside the address of the settings, for containers."""
@@ -100,7 +102,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     keys = (settings.access_key, settings.secret_key.get_secret_value())
     # Before anything else is touched: what another emulator's jobs use there is not ours.
     resources.callback(StateLock.take(settings.state_dir / "emulator.lock").release)
-    objects = _objects(settings, keys, resources)
+    objects, availability = _objects(settings, keys, resources)
     database = Database(settings.state_dir / _DATABASE, SCHEMA)
     resources.callback(database.close)
     measured = Database(settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS)
@@ -131,6 +133,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
             leaves_instances=settings.leave_containers,
             keep_directories=settings.keep_directories,
             faults=faults,
+            availability=availability,
             metrics=metrics,
             system_metrics_seconds=settings.system_metrics_seconds,
         )
@@ -144,20 +147,24 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         runtimes=runtimes,
         capacity=capacity,
         catalog=catalog,
-        s3=S3Proxy(objects.endpoint, *keys, faults, patience=_STORE_PATIENCE),
+        s3=S3Proxy(objects.endpoint, *keys, faults, _STORE_PATIENCE, availability),
         s3_endpoint=objects.endpoint,
+        availability=availability,
         faults=faults,
         addresses=listen_addresses(found.engine) if found else (),
     )
 
 
-def _objects(settings: Settings, keys: tuple[str, str], resources: ExitStack) -> ObjectStore:
+def _objects(
+    settings: Settings, keys: tuple[str, str], resources: ExitStack
+) -> tuple[ObjectStore, Availability]:
     if settings.s3_endpoint is not None:
-        return ObjectStore(settings.s3_endpoint, *keys, settings.region)
+        return ObjectStore(settings.s3_endpoint, *keys, settings.region), Availability()
     embedded = resources.enter_context(EmbeddedStore(settings.state_dir, *keys))
-    return ObjectStore(
+    objects = ObjectStore(
         embedded.endpoint, *keys, settings.region, embedded.trouble, page_size=PAGE_SIZE
     )
+    return objects, embedded.availability
 
 
 def _sources(settings: Settings, objects: ObjectStore, resources: ExitStack) -> Sources:

@@ -31,7 +31,6 @@ _REPLAYED_BYTES = 64 * 1024
 _AHEAD = 64 * 1024
 _SILENCE_SECONDS = 600.0
 """Without any progress; completing a large multipart upload takes the store a while."""
-_UNREACHABLE = "The object store behind sagemaker-emulator is unreachable."
 
 
 class Refusal(Exception):
@@ -54,6 +53,9 @@ class Admission(Protocol):
 
     def added_headers(self, request: SignedRequest, status: int) -> Headers:
         """Headers that AWS sends with such an answer and stores may not."""
+
+    def store_away(self) -> Refusal:
+        """The answer where the store gave none."""
 
 
 class Client(Protocol):
@@ -218,7 +220,7 @@ class Exchange:
             self._connect()
         else:
             log.warning("the object store did not answer %s", self._request.path)
-            self._refuse(Refusal(503, "ServiceUnavailable", _UNREACHABLE))
+            self._refuse(self._admission.store_away())
 
     # Steps
 
@@ -251,7 +253,7 @@ class Exchange:
             store = await self._pool.connect()
         except StoreUnavailable as error:
             log.warning("the object store cannot be reached: %s", error)
-            self._refuse(Refusal(503, "ServiceUnavailable", _UNREACHABLE))
+            self._refuse(self._admission.store_away())
             return
         self._store = store
         store.carry(self, self._request.method == "HEAD")

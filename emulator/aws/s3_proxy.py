@@ -17,6 +17,7 @@ from emulator.aws.signatures import Headers, SignedRequest, signer_of
 from emulator.jobs.disturbed import SLOW_DOWN
 from emulator.jobs.faults import FaultBook
 from emulator.model.faults import Chance, Kind
+from emulator.storage.availability import Availability
 
 _ENCRYPTION = b"x-amz-server-side-encryption"
 _KMS = (
@@ -28,6 +29,7 @@ _KMS = (
 _TOKEN = b"x-amz-security-token"
 _REGION = b"x-amz-bucket-region"
 _DEFAULT_REGION = "us-east-1"
+_UNREACHABLE = "The object store behind sagemaker-emulator is unreachable."
 
 
 class S3Proxy:
@@ -40,12 +42,14 @@ class S3Proxy:
         secret_key: str,
         faults: FaultBook | None = None,
         patience: float = 0,
+        availability: Availability | None = None,
     ):
         """`endpoint` is the store's base URL; the credentials are those of the store.
 
         `faults` are those that a user seeds. A store that cannot be reached is tried again
-        for `patience` seconds.
+        for `patience` seconds; then `availability` is told.
         """
+        self._availability = availability or Availability()
         self._faults = faults or FaultBook()
         self._access_key = access_key
         self._secret_key = secret_key
@@ -104,6 +108,12 @@ class S3Proxy:
         signer = signer_of({"authorization": request.header(b"authorization")}, request.query)
         region = signer.region if signer else ""
         return [(_REGION, (region or _DEFAULT_REGION).encode("latin-1"))]
+
+    def store_away(self) -> Refusal:
+        """503, which every SDK tries again, with what is known of the store."""
+        reason = self._availability.problem()
+        self._availability.note(reason or _UNREACHABLE)
+        return Refusal(503, "ServiceUnavailable", f"{_UNREACHABLE} {reason}".rstrip())
 
     def _acceptable(self, request: SignedRequest) -> SignedRequest:
         """The request as the store can take it; raises Refusal for a wrong signature."""

@@ -216,4 +216,5 @@ def health(url: str, timeout: float = 2) -> dict[str, Any] | None:
             said = json.load(connection.getresponse())
     except (OSError, ValueError, HTTPException):
         return None
-    return said if isinstance(said, dict) and said.get("status") == "ok" else None
+    running = isinstance(said, dict) and said.get("status") in ("ok", "degraded")
+    return said if running else None

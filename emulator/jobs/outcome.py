@@ -41,11 +41,16 @@ def _with_short_command(text: str) -> str:
     return f'{before}{command}{arguments[:_COMMAND_ROOM]}..."'
 
 
-def failure_of(end: Exit, failure_file: str) -> JobError | None:
+STORE_SECONDS = 60.0
+"""A script that fails so soon after the object store was away may have failed for want of it."""
+
+
+def failure_of(end: Exit, failure_file: str, store_away: str = "") -> JobError | None:
     """Why the job fails because of this end; None when it does not.
 
     `failure_file` is what the instance's /opt/ml/output/failure holds, "" without one.
     A file that starts with `ClientError:` names the reason itself (seen in recordings).
+    `store_away` says why the object store did not answer shortly before this end ("" if it did).
     """
     if end.lost:
         return InternalServerError(f"{INTERNAL_ERROR} {end.lost}")
@@ -56,4 +61,6 @@ def failure_of(end: Exit, failure_file: str) -> JobError | None:
     text = _with_short_command(failure_file.rstrip())
     if text.startswith("ClientError:"):
         return ClientError(text.removeprefix("ClientError:").lstrip())
+    if store_away:
+        return InternalServerError(f"{INTERNAL_ERROR} {store_away}")
     return AlgorithmError(text, end.code)

@@ -11,7 +11,7 @@ from emulator.jobs.alarms import Alarms
 from emulator.jobs.attempt import SHUTDOWN_NOTICE, Attempt
 from emulator.jobs.directories import failure_file, has_files
 from emulator.jobs.fleetwatch import Cause, Ending
-from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, failure_of
+from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, STORE_SECONDS, failure_of
 from emulator.jobs.progress import Progress
 from emulator.jobs.recovery import Past, holds_nothing
 from emulator.jobs.resuming import Resumed
@@ -32,6 +32,7 @@ from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job
 from emulator.model.warm_pool import keep_alive_of
 from emulator.runtimes.base import Unreachable
+from emulator.storage.availability import Availability
 from emulator.storage.objects import Cancelled
 
 CRASH_NOTICE = "The emulator failed while it ran this training job; its own log says more."
@@ -211,7 +212,7 @@ class JobRun:
 
     def _conclude(self, ending: Ending, attempt: Attempt) -> _Again | None:
         """Upload what there is, then say how the job ended."""
-        if failure := _failure(ending, attempt):
+        if failure := _failure(ending, attempt, self._shop.availability):
             if again := self._retry(failure, attempt):
                 return again
             self._upload_remains(attempt)
@@ -325,7 +326,7 @@ class JobRun:
             self._shop.capacity.release(lease)
 
 
-def _failure(ending: Ending, attempt: Attempt) -> JobError | None:
+def _failure(ending: Ending, attempt: Attempt, store: Availability) -> JobError | None:
     if ending.cause is Cause.LOST:
         return InternalServerError(INTERNAL_ERROR)
     if ending.cause is Cause.HUNG:
@@ -333,7 +334,8 @@ def _failure(ending: Ending, attempt: Attempt) -> JobError | None:
     if ending.failed is None:
         return None
     text = failure_file(attempt.instances[ending.failed.host])
-    return failure_of(ending.failed, text) or InternalServerError(INTERNAL_ERROR)
+    away = store.away_since(ending.failed.at - STORE_SECONDS)
+    return failure_of(ending.failed, text, away) or InternalServerError(INTERNAL_ERROR)
 
 
 def _succeeded(life: Lifecycle, ending: Ending, reason: Reason | None, now: float) -> Lifecycle:

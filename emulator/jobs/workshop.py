@@ -21,6 +21,7 @@ from emulator.model.errors import JobError
 from emulator.model.job import JobSpec
 from emulator.model.plan import Exit, Mount, RuntimeTraits
 from emulator.runtimes.choice import Runtimes
+from emulator.storage.availability import Availability
 
 Instances = Mapping[str, InstanceDirs]
 """The directories of a job's instances, by host name and in the order of their numbers."""
@@ -209,6 +210,8 @@ class Workshop:
     """Every running job has a directory of its own below it."""
     syncs: Syncs = field(default_factory=NoSyncs)
     faults: FaultBook = field(default_factory=FaultBook)
+    availability: Availability = field(default_factory=Availability)
+    """Whether the object store answers the instances."""
     stop_grace: float = 120
     """Seconds between SIGTERM and SIGKILL when a job is stopped."""
     failure_grace: float = 3

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from emulator.model.errors import SetupError
 from emulator.storage import tether, weed
+from emulator.storage.availability import Availability
 from emulator.storage.lock import StateLock
 
 PAGE_SIZE = 10_000
@@ -67,6 +68,7 @@ class EmbeddedStore:
         self._supervisor: threading.Thread | None = None
         self._stopping = threading.Event()
         self._down = _NOT_RUNNING
+        self.availability = Availability(lambda: self._down)
 
     @property
     def endpoint(self) -> str:
@@ -203,6 +205,7 @@ class EmbeddedStore:
                 pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
             else:
                 took = time.monotonic() - since
+                self.availability.note(f"the embedded object store was away for {took:.1f} s")
                 log.warning("the embedded object store answers again after %.1f s", took)
                 return True
         return False

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.jobs.outcome import failure_of
+from emulator.jobs.outcome import INTERNAL_ERROR, failure_of
+from emulator.model.errors import AlgorithmError
 from emulator.model.plan import Exit
 
 
@@ -64,3 +65,12 @@ def test_a_long_command_of_the_toolkit_does_not_hide_the_cause() -> None:
 
 def test_success_is_no_failure_whatever_the_file_says() -> None:
     assert failure_of(Exit("algo-1", 0, 0), "left over") is None
+
+
+def test_a_script_that_fails_for_want_of_the_store_is_not_to_blame() -> None:
+    failed = Exit("algo-1", 1, 0.0)
+    assert str(failure_of(failed, "", "the store was away")) == (
+        f"InternalServerError: {INTERNAL_ERROR} the store was away"
+    )
+    assert failure_of(Exit("algo-1", 0, 0.0), "", "the store was away") is None
+    assert isinstance(failure_of(failed, ""), AlgorithmError)

@@ -255,6 +255,8 @@ def _runtimes(
         settings.state_dir,
         answer=door,
         share_network=settings.process_network == "host",
+        hide=(settings.config,) if settings.config else (),
+        show=settings.sandbox_show,
     )
     verdict = process.verdict
     reasons = [] if docker else ["set by the user"]

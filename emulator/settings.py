@@ -78,6 +78,8 @@ class Settings:
     images: tuple[str, ...] = ()
     """Shell patterns of training images that exist although no Docker engine has them; "*" for
     any. The process runtime runs their jobs with `python`."""
+    sandbox_show: tuple[Path, ...] = ()
+    """Paths that jobs of the process runtime may read although they are hidden from them."""
     image_map: dict[str, str] = field(default_factory=dict)
     """Shell patterns of TrainingImage -> an image of the Docker engine, before the defaults."""
     s3_endpoint: str | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +19,7 @@ from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.image import read_address
 from emulator.model.plan import InstancePlan, JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
+from emulator.runtimes.host_view import host_view
 from emulator.runtimes.interpreter import Interpreter, inspect_interpreter, write_command
 from emulator.runtimes.nvidia_devices import (
     find_nvidia_smi,
@@ -43,6 +45,7 @@ from emulator.runtimes.sandbox import (
     LAYER,
     Entry,
     Scratch,
+    bounding_set,
     installs_above,
     sandbox_arguments,
 )
@@ -77,19 +80,24 @@ class ProcessRuntime:
         verdict: Verdict | None = None,
         answer: Answer = answer_nobody,
         share_network: bool = False,
+        hide: Sequence[Path] = (),
+        show: Sequence[Path] = (),
     ):
         """Look at the interpreter and try a sandbox. Raises SetupError.
 
         `state_dir` is on the file system where jobs have their scratch directories;
         `verdict` replaces what trying a sandbox would say; `answer` serves the emulator on
-        a socket of a job's own network; with `share_network` jobs have this machine's.
+        a socket of a job's own network; with `share_network` jobs have this machine's. No job
+        sees `state_dir` or what is in `hide`, apart from what is in `show`.
         """
         state_dir.mkdir(parents=True, exist_ok=True)
         self._emulator_url = emulator_url
         self._interpreter = inspect_interpreter(python)
         self._user = os.environ if user_environment is None else user_environment
         self._bwrap = Path(bwrap_path())
+        self._setpriv = shutil.which("setpriv")
         self._memory = SharedMemory(state_dir)
+        self._hide, self._show = (state_dir, *hide), tuple(show)
         self.verdict = verdict or probe(self._bwrap, state_dir)
         """Whether there are sandboxes, and if not, why and what to do."""
         self._networks = None if share_network else self._own_networks(answer)
@@ -201,17 +209,21 @@ class ProcessRuntime:
         features = self.verdict.features
         if features is None:
             return Bare(command, self._bare_environment(instance))
+        command = (*bounding_set(features, self._setpriv), *command)
         layer = None if installs_above(self._interpreter, features) else LAYER
+        environment = self._environment(instance, Places(HOME, COMMANDS, layer), network)
         arguments = sandbox_arguments(
             instance,
             self._interpreter,
             features,
             _Host(),
             nvidia_devices(plan.visible_gpus(instance)),
-            self._environment(instance, Places(HOME, COMMANDS, layer), network),
+            environment,
             network=network is not None or not plan.network_isolation,
+            view=host_view(self._hide, self._show, self._user),
         )
-        return Sandboxed(self._bwrap, arguments, command, network.entry if network else ())
+        entry = network.entry if network else ()
+        return Sandboxed(self._bwrap, arguments, command, entry, features.seccomp)
 
     def _environment(
         self, instance: InstancePlan, places: Places, network: Joined | None = None

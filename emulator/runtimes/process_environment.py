@@ -86,7 +86,8 @@ def _search_path(interpreter: Interpreter, places: Places) -> list[str]:
     return [*layer, places.commands, interpreter.scripts, _SYSTEM_PATH]
 
 
-def _passed_on(user: Mapping[str, str]) -> dict[str, str]:
+def passed_on(user: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the emulator's own environment that jobs get as well."""
     return {
         name: value
         for name, value in user.items()
@@ -96,7 +97,7 @@ def _passed_on(user: Mapping[str, str]) -> dict[str, str]:
 
 def _inside(user: Mapping[str, str], network: OwnNetwork) -> dict[str, str]:
     """The user's own proxies cannot be reached; the job's goes through them."""
-    passed = _passed_on(user)
+    passed = passed_on(user)
     kept = {name: value for name, value in passed.items() if not _names_proxy(name)}
     if network.proxy is None:
         return kept
@@ -111,7 +112,7 @@ def _names_proxy(name: str) -> bool:
 
 
 def _reachability(user: Mapping[str, str], emulator_url: str) -> dict[str, str]:
-    passed = _passed_on(user)
+    passed = passed_on(user)
     if not any(map(_names_proxy, passed)):
         return passed
     # A proxy could not reach what listens on this machine.

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from emulator.runtimes.seccomp import open_filter
+
 _BARE_CHILD = Path(__file__).with_name("bare_child.py")
 
 # PID 1 becomes the command itself; the shell gives 127 and 126 where it cannot.
@@ -54,8 +56,9 @@ class Sandboxed:
         arguments: Sequence[str],
         command: Sequence[str],
         entry: Sequence[str] = (),
+        seccomp: bool = False,
     ):
-        """`entry` comes before bubblewrap and becomes it.
+        """`entry` comes before bubblewrap and becomes it; `seccomp` has system calls filtered.
 
         Raises OSError when bubblewrap itself cannot be started, and ValueError for an
         argument that no program can be given.
@@ -72,9 +75,13 @@ class Sandboxed:
             self._status = ours.enter_context(os.fdopen(status, "rb"))
             os.write(told, b"".join(os.fsencode(word) + b"\0" for word in arguments))
             os.lseek(told, 0, os.SEEK_SET)
-            options = ("--args", str(told), "--json-status-fd", str(status_end), "--")
-            words = [*entry, str(bwrap), *options, *_EXEC, *command]
-            self.process = _spawn(words, {}, (told, status_end))
+            options = ["--args", str(told), "--json-status-fd", str(status_end)]
+            descriptors = [told, status_end]
+            if seccomp and (refused := held.enter_context(open_filter())) is not None:
+                options += ["--seccomp", str(refused)]
+                descriptors.append(refused)
+            words = [*entry, str(bwrap), *options, "--", *_EXEC, *command]
+            self.process = _spawn(words, {}, tuple(descriptors))
             ours.pop_all()
         self._first: int | None = None
 

@@ -7,7 +7,7 @@ the right to write to the host.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
@@ -23,10 +23,27 @@ COMMANDS = f"{PRIVATE}/bin"
 LAYER = f"{PRIVATE}/environment"
 
 _VAR_TMP = "/var/tmp"  # noqa: S108
-_OWN = frozenset({"/proc", "/dev", "/tmp", _VAR_TMP, PRIVATE, "/opt/ml"})  # noqa: S108
+_OWN = frozenset({"/proc", "/dev", "/run", "/tmp", _VAR_TMP, PRIVATE, "/opt/ml"})  # noqa: S108
 """Never the host's: each instance has its own."""
 
-# What a container of root may do by default (Docker's list), without the network's.
+_RUN = (
+    "/run/NetworkManager/resolv.conf",
+    "/run/booted-system",
+    "/run/connman/resolv.conf",
+    "/run/current-system",
+    "/run/nvidia-fabricmanager",
+    "/run/nvidia-persistenced",
+    "/run/opengl-driver",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+)
+"""What links in /etc, a driver and NixOS need of the host's /run. The rest of it are sockets of
+services, of which a container engine's would give a job the whole machine."""
+
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""What of /proc concerns the whole machine, as container engines have it (moby, oci/defaults)."""
+
+# Docker's default list but for AUDIT_WRITE and MKNOD, which nothing here could use.
 _CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -55,6 +72,8 @@ class Features:
     """Whether a job can have a network of its own."""
     interface: bool = False
     """Whether that can have an eth0, as on the service, beside its loopback interface."""
+    seccomp: bool = False
+    """Whether system calls can be filtered."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,31 @@ class Entry:
     path: str
     link: str | None = None
     """Where it points to, when it is a symbolic link."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What of the host's file system a sandbox is not shown; real paths that exist."""
+
+    hidden_directories: tuple[str, ...] = ()
+    hidden_files: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    """What of that, or of /run and /tmp, is shown nevertheless."""
+
+    def only(self, places: Iterable[str]) -> View:
+        """Hides what lies in or below these places, and nothing else."""
+        return self._of(lambda path: _is_in(path, places))
+
+    def without(self, places: Iterable[str]) -> View:
+        """Hides nothing that lies in or below these places."""
+        return self._of(lambda path: not _is_in(path, places))
+
+    def _of(self, condition: Callable[[str], bool]) -> View:
+        return View(
+            tuple(filter(condition, self.hidden_directories)),
+            tuple(filter(condition, self.hidden_files)),
+            self.shown,
+        )
 
 
 class HostTree(Protocol):
@@ -130,16 +174,27 @@ def sandbox_arguments(
     devices: Iterable[str],
     environment: Mapping[str, str],
     network: bool,
+    view: View = View(),
 ) -> tuple[str, ...]:
     """Everything bubblewrap is told but the command itself."""
+    own = (*(_OWN - {"/proc"}), *(mount.target for mount in plan.mounts))
+    view = view.without(own)
+    # An overlay shows again what lies below it.
+    above, below = view.without([interpreter.prefix]), view.only([interpreter.prefix])
     return (
         *_namespaces(plan.host, features, network),
         *_host_view(tree, _places_to_make(plan, tree)),
         *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"),  # noqa: S108
         *(word for device in devices for word in ("--dev-bind-try", device, device)),
+        *_read_only(_READ_ONLY),
         *_private_directories(Scratch(plan.scratch)),
+        *_hidden(above),
+        *_read_only((*_RUN, *view.shown)),
         *_mounts(plan),
-        *_python(interpreter, features, Scratch(plan.scratch)),
+        *_python(interpreter, features, Scratch(plan.scratch), view),
+        *_hidden(below),
+        # Last: until here, mounts may be made below them.
+        *(word for path in view.hidden_directories for word in ("--remount-ro", path)),
         *("--chdir", "/", "--clearenv"),
         *(word for name, value in environment.items() for word in ("--setenv", name, value)),
     )
@@ -157,6 +212,18 @@ def _namespaces(host: str, features: Features, network: bool) -> Iterator[str]:
     else:
         yield from ("--cap-drop", "ALL")
         yield from (word for name in _CAPABILITIES for word in ("--cap-add", name))
+
+
+def bounding_set(features: Features, setpriv: str | None) -> tuple[str, ...]:
+    """What comes before a sandbox's command so that its capabilities are all it could ever have.
+
+    bubblewrap leaves the bounding set whole. In a user namespace nothing can be gained from it:
+    no program gains rights (PR_SET_NO_NEW_PRIVS), and no namespace can be made.
+    """
+    if features.user_namespace or setpriv is None:
+        return ()
+    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in _CAPABILITIES)
+    return (setpriv, f"--bounding-set=-all,{kept}", "--")
 
 
 def _places_to_make(plan: InstancePlan, tree: HostTree) -> tuple[str, ...]:
@@ -179,6 +246,7 @@ def _host_view(tree: HostTree, places: Sequence[str], directory: str = "/") -> I
 
 
 def _private_directories(scratch: Scratch) -> Iterator[str]:
+    yield from ("--perms", "0755", "--tmpfs", "/run")
     yield from ("--perms", "1777", "--tmpfs", "/tmp")  # noqa: S108
     yield from ("--bind", str(scratch.var_tmp), _VAR_TMP)
     yield from ("--bind", str(scratch.ml), "/opt/ml")
@@ -186,6 +254,18 @@ def _private_directories(scratch: Scratch) -> Iterator[str]:
     yield from ("--bind", str(scratch.home), HOME)
     yield from ("--bind", str(scratch.layer), LAYER)
     yield from ("--ro-bind", str(scratch.commands), COMMANDS)
+
+
+def _hidden(view: View) -> Iterator[str]:
+    for path in view.hidden_directories:
+        yield from ("--perms", "0755", "--tmpfs", path)
+    for path in view.hidden_files:
+        # Devices do not work in such a mount: whoever opens it is refused.
+        yield from ("--ro-bind", "/dev/null", path)
+
+
+def _read_only(paths: Iterable[str]) -> Iterator[str]:
+    return (word for path in paths for word in ("--ro-bind-try", path, path))
 
 
 def _mounts(plan: InstancePlan) -> Iterator[str]:
@@ -198,17 +278,18 @@ def _mounts(plan: InstancePlan) -> Iterator[str]:
         yield from ("--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target)
 
 
-def _python(interpreter: Interpreter, features: Features, scratch: Scratch) -> Iterator[str]:
+def _python(
+    interpreter: Interpreter, features: Features, scratch: Scratch, view: View
+) -> Iterator[str]:
     """The interpreter's directories, also where the sandbox's own /tmp has hidden them."""
-    for root in interpreter.roots:
-        if _hidden(root):
-            yield from ("--ro-bind-try", root, root)
+    covered = (*_OWN, *view.hidden_directories)
+    yield from _read_only(root for root in interpreter.roots if _is_below(root, covered))
     prefix = interpreter.prefix
     if installs_above(interpreter, features):
         layer = ("--overlay", str(scratch.upper), str(scratch.work))
         yield from ("--overlay-src", prefix)
         yield from (*(layer if features.overlay == "disk" else ("--tmp-overlay",)), prefix)
-    elif _hidden(prefix):
+    elif _is_below(prefix, covered):
         yield from ("--ro-bind", prefix, prefix)
 
 
@@ -222,5 +303,9 @@ def installs_above(interpreter: Interpreter, features: Features) -> bool:
     return bool(features.overlay) and interpreter.writable and known
 
 
-def _hidden(path: str) -> bool:
-    return any(path.startswith(f"{own}/") for own in _OWN)
+def _is_in(path: str, directories: Iterable[str]) -> bool:
+    return any(path == directory or path.startswith(f"{directory}/") for directory in directories)
+
+
+def _is_below(path: str, directories: Iterable[str]) -> bool:
+    return any(path.startswith(f"{directory}/") for directory in directories)

@@ -13,6 +13,7 @@ from typing import Literal
 from emulator.runtimes.job_network import address_of, make_network
 from emulator.runtimes.removal import remove_tree
 from emulator.runtimes.sandbox import Features
+from emulator.runtimes.seccomp import open_filter
 
 _SWITCHES = (
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
@@ -47,7 +48,11 @@ def probe(bwrap: Path, directory: Path) -> Verdict:
             shared = no_interface and _network(bwrap, user_namespace)
             overlay = _overlay(bwrap, user_namespace, directory)
             features = Features(
-                user_namespace, overlay, network=not shared, interface=not no_interface
+                user_namespace,
+                overlay,
+                network=not shared,
+                interface=not no_interface,
+                seccomp=_filters(bwrap, user_namespace),
             )
             return Verdict(features, shared_network=shared)
     return Verdict(None, f"bubblewrap cannot make a sandbox here: {complaint}", remedy())
@@ -78,7 +83,22 @@ def _network(bwrap: Path, user_namespace: bool, addresses: Sequence[str] = ()) -
         network.close()
 
 
-def _try(bwrap: Path, user_namespace: bool, *more: str, entry: Sequence[str] = ()) -> str:
+def _filters(bwrap: Path, user_namespace: bool) -> bool:
+    """Whether the kernel takes the filter of system calls."""
+    with open_filter() as descriptor:
+        if descriptor is None:
+            return False
+        number = str(descriptor)
+        return not _try(bwrap, user_namespace, "--seccomp", number, pass_fds=(descriptor,))
+
+
+def _try(
+    bwrap: Path,
+    user_namespace: bool,
+    *more: str,
+    entry: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
+) -> str:
     """ "" when a sandbox with these arguments runs, else bubblewrap's complaint."""
     arguments = ["--ro-bind", "/", "/", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     arguments += ["--proc", "/proc", "--dev", "/dev", *more]
@@ -92,6 +112,7 @@ def _try(bwrap: Path, user_namespace: bool, *more: str, entry: Sequence[str] = (
             errors="replace",
             timeout=30,
             stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)

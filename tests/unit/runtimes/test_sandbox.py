@@ -8,7 +8,14 @@ from pathlib import Path
 
 from emulator.model.plan import InstancePlan, Mount
 from emulator.runtimes.interpreter import Interpreter
-from emulator.runtimes.sandbox import Entry, Features, installs_above, sandbox_arguments
+from emulator.runtimes.sandbox import (
+    Entry,
+    Features,
+    View,
+    bounding_set,
+    installs_above,
+    sandbox_arguments,
+)
 
 PYTHON = Interpreter(
     executable="/home/u/env/bin/python",
@@ -79,20 +86,73 @@ def words(plan: InstancePlan = PLAN, **changes: object) -> str:
     return " ".join(sandbox_arguments(**values))  # type: ignore[arg-type]
 
 
+RUN = (
+    "/run/NetworkManager/resolv.conf /run/booted-system /run/connman/resolv.conf "
+    "/run/current-system /run/nvidia-fabricmanager /run/nvidia-persistenced "
+    "/run/opengl-driver /run/resolvconf /run/systemd/resolve"
+)
+
+
+def shown(paths: str) -> str:
+    return " ".join(f"--ro-bind-try {path} {path}" for path in paths.split())
+
+
 def test_the_whole_of_a_plain_one() -> None:
     assert words(environment={"A": "1"}) == (
         "--die-with-parent --as-pid-1 --unshare-pid --unshare-ipc "
         "--unshare-uts --hostname algo-2 --unshare-user "
         "--symlink usr/bin /bin --ro-bind-try /etc /etc --ro-bind-try /home /home "
         "--dir /opt --ro-bind-try /opt/tools /opt/tools --ro-bind-try /usr /usr "
-        "--proc /proc --dev /dev --perms 1777 --tmpfs /dev/shm --perms 1777 --tmpfs /tmp "
+        "--proc /proc --dev /dev --perms 1777 --tmpfs /dev/shm "
+        f"{shown('/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger')} "
+        "--perms 0755 --tmpfs /run --perms 1777 --tmpfs /tmp "
         "--bind /j/s/var-tmp /var/tmp --bind /j/s/ml /opt/ml "
         "--ro-bind /j/s/hosts /etc/hosts --bind /j/s/home /instance/home "
         "--bind /j/s/environment /instance/environment --ro-bind /j/s/bin /instance/bin "
+        f"{shown(RUN)} "
         "--bind /j/in /opt/ml/input --overlay-src /home/u/env "
         "--overlay /j/s/overlay/upper /j/s/overlay/work /home/u/env "
         "--chdir / --clearenv --setenv A 1"
     )
+
+
+def test_what_is_hidden_is_covered_before_the_mounts_and_closed_after_them() -> None:
+    view = View(("/home/u/state",), ("/etc/shadow",), ("/home/u/state/ca.pem",))
+    python = replace(PYTHON, prefix="/home/u/state/env")
+    before, _, after = words(view=view, interpreter=python).partition(" --bind /j/in")
+    covered = "--perms 0755 --tmpfs /home/u/state --ro-bind /dev/null /etc/shadow"
+    assert before.index(covered) < before.index("--ro-bind-try /home/u/state/ca.pem")
+    assert before.index("--ro-bind-try /home /home") < before.index(covered)
+    assert after.index("--overlay /j/s/overlay/upper") < after.index("--remount-ro /home/u/state")
+
+
+def test_what_other_mounts_cover_needs_no_cover() -> None:
+    view = View(("/tmp/state", "/home/u/state", "/opt/ml"))
+    plan = replace(PLAN, mounts=(Mount(Path("/j/c"), "/home/u"),))
+    assert "remount-ro" not in words(plan, view=view)
+    assert "--remount-ro /proc/acpi" in words(plan, view=View(("/proc/acpi",)))
+
+
+def test_what_lies_in_the_environment_is_covered_above_its_overlay() -> None:
+    text = words(view=View(("/home/u/env/state",)))
+    assert text.index("--overlay-src /home/u/env") < text.index("--tmpfs /home/u/env/state")
+
+
+def test_an_interpreter_below_what_is_hidden_is_shown_again() -> None:
+    python = replace(PYTHON, prefix="/home/u/state/env", base_prefix="/home/u/state/python")
+    plain = Features(user_namespace=True, overlay="")
+    text = words(view=View(("/home/u/state",)), interpreter=python, features=plain)
+    for path in ("/home/u/state/env", "/home/u/state/python"):
+        assert f" {path} {path}" in text.partition("--tmpfs /home/u/state")[2]
+
+
+def test_root_has_no_more_rights_in_reserve_than_in_effect() -> None:
+    (program, kept, _) = bounding_set(Features(False, ""), "/usr/bin/setpriv")
+    assert program == "/usr/bin/setpriv"
+    assert kept.startswith("--bounding-set=-all,+chown,")
+    assert "sys_admin" not in kept
+    assert bounding_set(USER, "/usr/bin/setpriv") == ()
+    assert bounding_set(Features(False, ""), None) == ()
 
 
 def test_root_needs_no_user_namespace_and_keeps_a_containers_rights() -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,7 +16,7 @@ from emulator.model.job import JobSpec, S3Uri
 from emulator.storage.archive import TarGz
 from emulator.storage.objects import ObjectStore, StoreError
 from emulator.storage.persistence import PATIENCE, persist
-from emulator.storage.tree import Found, Warn, content, merge, open_file, printable, scan
+from emulator.storage.tree import Found, Warn, content, leads_out, merge, open_file, printable, scan
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read and the bytes there are."""
@@ -23,6 +24,7 @@ _HEADERS = 4096
 """Upper bound of what a tar adds to a member (headers with long names, padding)."""
 _THREADS = 8
 """Files side by side; each may hold a part in memory."""
+_LINKS_TOLD = 10
 _SEEN_AS = {"model": "/opt/ml/model", "output": "/opt/ml/output/data"}
 
 log = logging.getLogger(__name__)
@@ -120,7 +122,27 @@ class _Upload:
 
         for warning in self._persist(attempt):
             self._warn(warning)
+        self._tell_links(tree)
         self.keys.append(target.key)
+
+    def _tell_links(self, tree: Sequence[Found]) -> None:
+        """An archive has a link where the script may have meant a directory full of weights."""
+        names = {found.name for found in tree}
+        told = 0
+        for found in tree:
+            if not found.is_link:
+                continue
+            with suppress(OSError):  # it is gone, and was not packed
+                if not (leads := leads_out(found, names)):
+                    continue
+                told += 1
+                if told <= _LINKS_TOLD:
+                    self._warn(
+                        f"{printable(found.name)} is packed as a link to {printable((leads,))}, "
+                        "which is not in the archive"
+                    )
+        if told > _LINKS_TOLD:
+            self._warn(f"{told - _LINKS_TOLD} more links lead out of the archive")
 
     def files(self, name: str, tree: Sequence[Found]) -> None:
         """Upload one tree's files below `<name>/`; S3 has no links and no empty directories."""
@@ -143,7 +165,7 @@ class _Upload:
         try:
             source = content(found, _SEEN_AS[name])
             self._persist(lambda count: self._send(target, source, count))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError) as error:
             self._warn(f"{printable(found.name)} is left out: {error.strerror}")
             return ""
         return target.key

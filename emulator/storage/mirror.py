@@ -237,7 +237,7 @@ class Mirror:
                 stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
                 yield name, _Version(replace(file, changed=status.st_ctime_ns), stamp)
             else:
-                self._warn(f"{name} is left out: it is a link to a directory")
+                self._warn(f"{name} is left out: it leads to no regular file")
 
     def _is_open(self, version: _Version, sight: Sight) -> bool:
         return (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import posixpath
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,7 +96,8 @@ def scan(root: Path, warn: Warn, depth: int = 1) -> Iterator[Found]:
             if name:
                 warn(f"{printable(name)} is left out: {error.strerror}")
             elif isinstance(error, NotADirectoryError):
-                warn(f"{root.name} is left out: it is no directory")
+                link = "a link" if root.is_symlink() else "no directory"
+                warn(f"{root.name} is left out: it is {link}")
             elif not isinstance(error, FileNotFoundError):
                 raise
 
@@ -150,7 +153,8 @@ def content(found: Found, seen_as: str = "") -> Found:
     """The same name with the file whose bytes stand for it: a link's target in the same tree.
 
     S3 has no links. `seen_as` is the root's path on the instance, where a script's absolute
-    links lead. Raises FileNotFoundError for a link that leads elsewhere.
+    links lead. Raises FileNotFoundError for a link that leads elsewhere, and IsADirectoryError
+    for one to a directory, whose files have names of their own.
     """
     if not found.is_link:
         return found
@@ -161,6 +165,8 @@ def content(found: Found, seen_as: str = "") -> Found:
     target = _within(found.path.parent, found.path.readlink(), root, seen_as)
     if not target.is_relative_to(root):
         raise FileNotFoundError(2, "the link leads elsewhere", str(found.path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a link to a directory", str(found.path))
     return replace(found, path=target, depth=depth + len(target.relative_to(root).parts))
 
 
@@ -189,6 +195,18 @@ def link_target(found: Found) -> str:
         return os.readlink(found.path.name, dir_fd=folder)
     finally:
         os.close(folder)
+
+
+def leads_out(found: Found, names: Collection[Name]) -> str:
+    """Where a symbolic link leads if that is nothing of these names, else "".
+
+    An absolute link leads out, too: the tree will be unpacked in another place.
+    Raises OSError.
+    """
+    target = link_target(found)
+    path = posixpath.normpath(posixpath.join(*found.name[:-1], target))
+    inside = not path.startswith("/") and (path == "." or tuple(path.split("/")) in names)
+    return "" if inside else target
 
 
 def printable(name: Sequence[str]) -> str:

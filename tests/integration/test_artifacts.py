@@ -106,6 +106,8 @@ def test_without_compression_each_file_is_an_object(
     (second / "both").write_text("22")
     (second / "inside").symlink_to("both")
     (second / "outside").symlink_to("/etc/passwd")
+    (second / "latest").symlink_to("sub dir")
+    (second / "sub dir").mkdir()
     (second / os.fsdecode(b"\xff")).write_text("x")
     (data / "metrics.json").write_text("{}")
     spec = job(bucket, CompressionType="NONE")
@@ -120,8 +122,36 @@ def test_without_compression_each_file_is_an_object(
     assert content(object_store, bucket, "out/job/output/model/inside") == b"22"
     assert sorted(uploaded.warnings) == [
         "\\xff is left out: the name is not UTF-8",
+        "latest is left out: it is a link to a directory",
         "outside is left out: the link leads elsewhere",
     ]
+
+
+def test_links_that_lead_out_of_an_archive_are_told(
+    object_store: ObjectStore, bucket: str, roots: Roots, tmp_path: Path
+) -> None:
+    (first, _), _ = roots
+    (first / "step").mkdir()
+    (first / "step" / "w.pt").write_text("w")
+    for name, target in (
+        ("latest", "step"),
+        ("step/same", "w.pt"),
+        ("model", "/tmp/elsewhere"),
+        ("up", "../elsewhere"),
+        ("absolute", "/opt/ml/model/step"),
+    ):
+        (first / name).symlink_to(target)
+    uploaded = upload(job(bucket), roots, object_store)
+    assert sorted(uploaded.warnings) == [
+        f"{name} is packed as a link to {target}, which is not in the archive"
+        for name, target in (
+            ("absolute", "/opt/ml/model/step"),
+            ("model", "/tmp/elsewhere"),
+            ("up", "../elsewhere"),
+        )
+    ]
+    with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
+        assert tar.getmember("model").linkname == "/tmp/elsewhere"
 
 
 def test_a_bucket_that_is_not_there(object_store: ObjectStore, roots: Roots) -> None:

@@ -113,7 +113,7 @@ def test_a_root_that_became_a_link_is_left_out(tmp_path: Path, secret: Path) -> 
     (tmp_path / "data").symlink_to(secret)
     warnings: list[str] = []
     assert list(scan(tmp_path / "data", warnings.append)) == []
-    assert warnings == ["data is left out: it is no directory"]
+    assert warnings == ["data is left out: it is a link"]
 
 
 def test_a_root_behind_a_link_is_left_out(tmp_path: Path, secret: Path) -> None:

@@ -57,6 +57,7 @@ from emulator.storage.lock import StateLock
 from emulator.storage.objects import ObjectStore
 from emulator.storage.private import make_private
 from emulator.storage.transfer import Downloader
+from emulator.storage.weed import key_problem
 
 OpenDoor = Callable[[socket.socket], Callable[[], None]]
 """Answers requests on one more socket; what it returns ends that."""
@@ -147,7 +148,14 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         runtimes=runtimes,
         capacity=capacity,
         catalog=catalog,
-        s3=S3Proxy(objects.endpoint, *keys, faults, _STORE_PATIENCE, availability),
+        s3=S3Proxy(
+            objects.endpoint,
+            *keys,
+            faults,
+            _STORE_PATIENCE,
+            availability,
+            key_problem if settings.s3_endpoint is None else None,
+        ),
         s3_endpoint=objects.endpoint,
         availability=availability,
         faults=faults,
@@ -162,7 +170,12 @@ def _objects(
         return ObjectStore(settings.s3_endpoint, *keys, settings.region), Availability()
     embedded = resources.enter_context(EmbeddedStore(settings.state_dir, *keys))
     objects = ObjectStore(
-        embedded.endpoint, *keys, settings.region, embedded.trouble, page_size=PAGE_SIZE
+        embedded.endpoint,
+        *keys,
+        settings.region,
+        embedded.trouble,
+        page_size=PAGE_SIZE,
+        key_problem=key_problem,
     )
     return objects, embedded.availability
 

@@ -10,6 +10,9 @@ of another account (see accounts.py) is signed anew with the store's credentials
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from urllib.parse import unquote
+
 from emulator.aws.accounts import is_account
 from emulator.aws.s3_exchange import Client, Exchange, Refusal
 from emulator.aws.s3_store import StorePool
@@ -43,12 +46,15 @@ class S3Proxy:
         faults: FaultBook | None = None,
         patience: float = 0,
         availability: Availability | None = None,
+        key_problem: Callable[[str, int], str] | None = None,
     ):
         """`endpoint` is the store's base URL; the credentials are those of the store.
 
         `faults` are those that a user seeds. A store that cannot be reached is tried again
-        for `patience` seconds; then `availability` is told.
+        for `patience` seconds; then `availability` is told. `key_problem` says why the store
+        would not keep so many bytes under a key ("" if it does).
         """
+        self._key_problem = key_problem
         self._availability = availability or Availability()
         self._faults = faults or FaultBook()
         self._access_key = access_key
@@ -90,12 +96,25 @@ class S3Proxy:
     def admit(self, request: SignedRequest) -> SignedRequest:
         """The request as the store can take it.
 
-        Raises Refusal for a wrong signature, if that is checked here, and where a seeded
-        SlowDown meets the request.
+        Raises Refusal for a wrong signature, if that is checked here, for a key that the store
+        does not keep, and where a seeded SlowDown meets the request.
         """
         if self._faults.strike(Chance(Kind.SLOW_DOWN, bucket=_bucket(request))):
             raise Refusal(503, "SlowDown", SLOW_DOWN)
+        self._check_key(request)
         return self._acceptable(request)
+
+    def _check_key(self, request: SignedRequest) -> None:
+        key = unquote(request.path.lstrip("/").partition("/")[2])
+        if not key or self._key_problem is None:
+            return
+        # The second one where the payload is in signed or checked chunks.
+        sizes = (request.header(b"content-length"), request.header(b"x-amz-decoded-content-length"))
+        size = next((int(text) for text in reversed(sizes) if text.isdigit()), 0)
+        if problem := self._key_problem(key, size):
+            if request.method in ("GET", "HEAD"):
+                raise Refusal(404, "NoSuchKey", "The specified key does not exist.")
+            raise Refusal(400, "InvalidArgument", problem)
 
     def added_headers(self, request: SignedRequest, status: int) -> Headers:
         """`HeadBucket` says where the bucket is: in the region it was asked for in.

@@ -150,6 +150,11 @@ class _Total:
         return progress
 
 
+def _written_to(spec: JobSpec) -> list[str]:
+    """The addresses below which the job's files are kept."""
+    return [spec.output_path, *([spec.checkpoints.s3_uri] if spec.checkpoints else [])]
+
+
 @dataclass(frozen=True)
 class S3Outputs:
     """Outputs (see workshop.py) to S3."""
@@ -163,6 +168,9 @@ class S3Outputs:
 
     def check(self, spec: JobSpec) -> None:
         """The service's words for it are not known; the form is that of missing input."""
+        for uri in _written_to(spec):
+            if problem := self.store.key_problem(S3Uri.parse(uri).join("x").key):
+                raise ValidationError(f'"{uri}" cannot be used. {problem}')
         bucket = S3Uri.parse(spec.output_path).bucket
         try:
             missing = not self.store.bucket_exists(bucket)

@@ -33,6 +33,11 @@ def never() -> bool:
     return False
 
 
+def no_key_problem(_: str) -> str:
+    """Every key is kept as it is."""
+    return ""
+
+
 class ObjectStore:
     """One S3 server, with one set of credentials.
 
@@ -49,11 +54,13 @@ class ObjectStore:
         trouble: Callable[[], str] = str,
         tries: int = _TRIES,
         page_size: int = PAGE_SIZE,
+        key_problem: Callable[[str], str] = no_key_problem,
     ):
         """`trouble` says what is wrong with the server ("" if nothing is known).
 
         `tries` is how often a request is made again: see `patient`. `page_size` is how many
-        keys the server gives at a time.
+        keys the server gives at a time. `key_problem` says why the server would not keep an
+        object under a key ("" if it does).
 
         Raises SetupError if `endpoint` is not the plain URL of a server.
         """
@@ -69,6 +76,7 @@ class ObjectStore:
         self.region = region
         self._trouble = trouble
         self._page_size = page_size
+        self.key_problem = key_problem
         retries = urllib3.Retry(
             total=tries,
             backoff_factor=0.2,
@@ -105,6 +113,7 @@ class ObjectStore:
             self._trouble,
             _PATIENT_TRIES,
             self._page_size,
+            self.key_problem,
         )
 
     def bucket_exists(self, bucket: str) -> bool:
@@ -130,6 +139,8 @@ class ObjectStore:
 
         In the server's own order: SeaweedFS goes by directory, S3 by the bytes of the key.
         """
+        if self.key_problem(prefix):
+            return  # there can be no such key, and the server would look for another one
         with self._aws_words():
             try:
                 for page in self._lister.pages(bucket, prefix, page_size or self._page_size):
@@ -182,6 +193,8 @@ class ObjectStore:
         be, if known: S3 takes 10 000 parts, so very large objects need larger ones. When
         `stream` raises, no object is made and the error comes through.
         """
+        if problem := self.key_problem(key):
+            raise StoreError("InvalidArgument", 400, problem)
         with self._aws_words():
             self._client.put_object(
                 bucket,

@@ -147,6 +147,24 @@ def s3_config(access_key: str, secret_key: str) -> str:
     return json.dumps({"identities": [identity]})
 
 
+def key_problem(key: str, size: int = 0) -> str:
+    """Why SeaweedFS would not keep an object of `size` bytes under exactly this key; "" if it does.
+
+    It takes keys for paths: `a//b`, `/a/b` and `a\\b` would all become `a/b`, and what ends in a
+    slash a directory, without its content (seen with 4.48).
+    """
+    if "//" in key or "\\" in key or key.startswith("/"):
+        wrong = "has a leading or doubled slash, or a backslash"
+    elif key.endswith("/") and size:
+        wrong = "ends in a slash and has content"
+    else:
+        return ""
+    return (
+        f"The key {key!r} {wrong}; the embedded object store would keep it under another one. "
+        "Give it another key, or give the emulator another S3 server (EMULATOR_S3_ENDPOINT)."
+    )
+
+
 def lost_a_port(log: str) -> bool:
     """Did weed find one of its ports taken (it then ends, or silently takes another one)?"""
     return bool(re.search(r"[Pp]ort \d+ .*not available|address already in use", log))

@@ -133,3 +133,15 @@ def test_an_image_that_does_not_exist(sagemaker: Any, emulator: Any, bucket: str
         emulator.client("ecr").describe_repositories, repositoryNames=["no-such-repository"]
     )
     assert code == "RepositoryNotFoundException"
+
+
+@pytest.mark.parametrize("member", ["OutputDataConfig", "CheckpointConfig"])
+def test_a_place_that_the_embedded_store_would_change(
+    sagemaker: Any, bucket: str, member: str
+) -> None:
+    place = f"s3://{bucket}/out//deep"
+    body = shell_request(bucket, "true")
+    body[member] = {"S3OutputPath" if member == "OutputDataConfig" else "S3Uri": place}
+    code, message = refused(sagemaker.create_training_job, **body)
+    assert code == "ValidationException"
+    assert f'"{place}" cannot be used. The key' in message

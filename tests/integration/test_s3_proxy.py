@@ -26,6 +26,7 @@ from emulator.aws.gateway import Gateway
 from emulator.aws.s3_proxy import S3Proxy
 from emulator.settings import Settings
 from emulator.storage.embedded import EmbeddedStore
+from emulator.storage.weed import key_problem
 
 KEY, SECRET = "emulator", "emulator-secret"
 MIB = 1024 * 1024
@@ -34,7 +35,7 @@ SESSION = boto3.Session()
 
 @pytest.fixture(scope="module")
 def endpoint(embedded_store: EmbeddedStore) -> Iterator[str]:
-    proxy = S3Proxy(embedded_store.endpoint, KEY, SECRET)
+    proxy = S3Proxy(embedded_store.endpoint, KEY, SECRET, key_problem=key_problem)
     with serving(Gateway({}, Settings()), proxy) as url:
         yield url
 
@@ -344,3 +345,26 @@ def test_another_accounts_key_opens_the_store_too(endpoint: str, s3: Any, secret
     )
     with urllib.request.urlopen(presigned) as answer:
         assert answer.read() == b"its bytes"
+
+
+@pytest.mark.parametrize("key", ["odd//key", "/odd/key", "odd\\key"])
+def test_a_key_that_the_store_would_change_is_refused(s3: Any, key: str) -> None:
+    put(s3, "odd/key")
+    with pytest.raises(ClientError, match="embedded object store would keep it under") as error:
+        put(s3, key, b"other")
+    assert code_of(error) == "InvalidArgument"
+    with pytest.raises(ClientError) as error:
+        get(s3, key)
+    assert code_of(error) == "NoSuchKey"
+    with pytest.raises(ClientError):
+        s3.delete_object(Bucket="proxy-tests", Key=key)
+    with pytest.raises(ClientError):
+        s3.create_multipart_upload(Bucket="proxy-tests", Key=key)
+    assert get(s3, "odd/key") == b"some bytes"
+
+
+def test_a_key_that_ends_in_a_slash_is_kept_without_content_only(s3: Any) -> None:
+    put(s3, "folder/", b"")
+    assert get(s3, "folder/") == b""
+    with pytest.raises(ClientError, match="ends in a slash and has content"):
+        put(s3, "folder/", b"content")

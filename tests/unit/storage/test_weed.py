@@ -84,3 +84,18 @@ def test_last_words_are_the_errors() -> None:
     assert words.endswith("failed to initialize store for leveldb2")
     assert weed.last_words("one\n\ntwo\n") == "one\ntwo"
     assert len(weed.last_words("x" * 5000)) == 600
+
+
+@pytest.mark.parametrize("key", ["a//b", "/a", "a\\b", "//", "a/b//"])
+def test_keys_that_would_become_others(key: str) -> None:
+    assert f"{key!r} has a leading or doubled slash" in weed.key_problem(key)
+
+
+@pytest.mark.parametrize("key", ["a", "a/b", "a/", "a/..b", "ü", "a b", "%2F"])
+def test_keys_that_are_kept(key: str) -> None:
+    assert weed.key_problem(key) == ""
+
+
+def test_a_key_that_ends_in_a_slash_has_no_content() -> None:
+    assert "has content" in weed.key_problem("a/", 1)
+    assert weed.key_problem("a/", 0) == ""

@@ -1,7 +1,7 @@
 """Several instances without a launcher: the script itself says which rank it is.
 
-SageMaker starts this file once an instance, with MASTER_ADDR and MASTER_PORT set; rank and
-world size follow from SM_HOSTS and SM_CURRENT_HOST, as in the PyTorch MNIST example of AWS.
+SageMaker starts this file once an instance; rank, world size and master follow from SM_HOSTS and
+SM_CURRENT_HOST, as in the PyTorch MNIST example of AWS.
 """
 
 import argparse
@@ -28,6 +28,9 @@ def train(args):
     os.environ["WORLD_SIZE"] = str(world_size)
     rank = args.hosts.index(args.current_host)
     os.environ["RANK"] = str(rank)
+    # The toolkit of boto3 and SDK v2 jobs has set both; SDK v3 starts the script without it.
+    os.environ.setdefault("MASTER_ADDR", args.hosts[0])
+    os.environ.setdefault("MASTER_PORT", "7777")
     dist.init_process_group(backend=args.backend, rank=rank, world_size=world_size)
     print(f"rank {dist.get_rank()} of {dist.get_world_size()} on {args.current_host}", flush=True)
 

@@ -13,7 +13,7 @@ from sagemaker.pytorch import PyTorch
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", type=Path, default=Path("data"))
-parser.add_argument("--instance-type", default="ml.c5.xlarge")
+parser.add_argument("--instance-type", default="ml.g4dn.xlarge")
 parser.add_argument("--instance-count", type=int, default=2)
 parser.add_argument("--epochs", type=int, default=10)
 args = parser.parse_args()
@@ -26,7 +26,7 @@ inputs = {
 estimator = PyTorch(
     entry_point="train.py",
     source_dir=str(Path(__file__).parent),
-    framework_version="2.7",
+    framework_version="2.7.1",
     py_version="py312",
     instance_type=args.instance_type,
     instance_count=args.instance_count,

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 class Digits(lightning.LightningModule):
     def __init__(self, learning_rate):
         super().__init__()
-        self.save_hyperparameters()
+        self.learning_rate = learning_rate
         self.model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
 
     def training_step(self, batch, _):
@@ -32,13 +32,13 @@ class Digits(lightning.LightningModule):
         self.log("accuracy", accuracy, sync_dist=True)
 
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=self.hparams.learning_rate)
+        return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
 
 
 class PrintAccuracy(lightning.Callback):
     """One line an epoch, for the metric definitions of the job."""
 
-    def on_validation_epoch_end(self, trainer, module):
+    def on_validation_epoch_end(self, trainer, _):
         if trainer.is_global_zero and not trainer.sanity_checking:
             accuracy = trainer.callback_metrics["accuracy"].item()
             print(f"epoch={trainer.current_epoch} test_accuracy={accuracy:.4f};", flush=True)

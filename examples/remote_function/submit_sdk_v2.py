@@ -38,7 +38,7 @@ requirements.write_text("sagemaker<3\n")
 )
 def fit(slope, points):
     """The slope of a line, from noisy points."""
-    import torch
+    import torch  # noqa: PLC0415 - only the job has it
 
     torch.manual_seed(0)
     x = torch.linspace(0, 1, points)

@@ -1,6 +1,6 @@
 """A script for managed spot training: it goes on from the newest checkpoint.
 
-What it saves in /opt/ml/checkpoints is in S3 while it runs, and there again when it is started anew.
+What it saves in /opt/ml/checkpoints is in S3 while it runs, and is there again at the next start.
 """
 
 import argparse

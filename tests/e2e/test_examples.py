@@ -43,7 +43,17 @@ def test_with_boto3(name: str, emulator: Any, digits: Path) -> None:
 
 
 @pytest.mark.sdk
-@pytest.mark.parametrize("name", ["digits_single", "script_mode_ddp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "digits_single",
+        "hf_trainer",
+        "lightning",
+        "script_mode_ddp",
+        "spot_checkpoints",
+        "torch_distributed",
+    ],
+)
 def test_with_sdk_v2(name: str, sdk_v2: Path, emulator: Any, digits: Path) -> None:
     said = submit(sdk_v2, f"{name}/submit_sdk_v2.py", digits, emulator.environment)
     assert "test_accuracy=" in said
@@ -51,8 +61,25 @@ def test_with_sdk_v2(name: str, sdk_v2: Path, emulator: Any, digits: Path) -> No
 
 
 @pytest.mark.sdk
-def test_with_sdk_v3(sdk_v3: Path, emulator: Any, digits: Path) -> None:
-    said = submit(sdk_v3, "digits_single/submit_sdk_v3.py", digits, emulator.environment)
+def test_a_remote_function(sdk_v2: Path, emulator: Any, digits: Path) -> None:
+    said = submit(sdk_v2, "remote_function/submit_sdk_v2.py", digits, emulator.environment)
+    assert "slope=3.00;" in said
+
+
+@pytest.mark.sdk
+@pytest.mark.parametrize(
+    "name",
+    [
+        "digits_single",
+        "hf_trainer",
+        "lightning",
+        "script_mode_ddp",
+        "spot_checkpoints",
+        "torch_distributed",
+    ],
+)
+def test_with_sdk_v3(name: str, sdk_v3: Path, emulator: Any, digits: Path) -> None:
+    said = submit(sdk_v3, f"{name}/submit_sdk_v3.py", digits, emulator.environment)
     assert "Completed s3://" in said
 
 

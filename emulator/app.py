@@ -7,14 +7,14 @@ import logging
 import secrets
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
 
 from emulator import __version__
 from emulator.aws.admin_access import HEALTH, PREFIX, AdminAccess, ForJobs
@@ -23,6 +23,7 @@ from emulator.aws.control import disturb_operations, routes
 from emulator.aws.endpoint import endpoint_protocol
 from emulator.aws.gateway import Gateway, Shortcut
 from emulator.model.errors import SetupError
+from emulator.model.lifecycle import Secondary
 from emulator.parts import Parts, build, listen, listens_everywhere
 from emulator.settings import Settings
 
@@ -179,6 +180,11 @@ class Emulator:
             return parts.capacity.holdings()
 
         admin.include_router(routes(parts.faults, parts.supervisor, self.settings))
+
+        @admin.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+        def unknown(path: str) -> None:
+            raise HTTPException(404, f"There is no {PREFIX}/{path}.")
+
         application.include_router(admin)
         services = operations_by_service(
             self.settings,
@@ -215,8 +221,16 @@ class Emulator:
             "state_dir": str(self.settings.state_dir),
             "account": self.settings.account,
             "region": self.settings.region,
-            "jobs": {"running": parts.supervisor.running()},
+            "jobs": _counted(parts.records.unfinished_by_status()),
         }
+
+
+def _counted(by_status: Mapping[str, int]) -> dict[str, int]:
+    """Jobs that have not ended: those that are yet to begin, wait for capacity, and the rest."""
+    queued = by_status.get(Secondary.STARTING.value, 0)
+    pending = by_status.get(Secondary.PENDING.value, 0)
+    running = sum(by_status.values()) - queued - pending
+    return {"running": running, "queued": queued, "pending": pending}
 
 
 def reached_at(host: str) -> str:

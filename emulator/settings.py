@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
@@ -143,6 +144,23 @@ def read_settings(**given: Any) -> Settings:
             for name, value in values.items()
         }
     )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """EMULATOR_* variables that are no setting, and what to do about each."""
+    known = [setting.name.upper() for setting in fields(Settings)]
+    found = {}
+    for name in sorted(environment):
+        rest = name.upper().removeprefix(VARIABLES)
+        if name.upper().startswith(VARIABLES) and rest not in known:
+            found[name] = did_you_mean(rest, known, VARIABLES)
+    return found
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The nearest of the known names, as a question; "" if none is near."""
+    near = get_close_matches(name, known, n=1)
+    return f"Did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _from_file(file: Path) -> dict[str, Any]:

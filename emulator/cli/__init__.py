@@ -23,11 +23,13 @@ COMMANDS = {
     "describe": "Print everything DescribeTrainingJob says, as JSON.",
     "logs": "Print a job's log; with -f also what comes, and exit code 1 if the job failed.",
     "stop": "Stop a training job: SIGTERM, and SIGKILL two minutes later.",
+    "artifacts": "Fetch a job's outputs from S3, and unpack model.tar.gz and output.tar.gz.",
+    "delete": "Forget a training job that has ended, with its log; its outputs stay in S3.",
     "doctor": "Check this machine; exit code 1 if something that is needed is missing.",
     "images": "Build and list the images of this project.",
 }
 """Every command, and what `--help` says of it."""
-MODULES = {"describe": "jobs", "logs": "jobs", "stop": "jobs"}
+MODULES = {"delete": "jobs", "describe": "jobs", "logs": "jobs", "stop": "jobs"}
 """The module in this package that has a command, where it is not named after it.
 
 The command is the function of its name in there, or the module's `app` if it has commands below it.

@@ -61,9 +61,10 @@ def doctor(
     settings = load_settings(
         host=host, port=port, state_dir=state_dir, python=python, config=config
     )
-    findings = [check(settings) for check in CHECKS]
-    for finding in findings:
-        _show(finding)
+    findings = []
+    for check in CHECKS:
+        findings.append(check(settings))
+        _show(findings[-1])
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
     if gpu_test:

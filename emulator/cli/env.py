@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from emulator.cli.environment import client_environment, running_endpoint
+from emulator.cli.environment import client_environment, configured_endpoint, running_endpoint
 from emulator.cli.messages import ExitCode, err, fail
 from emulator.cli.options import (
     ConfigFlag,
@@ -19,6 +19,7 @@ from emulator.cli.options import (
     StateFlag,
     load_settings,
 )
+from emulator.cli.remote import health
 
 
 def env(
@@ -43,6 +44,11 @@ def env(
     )
     if settings.port == 0 and running_endpoint(settings) is None:
         fail("no emulator runs, and port 0 says nothing.", "Start it first: sagemaker-emulator up")
+    if proxy and health((running_endpoint(settings) or configured_endpoint(settings)).url) is None:
+        err.print(
+            "[bold yellow]warning:[/] no emulator answers: HTTPS of this shell will fail until one "
+            "is started (sagemaker-emulator up), unless you add --no-proxy."
+        )
     try:
         environment = client_environment(settings, os.environ, proxy=proxy)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""jobs, describe, logs, stop: what runs on an emulator and what it says."""
+"""jobs, describe, logs, stop, delete: what runs on an emulator and what it says."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from emulator.cli.follow import Change, JobReader, Line
-from emulator.cli.messages import ExitCode, note, out
-from emulator.cli.options import ConfigFlag, EndpointFlag, StateFlag, load_settings
+from emulator.cli.messages import ExitCode, err, fail, note, out
+from emulator.cli.options import AskPortFlag, ConfigFlag, EndpointFlag, StateFlag, load_settings
 from emulator.cli.remote import TERMINAL, Remote, connect, pages, plain_errors
 
 JobName = Annotated[str, typer.Argument(help="Name of the training job.", show_default=False)]
@@ -42,12 +42,13 @@ def jobs(
     ] = 50,
     as_json: JsonFlag = False,
     endpoint_url: EndpointFlag = None,
+    port: AskPortFlag = None,
     state_dir: StateFlag = None,
     config: ConfigFlag = None,
 ) -> None:
     """List training jobs, newest first."""
-    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
-    wanted = {"StatusEquals": status} if status else {}
+    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
+    wanted = {"StatusEquals": _status(status)} if status else {}
     listing = pages(
         remote.sagemaker,
         "ListTrainingJobs",
@@ -65,14 +66,27 @@ def jobs(
         out.print(_table(found) if found else "No training jobs.")
 
 
+def _status(given: str) -> str:
+    """A status in any case; ends the command where there is none such."""
+    known = {status.lower(): status for status in STATUS_STYLES}
+    if given.lower() not in known:
+        fail(
+            f"there is no status {given}.",
+            f"There are: {', '.join(STATUS_STYLES)}.",
+            ExitCode.USAGE,
+        )
+    return known[given.lower()]
+
+
 def describe(
     job: JobName,
     endpoint_url: EndpointFlag = None,
+    port: AskPortFlag = None,
     state_dir: StateFlag = None,
     config: ConfigFlag = None,
 ) -> None:
     """Print everything DescribeTrainingJob says, as JSON."""
-    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
+    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
     with plain_errors(remote, job):
         described = remote.describe(job)
     print_json(described)
@@ -83,15 +97,18 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Until the job ends.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="One instance, e.g. algo-1.")] = None,
     endpoint_url: EndpointFlag = None,
+    port: AskPortFlag = None,
     state_dir: StateFlag = None,
     config: ConfigFlag = None,
 ) -> None:
     """Print a job's log; with -f also what comes, and exit code 1 if the job failed."""
-    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
+    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
     reader = JobReader(remote, job, host)
     with plain_errors(remote, job):
+        described = remote.describe(job)
+        if host and host not in (hosts := hosts_of(described)):
+            fail(f"the job {job} has no instance {host}.", f"It has: {', '.join(hosts)}.")
         if not follow:
-            remote.describe(job)
             for line in reader.lines():
                 show_line(line)
             return
@@ -105,15 +122,56 @@ def stop(
     job: JobName,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
     endpoint_url: EndpointFlag = None,
+    port: AskPortFlag = None,
     state_dir: StateFlag = None,
     config: ConfigFlag = None,
 ) -> None:
     """Stop a training job: SIGTERM, and SIGKILL two minutes later."""
-    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url)
+    settings = load_settings(state_dir=state_dir, config=config)
+    remote = connect(settings, endpoint_url, port)
     with plain_errors(remote, job):
         remote.sagemaker.call("StopTrainingJob", TrainingJobName=job)
-        described = wait_for_end(remote, job) if wait else remote.describe(job)
+        if wait:
+            described = _count_down(remote, job, settings.stop_grace_seconds)
+        else:
+            described = remote.describe(job)
     out.print(f"{job}: {_status_markup(described['TrainingJobStatus'])}")
+
+
+def delete(
+    job: JobName,
+    endpoint_url: EndpointFlag = None,
+    port: AskPortFlag = None,
+    state_dir: StateFlag = None,
+    config: ConfigFlag = None,
+) -> None:
+    """Forget a training job that has ended, with its log; its outputs stay in S3."""
+    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
+    with plain_errors(remote, job):
+        remote.sagemaker.call("DeleteTrainingJob", TrainingJobName=job)
+    out.print(f"{job}: deleted")
+
+
+def _count_down(remote: Remote, job: str, grace: float) -> dict[str, Any]:
+    """Wait for the end, and tell how long the instances still have."""
+    begun = time.monotonic()
+    with err.status("") as shown:
+        while (described := remote.describe(job))["TrainingJobStatus"] not in TERMINAL:
+            left = grace - (time.monotonic() - begun)
+            shown.update(
+                f"{job} has SIGTERM, and {left:.0f} s until SIGKILL"
+                if left > 0
+                else f"{job} is being ended, and its outputs are uploaded"
+            )
+            time.sleep(1)
+    return described
+
+
+def hosts_of(described: dict[str, Any]) -> list[str]:
+    """The names of a job's instances."""
+    resources = described["ResourceConfig"]
+    groups = resources.get("InstanceGroups") or [resources]
+    return [f"algo-{n + 1}" for n in range(sum(group.get("InstanceCount", 1) for group in groups))]
 
 
 def wait_for_end(remote: Remote, job: str) -> dict[str, Any]:

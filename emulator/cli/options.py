@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from emulator.cli.messages import ExitCode, fail
-from emulator.settings import Settings, SettingsProblem, read_settings
+from emulator.settings import Settings, SettingsProblem, did_you_mean, read_settings
 
 HostFlag = Annotated[str | None, typer.Option("--host", help="Address of the endpoint.")]
 PortFlag = Annotated[
     int | None, typer.Option("--port", help="Port of the endpoint; 0: a free one.")
+]
+AskPortFlag = Annotated[
+    int | None,
+    typer.Option("--port", min=1, max=65535, help="The emulator at this port of this machine."),
 ]
 StateFlag = Annotated[
     Path | None, typer.Option("--state-dir", help="Where jobs, logs and objects live.")
@@ -52,11 +55,10 @@ def _explain(error: SettingsProblem, flags: Collection[str]) -> tuple[str, str]:
     """What is wrong, and what to do; `flags` are the settings given by flag."""
     known = [setting.name for setting in fields(Settings)]
     if error.name not in known:
-        near = get_close_matches(error.name, known, n=1)
-        advice = f"Did you mean {near[0]}?" if near else "README.md lists them all."
+        advice = did_you_mean(error.name, known) or "README.md lists them all."
         return f"there is no setting {error.name}.", advice
     flag = f"--{error.name.replace('_', '-')}, " if error.name in flags else ""
     return (
-        f"setting {error.name}: {error.problem} (it is {error.given!r}).",
+        f"setting {error.name}: {error.problem} (it is {str(error.given)!r}).",
         f"Set it by {flag}EMULATOR_{error.name.upper()} or in the TOML file.",
     )

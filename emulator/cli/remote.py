@@ -119,6 +119,8 @@ class Remote:
     url: str
     sagemaker: Service
     logs: Service
+    credentials: tuple[str, str, str] = ("", "", "")
+    """Region, access key and secret key."""
 
     def describe(self, job: str) -> dict[str, Any]:
         """DescribeTrainingJob."""
@@ -137,7 +139,7 @@ def pages(
         members[next_name] = page[next_name]
 
 
-def connect(settings: Settings, endpoint_url: str | None = None) -> Remote:
+def connect(settings: Settings, endpoint_url: str | None = None, port: int | None = None) -> Remote:
     """The emulator of a flag, of AWS_ENDPOINT_URL, or of the settings, in that order.
 
     Region and credentials of the environment count only together with its AWS_ENDPOINT_URL:
@@ -145,6 +147,8 @@ def connect(settings: Settings, endpoint_url: str | None = None) -> Remote:
     """
     pointed = os.environ if "AWS_ENDPOINT_URL" in os.environ else {}
     running = running_endpoint(settings) or configured_endpoint(settings)
+    if endpoint_url is None and port is not None:
+        endpoint_url = f"http://127.0.0.1:{port}"
     url = endpoint_url or pointed.get("AWS_ENDPOINT_URL") or running.url
     try:
         _connection(url)
@@ -157,6 +161,7 @@ def connect(settings: Settings, endpoint_url: str | None = None) -> Remote:
     )
     return Remote(
         url=url,
+        credentials=who,
         sagemaker=JsonService(url, *who, "sagemaker", "SageMaker"),
         logs=JsonService(url, *who, "logs", "Logs_20140328", times=False),
     )

@@ -38,7 +38,7 @@ from emulator.cli.remote import health, unreachable
 from emulator.cli.sts_proxy import StsProxy
 from emulator.lifeline import when_unused
 from emulator.model.errors import SetupError
-from emulator.settings import Settings
+from emulator.settings import Settings, unknown_variables
 
 
 def up(
@@ -74,6 +74,9 @@ def up(
         config=config,
     )
     configure_logging(level=logging.DEBUG if verbose else logging.INFO)
+    for name, advice in unknown_variables(os.environ).items():
+        note = f"{name} is no setting and has no effect. {advice}".rstrip()
+        err.print(f"[bold yellow]warning:[/] {escape(note)}")
     ending = Ending()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ending)

@@ -10,7 +10,7 @@ from textwrap import shorten
 from emulator.jobs.workshop import Workshop
 from emulator.logs.collector import notice
 from emulator.model.job import JobSpec
-from emulator.model.lifecycle import STOPPING, Lifecycle, Secondary
+from emulator.model.lifecycle import STOPPING, Lifecycle, Secondary, Status
 from emulator.model.record import Job
 
 _STAYS = (Secondary.PENDING, Secondary.STOPPING, Secondary.UPLOADING)
@@ -85,4 +85,5 @@ def tell_end(job: Job) -> None:
     """How a job ended, in one line, for who looks at the emulator's own output."""
     reason = shorten(job.life.failure_reason or "", _REASON_WIDTH, placeholder=" …")
     told = f"{job.life.secondary.value}: {reason}" if reason else job.life.secondary.value
-    _log.info("training job %s: %s", job.spec.name, told)
+    level = logging.WARNING if job.life.status is Status.FAILED else logging.INFO
+    _log.log(level, "training job %s: %s", job.spec.name, told)

@@ -212,6 +212,16 @@ class JobStore:
             (number,) = connection.execute(*count_statement(scope, conditions)).fetchone()
         return int(number)
 
+    def unfinished_by_status(self) -> dict[str, int]:
+        """How many jobs of all scopes have each SecondaryStatus, of those that have not ended."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT json_extract(life, '$.transitions[#-1].status') AS secondary,"
+                " count(*) AS jobs FROM training_job"
+                " WHERE status IN ('InProgress', 'Stopping') GROUP BY secondary"
+            ).fetchall()
+        return {row["secondary"]: row["jobs"] for row in rows}
+
     def with_open_pools(self) -> list[Job]:
         """The jobs of all scopes whose warm pools are not over, oldest first."""
         with self._database.reading() as connection:

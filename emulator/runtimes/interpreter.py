@@ -133,7 +133,7 @@ def inspect_interpreter(python: Path) -> Interpreter:
     """Ask the interpreter; raises SetupError when it does not answer."""
     try:
         answer = subprocess.run(
-            [python, "-c", _QUESTION], capture_output=True, text=True, timeout=60, check=True
+            [str(python), "-c", _QUESTION], capture_output=True, text=True, timeout=60, check=True
         )
         facts = json.loads(answer.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:

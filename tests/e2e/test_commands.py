@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
 
-from e2e_jobs import shell_request
+import pytest
+from e2e_jobs import run as ended
+from e2e_jobs import shell_request, wait_for
 from emulators import RunningEmulator
 
 
@@ -60,5 +65,48 @@ def test_jobs_describe_logs_and_stop(emulator: RunningEmulator, bucket: str) -> 
         assert absent.returncode == 1
         assert "there is no training job nobody" in absent.stderr
     wrong = run(emulator, "jobs", "--status", "Lost")
-    assert wrong.returncode == 1
-    assert "ValidationException" in wrong.stderr
+    assert wrong.returncode == 2
+    assert "There are: InProgress, Completed, Failed, Stopping, Stopped." in wrong.stderr
+    absent = run(emulator, "logs", name, "--host", "algo-7")
+    assert absent.returncode == 1
+    assert "has no instance algo-7. It has: algo-1, algo-2." in absent.stderr
+
+
+def test_artifacts_and_delete(emulator: RunningEmulator, bucket: str, tmp_path: Path) -> None:
+    command = (
+        "echo m > /opt/ml/model/m; mkdir /opt/ml/output/data/d; echo o > /opt/ml/output/data/d/o"
+    )
+    name = ended(emulator.client("sagemaker"), shell_request(bucket, command))["TrainingJobName"]
+    got = run(emulator, "artifacts", name, str(tmp_path / "got"))
+    assert got.stdout.splitlines() == [str(tmp_path / "got" / n) for n in ("model", "output")]
+    assert (tmp_path / "got/model/m").read_text() == "m\n"
+    assert (tmp_path / "got/output/d/o").read_text() == "o\n"
+    run(emulator, "artifacts", name, str(tmp_path / "packed"), "--packed")
+    assert {path.name for path in (tmp_path / "packed").iterdir()} == {
+        *("model.tar.gz", "output.tar.gz"),
+    }
+    assert run(emulator, "delete", name).stdout == f"{name}: deleted\n"
+    absent = run(emulator, "artifacts", name)
+    assert absent.returncode == 1
+    assert f"there is no training job {name}" in absent.stderr
+
+
+def test_health_counts_jobs_and_what_is_unknown_is_a_404(
+    emulator: RunningEmulator, bucket: str
+) -> None:
+    def counted() -> dict[str, int]:
+        with urllib.request.urlopen(f"{emulator.url}/_emulator/health", timeout=60) as answer:
+            return dict(json.load(answer)["jobs"])
+
+    sagemaker = emulator.client("sagemaker")
+    body = shell_request(bucket, "sleep 300")
+    sagemaker.create_training_job(**body)
+    name = body["TrainingJobName"]
+    wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
+    assert counted() == {"running": 1, "queued": 0, "pending": 0}
+    run(emulator, "stop", name, "--wait")
+    assert counted() == {"running": 0, "queued": 0, "pending": 0}
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(f"{emulator.url}/_emulator/nothing", timeout=60)
+    assert error.value.code == 404
+    assert json.load(error.value) == {"detail": "There is no /_emulator/nothing."}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.model.faults import Fault, Kind
-from emulator.settings import Settings, SettingsProblem, read_settings
+from emulator.settings import Settings, SettingsProblem, read_settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +106,14 @@ def test_a_port_is_one_or_is_refused(port: int) -> None:
         assert 0 <= port <= 65535
     except SettingsProblem:
         assert not 0 <= port <= 65535
+
+
+def test_variables_that_are_no_setting() -> None:
+    environment = {"EMULATOR_ROLS": "x", "EMULATOR_QQQ": "", "EMULATOR_PORT": "1", "OTHER": "y"}
+    assert unknown_variables(environment) == {
+        "EMULATOR_QQQ": "",
+        "EMULATOR_ROLS": "Did you mean EMULATOR_ROLES?",
+    }
 
 
 def test_the_secret_is_not_shown() -> None:

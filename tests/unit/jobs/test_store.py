@@ -22,7 +22,7 @@ from emulator.jobs.queries import (
     Term,
     page_statement,
 )
-from emulator.jobs.store import MIGRATIONS, JobStore
+from emulator.jobs.store import MIGRATIONS, Excerpt, JobStore
 from emulator.model.errors import ResourceInUse, SetupError, ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary, Status
@@ -273,3 +273,26 @@ def test_a_page_is_found_in_an_index_alone(
         plan = connection.execute(f"EXPLAIN QUERY PLAN {inner}", values).fetchall()
     [step] = [row["detail"] for row in plan]  # a second one would sort all jobs
     assert f"USING COVERING INDEX training_job_by_{column} " in step
+
+
+def test_jobs_that_have_not_ended_are_counted_by_their_status(store: JobStore) -> None:
+    for number in range(3):
+        store.create(spec(f"job-{number}"), 1.0)
+    store.change(SCOPE, "job-1", lambda life: life.enter(Secondary.PENDING, "waits", 2.0))
+    store.change(SCOPE, "job-2", failed)
+    assert store.unfinished_by_status() == {"Starting": 1, "Pending": 1}
+
+
+def test_an_excerpt_has_the_members_that_are_asked_for(store: JobStore) -> None:
+    store.create(spec("one", Tags=[{"Key": "a", "Value": "b"}]), 1.0)
+    [found] = store.excerpts(SCOPE, (), ["HyperParameters", "RoleArn"])
+    assert found == Excerpt(
+        "one",
+        "InProgress",
+        1.0,
+        1.0,
+        '{"a": "b"}',
+        {"HyperParameters": None, "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole"},
+    )
+    [none] = store.excerpts(SCOPE, (), [])
+    assert none.members == {}

@@ -53,6 +53,8 @@ class GpuCapacity:
         self._looked_at = clock()
         self._ledger = Ledger(machine, catalog, rules or Rules(), exclusive, survey())
         self._failed: dict[str, JobError] = {}
+        self._unclosed: set[str] = set()
+        """Jobs that hold nothing any more, although the database still says so."""
 
     def recover(
         self, running: Iterable[JobSpec], waiting: Iterable[JobSpec] = ()
@@ -97,10 +99,14 @@ class GpuCapacity:
             raise
 
     def release(self, lease: Lease) -> None:
-        """Give everything back; a second time does nothing."""
+        """Give everything back; a second time does nothing.
+
+        A database that does not take it, such as one on a full disk, keeps nobody from what
+        was given back: the end of this lease is recorded with the start of the next one.
+        """
         with self._changed:
             if self._ledger.drop(lease.job):
-                self._book.close(lease.job, self._clock())
+                self._close(lease.job)
                 self._start_what_fits()
 
     def pass_on(self, lease: Lease, spec: JobSpec) -> Lease:
@@ -112,9 +118,10 @@ class GpuCapacity:
         with self._changed:
             now = self._clock()
             try:
-                self._book.open(passed, now, instead_of=lease.job)
+                self._book.open(passed, now, instead_of=(lease.job, *self._unclosed))
             except sqlite3.Error as error:
                 raise InternalServerError(f"{_CANNOT_LEASE}: {error}.") from error
+            self._unclosed.clear()
             self._ledger.drop(lease.job)
             self._ledger.hold(spec, passed, now)
         return passed
@@ -131,7 +138,11 @@ class GpuCapacity:
 
     def holdings(self) -> dict[str, list[dict[str, Any]]]:
         """Every GPU with the job and the instance that hold it, null when it is free."""
-        held = {holding.gpu: holding for holding in self._book.holdings()}
+        with self._changed:
+            unclosed = set(self._unclosed)
+        held = {
+            holding.gpu: holding for holding in self._book.holdings() if holding.job not in unclosed
+        }
         return {
             "gpus": [
                 {
@@ -168,8 +179,18 @@ class GpuCapacity:
             self._failed.pop(order.job, None)
             self._ledger.queue.pop(order.job, None)
             if self._ledger.drop(order.job):
-                self._book.close(order.job, self._clock())
+                self._close(order.job)
             self._start_what_fits()
+
+    def _close(self, job: str) -> None:
+        self._unclosed.add(job)
+        for gone in tuple(self._unclosed):
+            try:
+                self._book.close(gone, self._clock())
+            except sqlite3.Error as error:
+                log.warning("That %s holds no GPU any more is not recorded yet: %s", gone, error)
+                return
+            self._unclosed.discard(gone)
 
     def _look(self) -> None:
         """See what others do on the GPUs now; takes a second where only nvidia-smi answers."""
@@ -188,12 +209,13 @@ class GpuCapacity:
             spec = self._ledger.queue[lease.job].spec
             now = self._clock()
             try:
-                self._book.open(lease, now)
+                self._book.open(lease, now, instead_of=tuple(self._unclosed))
             except sqlite3.Error as error:
                 # This may be another job's thread: the failure is that of the job alone.
                 del self._ledger.queue[lease.job]
                 self._failed[lease.job] = InternalServerError(f"{_CANNOT_LEASE}: {error}.")
             else:
+                self._unclosed.clear()
                 self._ledger.hold(spec, lease, now)
         self._changed.notify_all()
 

@@ -64,13 +64,13 @@ class LeaseBook:
     def __init__(self, database: Database):
         self._database = database
 
-    def open(self, lease: Lease, now: float, instead_of: str = "") -> None:
+    def open(self, lease: Lease, now: float, instead_of: Iterable[str] = ()) -> None:
         """Record all GPUs of a job or none; raises sqlite3.IntegrityError if one is taken.
 
-        `instead_of` names a job that gives back what it holds with the same step.
+        `instead_of` names jobs that give back what they hold with the same step.
         """
         with self._database.writing() as connection:
-            connection.execute(_CLOSE, (now, instead_of))
+            connection.executemany(_CLOSE, [(now, job) for job in instead_of])
             connection.executemany(
                 "INSERT INTO gpu_lease (gpu, job, job_name, hosts, opened) VALUES (?, ?, ?, ?, ?)",
                 [

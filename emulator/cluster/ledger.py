@@ -172,8 +172,12 @@ class Ledger:
         )
 
     def hold(self, spec: JobSpec, lease: Lease, since: float) -> None:
-        """The job runs with this lease; `since` in epoch seconds."""
+        """The job runs with this lease; `since` in epoch seconds.
+
+        It may be of a type that has left the settings since it was started.
+        """
         self.queue.pop(lease.job, None)
+        self._places.pop(lease.job, None)
         held = [self.inventory.find(uuid) for uuid in lease.holders]
         counts = {host: len(uuids) for host, uuids in lease.held.items()}
         self.leases[lease.job] = lease
@@ -182,7 +186,7 @@ class Ledger:
             holds={
                 GPUS: len(held),
                 WHOLE_GPUS: sum(gpu is None or not gpu.is_slice for gpu in held),
-                **self._shares(spec, self.demands(spec), counts),
+                **self._shares(spec, self._known_demands(spec), counts),
             },
             ends_by=since + _runtime(spec),
         )
@@ -205,6 +209,14 @@ class Ledger:
     def others_compute(self) -> bool:
         """Whether processes of others keep a GPU from jobs."""
         return len(self._usable()) < len(self.inventory.gpus)
+
+    def _known_demands(self, spec: JobSpec) -> tuple[Demand, ...]:
+        """The job's instances of types that are known."""
+        return tuple(
+            Demand(host.name, type_)
+            for host in spec.hosts
+            if (type_ := self._catalog.find(host.instance_type))
+        )
 
     def _next_place(self) -> int:
         self._arrivals += 1

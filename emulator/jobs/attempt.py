@@ -10,7 +10,6 @@ from pathlib import Path
 from emulator.cluster.leases import Lease
 from emulator.container.layout import create_instances, instances_below
 from emulator.container.plan import plan_job
-from emulator.jobs.alarms import Alarms
 from emulator.jobs.collectives import CollectiveWatch, Links, arrange_links
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.faults import JobFaults
@@ -28,6 +27,7 @@ from emulator.jobs.recovery import (
 )
 from emulator.jobs.resuming import Note, Resumed, can_be_left, runtime_of
 from emulator.jobs.settling import rescue
+from emulator.jobs.timers import Timers
 from emulator.jobs.warm_pools import Kept, in_pool
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Ends, Instances, RunningSync, StagedInputs, Workshop
@@ -60,13 +60,13 @@ class Attempt:
     """Takes instances, runs the job on them once, and gives them back."""
 
     def __init__(
-        self, workshop: Workshop, spec: JobSpec, wish: Wish, alarms: Alarms, kept: Kept | None
+        self, workshop: Workshop, spec: JobSpec, wish: Wish, timers: Timers, kept: Kept | None
     ):
         """`kept` is what the job takes over from a warm pool."""
         self._shop = workshop
         self._spec = spec
         self._wish = wish
-        self._alarms = alarms
+        self._timers = timers
         self._kept = kept
         self._progress = Progress(workshop, spec)
         self._faults = JobFaults(workshop.faults, spec)
@@ -343,7 +343,7 @@ class Attempt:
         while True:
             self._await(runtime)
             self.lease = wait_for_capacity(
-                self._shop, self._spec, self._wish, self._alarms, self._say_waiting
+                self._shop, self._spec, self._wish, self._timers, self._say_waiting
             )
             if not _away(runtime):
                 return

@@ -50,7 +50,7 @@ class Progress:
         step: Callable[[Lifecycle, float], Lifecycle],
         artifacts: str | None = None,
         keeps_pool: bool = False,
-    ) -> None:
+    ) -> Job:
         """The job's end; its warm pool becomes available or ends with the same step."""
         now = self._shop.clock.now()
 
@@ -63,7 +63,9 @@ class Progress:
                 warm_pool=pool and (pool.keep(now) if keeps_pool else pool.end(now)),
             )
 
-        tell_end(self._shop.store.update(self._spec.scope, self._spec.name, end))
+        ended = self._shop.store.update(self._spec.scope, self._spec.name, end)
+        tell_end(ended)
+        return ended
 
     def notice(self, text: str) -> None:
         """A line of the emulator's own in the logs of all instances.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.cluster.leases import Lease
-from emulator.jobs.alarms import Alarm, Alarms
+from emulator.jobs.timers import Timer, Timers
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
 from emulator.model.job import JobSpec
+from emulator.model.lifecycle import Secondary
 from emulator.storage.objects import Cancelled
 
 _ACCELERATED = ("ml.p", "ml.g", "ml.trn")
@@ -16,33 +17,41 @@ _ACCELERATED = ("ml.p", "ml.g", "ml.trn")
 
 
 def wait_for_capacity(
-    shop: Workshop, spec: JobSpec, wish: Wish, alarms: Alarms, waiting: Callable[[], None]
+    shop: Workshop, spec: JobSpec, wish: Wish, timers: Timers, waiting: Callable[[], None]
 ) -> Lease:
     """What the job holds from now on; `waiting` is called if it cannot start at once.
 
     Raises CapacityError for what this machine can never give, and Cancelled when the job
     shall end, be it for MaxPendingTimeInSeconds.
     """
-    alarm: Alarm | None = None
+    timer: Timer | None = None
 
     def expire() -> None:
         wish.stop(Reason.MAX_PENDING)
         shop.capacity.wake()
 
     def begin() -> None:
-        nonlocal alarm
+        nonlocal timer
         waiting()
         if spec.max_pending is not None and _is_accelerated(spec):
-            alarm = alarms.after(spec.max_pending, expire)
+            timer = timers.after(max(0.0, spec.max_pending - _pending(shop, spec)), expire)
 
     try:
         lease = shop.capacity.acquire(spec, wish.end, begin)
     finally:
-        if alarm:
-            alarm.cancel()
+        if timer:
+            timer.cancel()
     if lease is None:
         raise Cancelled
     return lease
+
+
+def _pending(shop: Workshop, spec: JobSpec) -> float:
+    """Seconds for which the job has been Pending, be it under an earlier emulator."""
+    job = shop.store.get(spec.scope, spec.name)
+    if job is None or job.life.secondary is not Secondary.PENDING:
+        return 0.0
+    return max(0.0, shop.clock.now() - job.life.transitions[-1].started)
 
 
 def _is_accelerated(spec: JobSpec) -> bool:

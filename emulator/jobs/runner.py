@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.jobs.alarms import Alarms
 from emulator.jobs.attempt import SHUTDOWN_NOTICE, Attempt
 from emulator.jobs.directories import failure_file, has_files
 from emulator.jobs.fleetwatch import Cause, Ending
@@ -16,6 +15,7 @@ from emulator.jobs.progress import Progress
 from emulator.jobs.recovery import Past, holds_nothing
 from emulator.jobs.resuming import Resumed
 from emulator.jobs.settling import error_of_crash
+from emulator.jobs.timers import Timers
 from emulator.jobs.warm_pools import Kept, Pool, WarmPools
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
@@ -58,7 +58,7 @@ class JobRun:
         workshop: Workshop,
         spec: JobSpec,
         wish: Wish,
-        alarms: Alarms,
+        timers: Timers,
         pools: WarmPools,
         resumed: Resumed | None = None,
         before: Job | None = None,
@@ -68,7 +68,7 @@ class JobRun:
         self._shop = workshop
         self._spec = spec
         self._wish = wish
-        self._alarms = alarms
+        self._timers = timers
         self._pools = pools
         self._progress = Progress(workshop, spec)
         self._resumed = resumed
@@ -85,12 +85,12 @@ class JobRun:
     def run(self) -> None:
         """The job has ended and holds nothing when this returns, but for its warm pool."""
         limit = self._spec.max_wait
-        alarm = None if limit is None else self._alarms.after(limit - self._age(), self._expire)
+        timer = None if limit is None else self._timers.after(limit - self._age(), self._expire)
         try:
             self._live()
         finally:
-            if alarm:
-                alarm.cancel()
+            if timer:
+                timer.cancel()
 
     def _age(self) -> float:
         """Seconds since the job was created, be it under an earlier emulator."""
@@ -108,12 +108,12 @@ class JobRun:
             return self._take_over(self._resumed)
         life = self._before.life if self._before else None
         if life and not holds_nothing(life):
-            attempt = Attempt(self._shop, self._spec, self._wish, self._alarms, None)
+            attempt = Attempt(self._shop, self._spec, self._wish, self._timers, None)
             return self._carry_out(attempt, attempt.recover)
         if life and life.secondary is Secondary.INTERRUPTED:
             return _Again()
         first = life is None or life.attempts == 1
-        return self._attempt(self._pools.take(self._spec) if first else None)
+        return self._attempt(self._pools.take(self._spec, self._wish.calls) if first else None)
 
     def _expire(self) -> None:
         self._wish.stop(Reason.MAX_WAIT)
@@ -122,7 +122,7 @@ class JobRun:
     def _attempt(self, kept: Kept | None) -> _Again | None:
         """One set of instances; None when the job has ended with it."""
         self._cache = self._cache_directory(kept)
-        attempt = Attempt(self._shop, self._spec, self._wish, self._alarms, kept)
+        attempt = Attempt(self._shop, self._spec, self._wish, self._timers, kept)
 
         def train() -> Ending:
             attempt.prepare()
@@ -134,7 +134,7 @@ class JobRun:
     def _take_over(self, resumed: Resumed) -> _Again | None:
         """The same with instances that run already."""
         self._cache = Path(resumed.note.cache) if resumed.note.cache else None
-        attempt = Attempt(self._shop, self._spec, self._wish, self._alarms, None)
+        attempt = Attempt(self._shop, self._spec, self._wish, self._timers, None)
         attempt.lease = resumed.lease
         left = self._spec.max_runtime - self._trained
         return self._carry_out(attempt, lambda: attempt.resume(resumed, left, self._cache))

@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 from threading import Event, Lock, Thread
 
-from emulator.jobs.alarms import Alarms
 from emulator.jobs.recovery import EndingRecord, holds_nothing, remove_leftovers
 from emulator.jobs.refusals import refuse_nul
 from emulator.jobs.resuming import Resumed, read_note
 from emulator.jobs.runner import JobRun
 from emulator.jobs.settling import end_as_lost, end_in_time
 from emulator.jobs.store import NOT_FOUND
+from emulator.jobs.timers import Timers
 from emulator.jobs.warm_pools import WarmPools
 from emulator.jobs.wish import Reason, Wish
 from emulator.jobs.workshop import Workshop
@@ -40,11 +40,11 @@ class Supervisor:
 
     def __init__(self, workshop: Workshop):
         self._shop = workshop
-        self._alarms = Alarms(workshop.clock.monotonic)
+        self._timers = Timers(workshop.clock.monotonic)
         self._pools = WarmPools(
             workshop.store,
             workshop.clock,
-            self._alarms,
+            self._timers,
             workshop.pool_directory,
             workshop.capacity.release,
             workshop.runtimes.vacate,
@@ -204,7 +204,7 @@ class Supervisor:
             if thread.is_alive():
                 _log.warning("%s did not end in time", thread.name)
         self._pools.close()
-        self._alarms.close()
+        self._timers.close()
 
     def _go_on(self, job: Job, resumed: Resumed | None = None) -> None:
         """Start a job of an earlier emulator: with the instances it has, or to wait for some."""
@@ -245,7 +245,7 @@ class Supervisor:
 
     def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None, before: Job | None) -> None:
         try:
-            JobRun(self._shop, spec, wish, self._alarms, self._pools, resumed, before).run()
+            JobRun(self._shop, spec, wish, self._timers, self._pools, resumed, before).run()
         except Exception as error:  # noqa: BLE001 - the top of the job's thread
             # Not even its end could be written down. It holds nothing any more.
             _log.exception("training job %s: lost", spec.name)

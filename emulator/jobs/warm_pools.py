@@ -8,17 +8,20 @@ on a network of their own.
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
 
 from emulator.cluster.leases import Lease
-from emulator.jobs.alarms import Alarm, Alarms
 from emulator.jobs.clock import Clock
 from emulator.jobs.directories import remove_directory
 from emulator.jobs.store import JobStore
+from emulator.jobs.timers import Timer, Timers
 from emulator.jobs.workshop import nothing
 from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec
@@ -30,6 +33,9 @@ from emulator.model.warm_pool import PoolKey, WarmPool, pool_key
 WARM_CACHE = "/opt/ml/sagemaker/warmpoolcache"
 """The persistent cache of a warm pool (developer guide)."""
 _HAND_OVER_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+_RECORD_AGAIN_SECONDS = 10.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Pool:
     kept: Kept | None = None
     ended: bool = False
     """Nobody takes it any more."""
-    alarm: Alarm | None = None
+    timer: Timer | None = None
 
     def take(self) -> Kept | None:
         """What is kept, for one caller alone; only under the lock of the pools."""
@@ -78,7 +84,7 @@ class WarmPools:
         self,
         store: JobStore,
         clock: Clock,
-        alarms: Alarms,
+        timers: Timers,
         directory: Path,
         release: Callable[[Lease], None],
         vacate: Callable[[str], None] = lambda _: None,
@@ -89,7 +95,7 @@ class WarmPools:
         """
         self._store = store
         self._clock = clock
-        self._alarms = alarms
+        self._timers = timers
         self._directory = directory
         self._release = release
         self._vacate = vacate
@@ -110,31 +116,44 @@ class WarmPools:
         """Where a new pool keeps its instances' cache directories."""
         return self._directory / uuid.uuid4().hex
 
-    def take(self, spec: JobSpec) -> Kept | None:
-        """Hand the oldest pool that fits to a job; the pool is Reused from now on."""
+    def take(self, spec: JobSpec, cancelled: Callable[[], bool] = lambda: False) -> Kept | None:
+        """Hand the oldest pool that fits to a job; the pool is Reused from now on.
+
+        The job goes without one, soon after `cancelled()` turned true, and where the database
+        does not take the change: then the pool stays for others.
+        """
         key = pool_key(spec)
         with self._lock:
             pool = next((pool for pool in self._pools.values() if pool.key == key), None)
             if pool is None:
                 return None
+            try:
+                self._hand_over(pool.spec, spec.name)
+            except sqlite3.Error as error:
+                _log.warning("training job %s: no warm pool: %s", spec.name, error)
+                return None
             self._drop(pool)
-            self._hand_over(pool.spec, spec.name)
         # The former job has ended, but its instances may be being removed at this moment.
-        pool.ready.wait(_HAND_OVER_SECONDS)
+        deadline = self._clock.monotonic() + _HAND_OVER_SECONDS
+        while not pool.ready.wait(_LOOK_SECONDS):
+            if cancelled() or self._clock.monotonic() >= deadline:
+                break
         with self._lock:
             # Too late for this job, if there is nothing: what still comes is given back.
             pool.ended = True
             return pool.take()
 
-    def offer(self, spec: JobSpec, finish: Callable[[], None]) -> Pool | None:
-        """A job ends, by `finish`; from then on its pool can be taken, if it asked for one."""
+    def offer(self, spec: JobSpec, finish: Callable[[], Job]) -> Pool | None:
+        """A job ends, by `finish`, which gives its record; then its pool can be taken.
+
+        None where the job leaves no pool.
+        """
         with self._lock:
-            finish()
-            job, key = self._store.get(spec.scope, spec.name), pool_key(spec)
-            if job is None or job.warm_pool is None or job.warm_pool.over or key is None:
+            job, key = finish(), pool_key(spec)
+            if job.warm_pool is None or job.warm_pool.over or key is None:
                 return None
             pool = self._pools[spec.arn] = Pool(spec, key)
-            self._set_alarm(pool, job.warm_pool.keep_alive)
+            self._set_timer(pool, job.warm_pool.keep_alive)
             return pool
 
     def fill(self, pool: Pool, kept: Kept) -> None:
@@ -149,11 +168,12 @@ class WarmPools:
 
     def give_back(self, kept: Kept) -> None:
         """Nobody keeps these any more."""
-        if kept.lease:
-            self._release(kept.lease)
-        self._vacate(kept.cache.name)
-        kept.release_data()
-        remove_directory(kept.cache)
+        with ExitStack() as left:  # the last one first; what one raises is no other's affair
+            left.callback(remove_directory, kept.cache)
+            left.callback(kept.release_data)
+            left.callback(self._vacate, kept.cache.name)
+            if kept.lease:
+                left.callback(self._release, kept.lease)
 
     def update(self, scope: Scope, name: str, keep_alive: int) -> Job:
         """UpdateTrainingJob's KeepAlivePeriodInSeconds; 0 ends an available pool.
@@ -164,7 +184,7 @@ class WarmPools:
             job = self._store.update(scope, name, lambda job: _with_period(job, keep_alive))
             pool, warm = self._pools.get(job.spec.arn), job.warm_pool
             if pool and warm and warm.expires is not None:
-                self._set_alarm(pool, warm.expires - self._clock.now())
+                self._set_timer(pool, warm.expires - self._clock.now())
         if keep_alive == 0:
             self.end(job.spec)
         return self._store.get(scope, name) or job
@@ -178,7 +198,7 @@ class WarmPools:
             self._drop(pool)
             pool.ended = True
             kept = pool.take()
-            self._mark(spec, lambda warm, now: warm.end(now))
+            self._record_end(spec)
         if kept:
             self.give_back(kept)
 
@@ -191,13 +211,23 @@ class WarmPools:
 
     def _drop(self, pool: Pool) -> None:
         del self._pools[pool.spec.arn]
-        if pool.alarm:
-            pool.alarm.cancel()
+        if pool.timer:
+            pool.timer.cancel()
 
-    def _set_alarm(self, pool: Pool, seconds: float) -> None:
-        if pool.alarm:
-            pool.alarm.cancel()
-        pool.alarm = self._alarms.after(max(0.0, seconds), lambda: self.end(pool.spec))
+    def _set_timer(self, pool: Pool, seconds: float) -> None:
+        if pool.timer:
+            pool.timer.cancel()
+        pool.timer = self._timers.after(max(0.0, seconds), lambda: self.end(pool.spec), slow=True)
+
+    def _record_end(self, spec: JobSpec) -> None:
+        """Write it down, later if need be: the GPUs must not wait for a full disk."""
+        try:
+            self._mark(spec, lambda warm, now: warm.end(now))
+        except sqlite3.Error as error:
+            _log.warning("training job %s: its pool's end is not recorded: %s", spec.name, error)
+            self._timers.after(_RECORD_AGAIN_SECONDS, lambda: self._record_end(spec))
+        except ValidationError:
+            return  # the job was deleted meanwhile
 
     def _hand_over(self, spec: JobSpec, to: str) -> None:
         now = self._clock.now()

@@ -1,7 +1,9 @@
 """Threads that wait for GPUs, with a real database. Nothing here sleeps: a job that must
 wait says so, and is woken by what it waits for."""
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Event
 
@@ -248,3 +250,83 @@ def test_what_such_a_job_was_given_meanwhile_is_given_back(place):
     with pytest.raises(OSError, match="No space"):
         place.capacity.acquire(spec("second", count=2), Event(), freed_then_failed)
     assert place.book.holdings() == ()
+
+
+class FullDisk(LeaseBook):
+    """A book whose n-th change, or every change from the n-th on, finds the disk full."""
+
+    def __init__(self, database, fails):
+        super().__init__(database)
+        self.changes = 0
+        self.fails = fails
+
+    def _change(self):
+        self.changes += 1
+        if self.fails(self.changes):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def open(self, *arguments, **more):
+        self._change()
+        super().open(*arguments, **more)
+
+    def close(self, *arguments):
+        self._change()
+        super().close(*arguments)
+
+
+def lead_a_life(place):
+    """Three jobs on all GPUs; the second leaves its own to the third."""
+
+    def get(one):
+        try:
+            return place.capacity.acquire(one, Event(), lambda: pytest.fail("it had to wait"))
+        except InternalServerError:
+            return None
+
+    if lease := get(spec("first", count=2)):
+        place.capacity.release(lease)
+    if lease := get(spec("second", count=2)):
+        with suppress(InternalServerError):
+            lease = place.capacity.pass_on(lease, spec("third", count=2))
+        place.capacity.release(lease)
+
+
+@pytest.mark.parametrize("for_good", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_full_disk_at_any_step_leases_no_gpu_to_nobody(place, number, for_good):
+    place.book = FullDisk(place.database, lambda n: n >= number if for_good else n == number)
+    place.capacity = place.make()
+    lead_a_life(place)
+    place.book.fails = lambda _: False
+    lease = place.get(spec("last", count=2))
+    assert {gpu["job"] for gpu in place.capacity.holdings()["gpus"]} == {"last"}
+    place.capacity.release(lease)
+    assert {gpu["job"] for gpu in place.capacity.holdings()["gpus"]} == {None}
+    assert place.book.holdings() == ()
+
+
+def test_the_list_shows_gpus_as_free_whose_release_is_not_recorded_yet(place):
+    place.book = FullDisk(place.database, lambda number: number == 2)
+    place.capacity = place.make()
+    place.capacity.release(place.get(spec("one", count=2)))
+    assert {gpu["job"] for gpu in place.capacity.holdings()["gpus"]} == {None}
+
+
+def test_a_job_whose_type_has_left_the_settings_is_found_again(place):
+    own = {"ml.mine.large": {"vcpu": 2, "memory_gib": 8, "gpu_count": 1}}
+    with_type = GpuCapacity(
+        place.book, place.look, SERVER, load_catalog(own), Rules(), clock=lambda: place.now
+    )
+    one = spec("one", type_="ml.mine.large")
+    lease = with_type.acquire(one, Event())
+    found = place.make().recover([one])
+    assert found[one.arn].held == lease.held
+
+
+def test_a_waiting_job_whose_type_has_left_the_settings_keeps_nobody_from_starting(place):
+    again = place.make()
+    one = spec("one", type_="ml.mine.large")
+    assert again.recover([], [one, spec("two")]) == {}
+    with pytest.raises(CapacityError, match=r"ml\.mine\.large"):
+        again.acquire(one, Event())
+    assert again.acquire(spec("two"), Event())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from emulator.cluster.leases import Lease
 from emulator.database import Database
 from emulator.jobs import warm_pools
-from emulator.jobs.alarms import Alarms
 from emulator.jobs.clock import Clock
 from emulator.jobs.store import MIGRATIONS, JobStore
+from emulator.jobs.timers import Timers
 from emulator.jobs.warm_pools import Kept, Pool, WarmPools
 from emulator.model import lifecycle
 from emulator.model.job import JobSpec
@@ -64,9 +65,9 @@ class Place:
         self.database = Database(root / "emulator.db", MIGRATIONS)
         self.store = JobStore(self.database)
         self.released: list[Lease] = []
-        self.alarms = Alarms(lambda: 0.0)
+        self.timers = Timers(lambda: 0.0)
         self.pools = WarmPools(
-            self.store, Clock(), self.alarms, root / "pools", self.released.append
+            self.store, Clock(), self.timers, root / "pools", self.released.append
         )
         self.kept = Kept("one", root / "pools/cache", Lease("arn", "one"))
 
@@ -78,7 +79,7 @@ class Place:
             life = job.life.finish(Secondary.FAILED, lifecycle.FAILED, 2.0, "why")
             return replace(job, life=life, warm_pool=job.warm_pool and job.warm_pool.keep(2.0))
 
-        pool = self.pools.offer(one, lambda: void(self.store.update(SCOPE, "one", end)))
+        pool = self.pools.offer(one, lambda: self.store.update(SCOPE, "one", end))
         assert pool
         return pool
 
@@ -87,15 +88,11 @@ class Place:
         self.pools._lock = Interrupted(number, then)  # type: ignore[assignment]
 
 
-def void(_: object) -> None:
-    return
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path)
     yield place
-    place.alarms.close()
+    place.timers.close()
     place.database.close()
 
 
@@ -122,4 +119,62 @@ def test_a_pool_that_is_filled_as_it_ends_is_given_back_once(place: Place) -> No
     pool = place.offered()
     place.after_release(1, lambda: place.pools.fill(pool, place.kept))
     place.pools.end(spec("one"))
+    assert place.released == [place.kept.lease]
+
+
+class FullDisk:
+    """A store whose every change fails, as long as it is full."""
+
+    def __init__(self, store: JobStore):
+        self._store = store
+        self.full = True
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def update(self, scope: Scope, name: str, step: Callable[[Job], Job]) -> Job:
+        if self.full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._store.update(scope, name, step)
+
+
+def test_a_pool_whose_taking_is_not_recorded_stays_for_others(place: Place) -> None:
+    pool = place.offered()
+    place.pools.fill(pool, place.kept)
+    disk = place.pools._store = FullDisk(place.store)  # type: ignore[assignment]
+    assert place.pools.take(spec("two")) is None
+    disk.full = False  # type: ignore[attr-defined]
+    assert place.pools.take(spec("three")) == place.kept
+
+
+def test_a_pool_whose_end_is_not_recorded_gives_its_gpus_back(place: Place) -> None:
+    pool = place.offered()
+    place.pools.fill(pool, place.kept)
+    place.pools._store = FullDisk(place.store)  # type: ignore[assignment]
+    place.pools.end(spec("one"))
+    assert place.released == [place.kept.lease]
+
+
+def test_what_fails_as_a_pool_is_given_back_keeps_no_gpu(place: Place) -> None:
+    pool = place.offered()
+
+    def broken(_: str) -> None:
+        raise OSError("the engine is away")
+
+    place.pools._vacate = broken
+    place.pools.fill(pool, place.kept)
+    with pytest.raises(OSError, match="away"):
+        place.pools.end(spec("one"))
+    assert place.released == [place.kept.lease]
+
+
+def test_a_taker_that_is_stopped_does_not_wait_for_what_is_kept(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_pools, "_HAND_OVER_SECONDS", 3600.0)
+    monkeypatch.setattr(warm_pools, "_LOOK_SECONDS", 0.0)
+    pool = place.offered()
+    asked = iter((False, False, True))
+    assert place.pools.take(spec("two"), lambda: next(asked)) is None
+    place.pools.fill(pool, place.kept)
     assert place.released == [place.kept.lease]

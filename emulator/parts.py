@@ -103,7 +103,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     keys = (settings.access_key, settings.secret_key.get_secret_value())
     # Before anything else is touched: what another emulator's jobs use there is not ours.
     resources.callback(StateLock.take(settings.state_dir / "emulator.lock").release)
-    objects, availability = _objects(settings, keys, resources)
+    embedded = _begin_store(settings, keys, resources)
     database = Database(settings.state_dir / _DATABASE, SCHEMA)
     resources.callback(database.close)
     measured = Database(settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS)
@@ -115,6 +115,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     catalog = load_catalog(settings.instance_types)
     capacity = _capacity(settings, database, catalog, runtimes, found)
     faults = FaultBook(settings.faults)
+    objects, availability = _objects(settings, keys, embedded)
     reports, kept = JobReports(records, streams), settings.state_dir / "kept"
     supervisor = Supervisor(
         Workshop(
@@ -163,12 +164,26 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     )
 
 
-def _objects(
+def _begin_store(
     settings: Settings, keys: tuple[str, str], resources: ExitStack
-) -> tuple[ObjectStore, Availability]:
+) -> EmbeddedStore | None:
+    """The embedded store, if it is used; it comes up while the other parts are made."""
     if settings.s3_endpoint is not None:
-        return ObjectStore(settings.s3_endpoint, *keys, settings.region), Availability()
-    embedded = resources.enter_context(EmbeddedStore(settings.state_dir, *keys))
+        return None
+    embedded = EmbeddedStore(settings.state_dir, *keys)
+    embedded.begin()
+    resources.callback(embedded.stop)
+    return embedded
+
+
+def _objects(
+    settings: Settings, keys: tuple[str, str], embedded: EmbeddedStore | None
+) -> tuple[ObjectStore, Availability]:
+    """The object store, which answers, and what is known of that."""
+    if embedded is None:
+        endpoint = settings.s3_endpoint or ""
+        return ObjectStore(endpoint, *keys, settings.region), Availability()
+    embedded.wait()
     objects = ObjectStore(
         embedded.endpoint,
         *keys,

@@ -17,8 +17,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class EmbeddedStore:
         self._server: _Server | None = None
         self._supervisor: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._ready: Future[None] = Future()
         self._down = _NOT_RUNNING
         self.availability = Availability(lambda: self._down)
 
@@ -103,18 +105,37 @@ class EmbeddedStore:
         Raises SetupError if the program is missing, another emulator uses the state
         directory, or the server does not come up (with the end of its log).
         """
+        self.begin()
+        self.wait()
+        return self
+
+    def begin(self) -> None:
+        """Start the server without waiting for it; `wait` has to follow. Raises SetupError."""
         program = weed.find_program()
-        ready: Future[None] = Future()
-        try:
+        self._stopping.clear()
+        self._ready = Future()
+        with self._undone():
             self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = StateLock.take(self._root / "objects.lock")
             self._write_config()
-            self._stopping.clear()
             self._supervisor = threading.Thread(
-                target=self._supervise, args=(program, ready), name="embedded-store", daemon=True
+                target=self._supervise,
+                args=(program, self._ready),
+                name="embedded-store",
+                daemon=True,
             )
             self._supervisor.start()
-            ready.result()
+
+    def wait(self) -> None:
+        """Until it answers, once it was begun. Raises SetupError."""
+        with self._undone():
+            self._ready.result()
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Stop it where a step of its start fails; OSErrors become SetupErrors."""
+        try:
+            yield
         except OSError as error:
             self.stop()
             raise SetupError(
@@ -124,7 +145,6 @@ class EmbeddedStore:
         except BaseException:
             self.stop()
             raise
-        return self
 
     def stop(self) -> None:
         """End the server (SIGTERM, then SIGKILL after 10 s); does nothing if it is not running."""

@@ -46,7 +46,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulat
         (root / "fsx" / source["DirectoryPath"].strip("/")).mkdir(parents=True, exist_ok=True)
     lines = {f'"{source["FileSystemId"]}" = "{root / "fsx"}"' for source in sources}
     config = root / "emulator.toml"
-    config.write_text("\n".join(["[file_systems]", *lines, ""]))
+    images = 'images = ["my:latest", "myimage:latest", "*/my:latest"]'
+    config.write_text("\n".join([images, "[file_systems]", *lines, ""]))
     emulator = start_emulator(root / "state", "--config", str(config))
     s3 = emulator.client("s3")
     s3.create_bucket(Bucket="mybucket")

@@ -47,12 +47,12 @@ class ForwardProxy:
         self,
         listening: socket.socket,
         ambient: Mapping[str, str],
-        emulator: Target | None = None,
+        emulator: tuple[int, Target] | None = None,
     ):
         """`ambient` names this machine's proxies, as in the environment; takes the socket over.
 
-        `emulator` is where the emulator answers on this machine. Jobs know it by the same port on
-        their own loopback interface.
+        `emulator` is the port by which the job knows the emulator on its own loopback interface,
+        and where the emulator answers jobs: never its own port, which trusts this machine's user.
         """
         self._ambient = ambient
         self._emulator = emulator
@@ -138,13 +138,14 @@ class ForwardProxy:
 
     async def _connect(self, target: Target) -> Streams:
         if self._emulator and self._is_emulator(target):
-            return await connect(self._emulator.host, self._emulator.port)
+            door = self._emulator[1]
+            return await connect(door.host, door.port)
         return await _connect(target)
 
     def _is_emulator(self, target: Target) -> bool:
         return (
             self._emulator is not None
-            and target.port == self._emulator.port
+            and target.port == self._emulator[0]
             and _is_this_machine(target.host)
         )
 

@@ -53,8 +53,7 @@ class ProcessNetworks:
         self._has_interface = interface
         self._bwrap = bwrap
         self._user_namespace = user_namespace
-        self._emulator = _target(emulator_url)
-        self._port = self._emulator.port
+        self._port = _port_of(emulator_url)
         self._proxy_port = next(port for port in _PROXY_PORTS if port != self._port)
         self._ambient = ambient
         self._answer = answer
@@ -84,13 +83,18 @@ class ProcessNetworks:
             if not isolated:
                 emulator, way_out = network.listeners
                 held.callback(_taken_over(emulator, self._answer))
-                held.callback(_taken_over(way_out, self._proxy))
+                door = socket.create_server((LOOPBACK, 0))
+                held.callback(door.close)
+                held.callback(_taken_over(door, self._answer))
+                held.callback(_taken_over(way_out, lambda own: self._proxy(own, door)))
                 proxy = f"http://127.0.0.1:{self._proxy_port}"
             inside = OwnNetwork(tuple(hosts), proxy, addresses)
             return Joined(network.entry, inside, held.pop_all().close)
 
-    def _proxy(self, listening: socket.socket) -> Callable[[], None]:
-        return ForwardProxy(listening, self._ambient, self._emulator).close
+    def _proxy(self, listening: socket.socket, door: socket.socket) -> Callable[[], None]:
+        """`door` is where the emulator answers what comes from the job, through the proxy too."""
+        emulator = (self._port, Target(LOOPBACK, door.getsockname()[1]))
+        return ForwardProxy(listening, self._ambient, emulator).close
 
 
 def _taken_over(listening: socket.socket, answer: Answer) -> Callable[[], None]:
@@ -103,10 +107,9 @@ def _taken_over(listening: socket.socket, answer: Answer) -> Callable[[], None]:
         raise
 
 
-def _target(url: str) -> Target:
+def _port_of(url: str) -> int:
     parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Target(parts.hostname or LOOPBACK, port)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def hosts_file(hosts: Sequence[str], network: OwnNetwork | None) -> str:

@@ -146,20 +146,24 @@ def files_in_tar(s3: Any, uri: str) -> dict[str, bytes]:
         }
 
 
-ADMIN_ROUTES_REFUSED = ["GET 403", "POST 403", "DELETE 403"]
+ADMIN_ROUTES_REFUSED = ["GET 403", "POST 403", "DELETE 403"] * 2
 _ASKS_FOR_ADMIN_ROUTES = """
-import os, urllib.error, urllib.request
-for method, path in {"GET": "gpus", "POST": "faults", "DELETE": "faults"}.items():
-    url = os.environ["AWS_ENDPOINT_URL"] + "/_emulator/" + path
-    try:
-        print(method, urllib.request.urlopen(urllib.request.Request(url, method=method)).status)
-    except urllib.error.HTTPError as error:
-        print(method, error.code)
+import os, urllib.request as u
+from urllib.error import HTTPError
+e = os.environ
+e["no_proxy"] = ""
+for way in ({}, {"http": e["HTTP_PROXY"]} if "HTTP_PROXY" in e else {}):
+    for method, path in {"GET": "gpus", "POST": "faults", "DELETE": "faults"}.items():
+        ask = u.Request(e["AWS_ENDPOINT_URL"] + "/_emulator/" + path, method=method)
+        try:
+            print(method, u.build_opener(u.ProxyHandler(way)).open(ask).status)
+        except HTTPError as error:
+            print(method, error.code)
 """
 
 
 def ask_for_admin_routes(emulator: Any, bucket: str) -> list[str]:
-    """What the admin routes answer to a job; see ADMIN_ROUTES_REFUSED."""
+    """What they answer to a job, directly and through its proxy; see ADMIN_ROUTES_REFUSED."""
     body = shell_request(bucket, 'python3 -c "$SCRIPT"')
     body["Environment"] = {"SCRIPT": _ASKS_FOR_ADMIN_ROUTES}
     job = run(emulator.client("sagemaker"), body)

@@ -154,12 +154,12 @@ def test_this_machines_own_services_are_refused(host: str, line: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("scheme", ["tunnel", "plain"])
-def test_the_emulator_is_reached_wherever_it_listens(host: str, scheme: str) -> None:
-    outside = address_of_this_machine()
-    with ThreadingHTTPServer((outside, 0), Elsewhere) as server:
+def test_the_emulator_is_reached_at_its_door_for_jobs(host: str, scheme: str) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        emulator = Target(outside, server.server_port)
-        name = f"{host}:{server.server_port}"
+        known = 4570  # nothing listens there outside the job's network, or it is not asked
+        emulator = known, Target("127.0.0.1", server.server_port)
+        name = f"{host}:{known}"
         rest = f"HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"
         # Also where this machine's requests go through a proxy.
         with proxy({"http_proxy": "http://192.0.2.1:1"}, emulator) as client:
@@ -169,8 +169,8 @@ def test_the_emulator_is_reached_wherever_it_listens(host: str, scheme: str) -> 
                 answer = talk(client, f"POST /x {rest}")
             else:
                 answer = talk(client, f"POST http://{name}/x {rest}")
-        with socket.create_server(("127.0.0.1", 0)) as other, proxy({}, emulator) as client:
-            refused = talk(client, f"CONNECT {host}:{other.getsockname()[1]} HTTP/1.1\r\n\r\n")
+        with proxy({}, emulator) as client:  # nothing else of this machine, the door included
+            refused = talk(client, f"CONNECT {host}:{server.server_port} HTTP/1.1\r\n\r\n")
         server.shutdown()
     assert answer.split("\r\n\r\n", 1)[1].split("\n")[:2] == ["POST /x", name]
     assert refused.startswith("HTTP/1.1 403 ")

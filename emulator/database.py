@@ -11,6 +11,8 @@ from queue import Empty, LifoQueue
 from emulator.model.errors import SetupError
 
 BUSY_SECONDS = 30.0
+_KEPT = 16
+"""Connections that nobody uses and that stay open."""
 _MAPPED_BYTES = 1 << 28
 """As much of the file is read as memory; of what is beyond, pages are copied."""
 
@@ -45,7 +47,11 @@ class Database:
         try:
             yield connection
         finally:
-            self._idle.put(connection)
+            # A moment with many threads must not leave many files open.
+            if self._idle.qsize() < _KEPT:
+                self._idle.put(connection)
+            else:
+                connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

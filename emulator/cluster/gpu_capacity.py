@@ -14,15 +14,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from emulator.cluster.gpus import Inventory
 from emulator.cluster.instance_types import Catalog
 from emulator.cluster.leases import Lease, LeaseBook
-from emulator.cluster.ledger import Exclusive, Ledger, Order, Rules
+from emulator.cluster.ledger import Exclusive, Ledger, Rules
 from emulator.cluster.machine import Machine
-from emulator.model.errors import InternalServerError, JobError
+from emulator.model.errors import CapacityError, InternalServerError, JobError
 from emulator.model.job import JobSpec
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class GpuCapacity:
         self._failed: dict[str, JobError] = {}
         self._unclosed: set[str] = set()
         """Jobs that hold nothing any more, although the database still says so."""
+        self._enqueued: set[str] = set()
+        """Jobs in line whose `acquire` has not come yet."""
 
     def recover(
         self, running: Iterable[JobSpec], waiting: Iterable[JobSpec] = ()
@@ -72,6 +75,22 @@ class GpuCapacity:
             self._ledger.expect(waiting)
             return {arn: self._ledger.leases[arn] for arn in specs}
 
+    def enqueue(self, spec: JobSpec) -> None:
+        """Take a job's place in line for the `acquire` that follows in another thread.
+
+        So jobs start in the order of these calls. What can never run is told by `acquire`.
+        """
+        with self._changed, suppress(CapacityError):
+            self._ledger.order(spec)
+            self._enqueued.add(spec.arn)
+
+    def withdraw(self, spec: JobSpec) -> None:
+        """Give up that place, and what has been granted to it, if no `acquire` has followed."""
+        with self._changed:
+            if spec.arn in self._enqueued:
+                self._enqueued.discard(spec.arn)
+                self._leave(spec.arn)
+
     def acquire(
         self,
         spec: JobSpec,
@@ -86,16 +105,20 @@ class GpuCapacity:
         if any(demand.type.gpu_count for demand in self._ledger.demands(spec)):
             self._look()
         with self._changed:
-            order = self._ledger.order(spec)
+            if spec.arn in self._enqueued:
+                self._enqueued.discard(spec.arn)
+            else:
+                self._ledger.order(spec)
             self._start_what_fits()
-            at_once = order.job not in self._ledger.queue
+            at_once = spec.arn not in self._ledger.queue
         try:
             if not at_once:
                 waiting()
-            return self._await(order, cancelled)
+            return self._await(spec.arn, cancelled)
         except BaseException:
             # Nobody is left who could give back what it would be given later.
-            self._withdraw(order)
+            with self._changed:
+                self._leave(spec.arn)
             raise
 
     def release(self, lease: Lease) -> None:
@@ -114,6 +137,7 @@ class GpuCapacity:
 
         Raises InternalServerError; the lease is as it was then.
         """
+        self.withdraw(spec)
         passed = replace(lease, job=spec.arn, name=spec.name)
         with self._changed:
             now = self._clock()
@@ -156,15 +180,15 @@ class GpuCapacity:
             ]
         }
 
-    def _await(self, order: Order, cancelled: threading.Event) -> Lease | None:
+    def _await(self, job: str, cancelled: threading.Event) -> Lease | None:
         while True:
             with self._changed:
-                if failure := self._failed.pop(order.job, None):
+                if failure := self._failed.pop(job, None):
                     raise failure
-                if lease := self._ledger.leases.get(order.job):
+                if lease := self._ledger.leases.get(job):
                     return lease
                 if cancelled.is_set():
-                    del self._ledger.queue[order.job]
+                    del self._ledger.queue[job]
                     self._start_what_fits()
                     return None
                 others = self._ledger.others_compute
@@ -174,13 +198,13 @@ class GpuCapacity:
             if look:
                 self._look()
 
-    def _withdraw(self, order: Order) -> None:
-        with self._changed:
-            self._failed.pop(order.job, None)
-            self._ledger.queue.pop(order.job, None)
-            if self._ledger.drop(order.job):
-                self._close(order.job)
-            self._start_what_fits()
+    def _leave(self, job: str) -> None:
+        """Only under the lock: a job neither waits nor holds anything any more."""
+        self._failed.pop(job, None)
+        self._ledger.queue.pop(job, None)
+        if self._ledger.drop(job):
+            self._close(job)
+        self._start_what_fits()
 
     def _close(self, job: str) -> None:
         self._unclosed.add(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,14 @@ from emulator.jobs.settling import rescue
 from emulator.jobs.timers import Timers
 from emulator.jobs.warm_pools import Kept, in_pool
 from emulator.jobs.wish import Reason, Wish
-from emulator.jobs.workshop import Ends, Instances, RunningSync, StagedInputs, Workshop
+from emulator.jobs.workshop import (
+    Ends,
+    Instances,
+    RunningSync,
+    StagedInputs,
+    Workshop,
+    nothing,
+)
 from emulator.logs.collector import LineCollector
 from emulator.model import lifecycle
 from emulator.model.errors import CapacityError, InternalServerError, JobError
@@ -60,14 +68,22 @@ class Attempt:
     """Takes instances, runs the job on them once, and gives them back."""
 
     def __init__(
-        self, workshop: Workshop, spec: JobSpec, wish: Wish, timers: Timers, kept: Kept | None
+        self,
+        workshop: Workshop,
+        spec: JobSpec,
+        wish: Wish,
+        timers: Timers,
+        kept: Kept | None,
+        begun: Callable[[], None] = nothing,
     ):
-        """`kept` is what the job takes over from a warm pool."""
+        """`kept` is what the job takes over from a warm pool; `begun` is called when it holds
+        all that its instances need."""
         self._shop = workshop
         self._spec = spec
         self._wish = wish
         self._timers = timers
         self._kept = kept
+        self._begun = begun
         self._progress = Progress(workshop, spec)
         self._faults = JobFaults(workshop.faults, spec)
         self._directory = workshop.job_directory(spec)
@@ -106,6 +122,7 @@ class Attempt:
             self._await(chosen.runtime)
         else:
             self._acquire(chosen.runtime)
+        self._begun()
         if self._waited:
             self._progress.say(lifecycle.PREPARING)
         self._go_on()
@@ -354,6 +371,7 @@ class Attempt:
         """Wait until the runtime can start instances. Raises Cancelled."""
         while why := _away(runtime):
             self._waited = True
+            self._shop.capacity.withdraw(self._spec)  # its turn is for those who can start
             message = f"{lifecycle.WAITING_FOR_CAPACITY}: {why}"
             self._progress.enter(Secondary.PENDING, message)
             if self._wish.pause(_LOOK_SECONDS):

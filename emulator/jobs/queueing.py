@@ -33,8 +33,8 @@ def wait_for_capacity(
     def begin() -> None:
         nonlocal timer
         waiting()
-        if spec.max_pending is not None and _is_accelerated(spec):
-            timer = timers.after(max(0.0, spec.max_pending - _pending(shop, spec)), expire)
+        if (limit := pending_limit(spec)) is not None:
+            timer = timers.after(max(0.0, limit - _pending(shop, spec)), expire)
 
     try:
         lease = shop.capacity.acquire(spec, wish.end, begin)
@@ -54,5 +54,7 @@ def _pending(shop: Workshop, spec: JobSpec) -> float:
     return max(0.0, shop.clock.now() - job.life.transitions[-1].started)
 
 
-def _is_accelerated(spec: JobSpec) -> bool:
-    return any(group.instance_type.startswith(_ACCELERATED) for group in spec.groups)
+def pending_limit(spec: JobSpec) -> float | None:
+    """MaxPendingTimeInSeconds, where it counts for the job's instances."""
+    accelerated = any(group.instance_type.startswith(_ACCELERATED) for group in spec.groups)
+    return spec.max_pending if accelerated else None

@@ -14,11 +14,11 @@ from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, STORE_SECONDS, failure
 from emulator.jobs.progress import Progress
 from emulator.jobs.recovery import Past, holds_nothing
 from emulator.jobs.resuming import Resumed
-from emulator.jobs.settling import error_of_crash
+from emulator.jobs.settling import error_of_crash, stopped
 from emulator.jobs.timers import Timers
 from emulator.jobs.warm_pools import Kept, Pool, WarmPools
 from emulator.jobs.wish import Reason, Wish
-from emulator.jobs.workshop import Workshop
+from emulator.jobs.workshop import Workshop, nothing
 from emulator.model import lifecycle
 from emulator.model.errors import (
     AlgorithmError,
@@ -62,9 +62,10 @@ class JobRun:
         pools: WarmPools,
         resumed: Resumed | None = None,
         before: Job | None = None,
+        begun: Callable[[], None] = nothing,
     ):
         """`resumed`: an earlier emulator has started the job's instances; `before`: the job as
-        that emulator left it."""
+        that emulator left it; `begun` is called when it waits for capacity no more."""
         self._shop = workshop
         self._spec = spec
         self._wish = wish
@@ -73,6 +74,7 @@ class JobRun:
         self._progress = Progress(workshop, spec)
         self._resumed = resumed
         self._before = before
+        self._begun = begun
         past = Past.of(before.life) if before else Past()
         self._trained = resumed.note.trained if resumed else past.trained
         self._retries = resumed.note.retries if resumed else past.retries
@@ -122,7 +124,7 @@ class JobRun:
     def _attempt(self, kept: Kept | None) -> _Again | None:
         """One set of instances; None when the job has ended with it."""
         self._cache = self._cache_directory(kept)
-        attempt = Attempt(self._shop, self._spec, self._wish, self._timers, kept)
+        attempt = Attempt(self._shop, self._spec, self._wish, self._timers, kept, self._begun)
 
         def train() -> Ending:
             attempt.prepare()
@@ -276,7 +278,7 @@ class JobRun:
             return
         self._progress.enter_stopping()
         self._offer(
-            lambda life, now: _stopped(life, self._wish.reason, now),
+            lambda life, now: stopped(life, self._wish.reason, now),
             has_instances=bool(attempt and attempt.instances),
         )
 
@@ -343,11 +345,5 @@ def _succeeded(life: Lifecycle, ending: Ending, reason: Reason | None, now: floa
     if ending.cause is Cause.TIME:
         return life.finish(Secondary.MAX_RUNTIME_EXCEEDED, lifecycle.MAX_RUNTIME_EXCEEDED, now)
     if ending.cause is Cause.WISH or life.stop_requested:
-        return _stopped(life, reason, now)
+        return stopped(life, reason, now)
     return life.finish(Secondary.COMPLETED, lifecycle.COMPLETED, now)
-
-
-def _stopped(life: Lifecycle, reason: Reason | None, now: float) -> Lifecycle:
-    if reason is Reason.MAX_WAIT:
-        return life.finish(Secondary.MAX_WAIT_TIME_EXCEEDED, lifecycle.MAX_WAIT_TIME_EXCEEDED, now)
-    return life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)

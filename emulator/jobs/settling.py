@@ -9,11 +9,12 @@ from threading import Event
 
 from emulator.jobs.outcome import INTERNAL_ERROR
 from emulator.jobs.progress import tell_end
+from emulator.jobs.wish import Reason
 from emulator.jobs.workshop import Instances, Workshop
 from emulator.model import lifecycle
 from emulator.model.errors import ClientError, InternalServerError, JobError, disk_full
 from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job
 
 _LONGEST_PAUSE = 60.0
@@ -51,6 +52,29 @@ def end_as_lost(shop: Workshop, spec: JobSpec, error: BaseException | None = Non
     ended = shop.store.update(spec.scope, spec.name, end)
     tell_end(ended)
     return ended
+
+
+def end_waiting(shop: Workshop, spec: JobSpec, reason: Reason) -> Job:
+    """End a job that holds nothing and has no thread. Raises sqlite3.Error."""
+    now = shop.clock.now()
+
+    def end(job: Job) -> Job:
+        if job.life.status.terminal:
+            return job
+        stopping = job.life.request_stop(now).enter(Secondary.STOPPING, lifecycle.STOPPING, now)
+        pool = job.warm_pool and job.warm_pool.end(now)
+        return replace(job, life=stopped(stopping, reason, now), warm_pool=pool)
+
+    ended = shop.store.update(spec.scope, spec.name, end)
+    tell_end(ended)
+    return ended
+
+
+def stopped(life: Lifecycle, reason: Reason | None, now: float) -> Lifecycle:
+    """The end of a job that was to end early, for that reason."""
+    if reason is Reason.MAX_WAIT:
+        return life.finish(Secondary.MAX_WAIT_TIME_EXCEEDED, lifecycle.MAX_WAIT_TIME_EXCEEDED, now)
+    return life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
 
 
 def end_in_time(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+from emulator.cluster.ledger import priority
+from emulator.jobs.backlog import Backlog
+from emulator.jobs.queueing import pending_limit
 from emulator.jobs.recovery import EndingRecord, holds_nothing, remove_leftovers
 from emulator.jobs.refusals import refuse_nul
 from emulator.jobs.resuming import Resumed, read_note
 from emulator.jobs.runner import JobRun
-from emulator.jobs.settling import end_as_lost, end_in_time
+from emulator.jobs.settling import end_as_lost, end_in_time, end_waiting
 from emulator.jobs.store import NOT_FOUND
 from emulator.jobs.timers import Timers
 from emulator.jobs.warm_pools import WarmPools
@@ -23,7 +28,7 @@ from emulator.model.errors import (
     ValidationError,
 )
 from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import WAITING_FOR_CAPACITY, Lifecycle, Secondary
 from emulator.model.record import Job
 from emulator.model.scope import Scope
 from emulator.model.warm_pool import PoolStatus
@@ -32,11 +37,14 @@ from emulator.runtimes.base import Lasting
 _WITH_INSTANCES = (Secondary.TRAINING, Secondary.UPLOADING, Secondary.STOPPING)
 _SHUTDOWN_SECONDS = 30.0
 _PUT_AWAY_SECONDS = 30.0
+_AGAIN_SECONDS = 5.0
+CONTENDERS = 100
+"""Jobs that wait for capacity in threads of their own; back-fill looks at so many."""
 _log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Runs every job in a thread of its own."""
+    """Runs every job in a thread of its own, but for those far behind in the queue."""
 
     def __init__(self, workshop: Workshop):
         self._shop = workshop
@@ -52,6 +60,10 @@ class Supervisor:
         self._lock = Lock()
         self._running: dict[str, tuple[Wish, Thread]] = {}
         """By the job's ARN."""
+        self._contenders: set[str] = set()
+        """Those of them that wait for capacity."""
+        self._backlog = Backlog()
+        """Jobs that wait without a thread, behind the contenders."""
         self._closing = Event()
 
     def submit(self, spec: JobSpec) -> Job:
@@ -72,9 +84,7 @@ class Supervisor:
             job = self._shop.store.create(
                 spec, self._shop.clock.now(), chosen.runtime.traits.name, chosen.reason
             )
-            if not self._start(spec, Wish()):
-                return end_as_lost(self._shop, spec)
-        return job
+            return self._let_in(job)
 
     def stop(self, scope: Scope, name: str) -> Job:
         """StopTrainingJob: raises ValidationError for an unknown job and one that has ended."""
@@ -82,6 +92,10 @@ class Supervisor:
         job = self._shop.store.change(scope, name, lambda life: _stopping(life, now))
         with self._lock:
             wish, _ = self._running.get(job.spec.arn, (None, None))
+            waited = self._backlog.remove(job.spec.arn)
+        if waited:
+            self._end_held(job.spec, Reason.STOP)
+            return self.job(scope, name)
         if wish:
             wish.stop()
             self._shop.capacity.wake()
@@ -140,12 +154,14 @@ class Supervisor:
             _, thread = self._running.get(scope.training_job_arn(name), (None, None))
         if thread:
             thread.join(timeout)
-        return not (thread and thread.is_alive())
+        with self._lock:
+            waits = scope.training_job_arn(name) in self._backlog
+        return not (waits or (thread and thread.is_alive()))
 
     def running(self) -> int:
         """How many jobs have not ended."""
         with self._lock:
-            return len(self._running)
+            return len(self._running) + len(self._backlog)
 
     def recover(self) -> None:
         """Go on with the jobs that an earlier process left unfinished; call it once, at start.
@@ -181,7 +197,8 @@ class Supervisor:
             if note := notes.get(job.spec.arn):
                 self._go_on(job, Resumed(note, leases[job.spec.arn]))
         for job in waiting:
-            self._go_on(job)
+            with self._lock:
+                self._let_in(job, before=job)
         for job in unfinished:
             if job.spec.arn not in notes and not holds_nothing(job.life):
                 self._go_on(job)
@@ -205,6 +222,87 @@ class Supervisor:
                 _log.warning("%s did not end in time", thread.name)
         self._pools.close()
         self._timers.close()
+
+    def _let_in(self, job: Job, before: Job | None = None) -> Job:
+        """Only under the lock. Start a job that waits for capacity, or put it into the backlog.
+
+        `before`: as an earlier emulator left it. A job that was moved up passes the backlog.
+        """
+        rank = priority(job.spec)
+        full = len(self._contenders) >= CONTENDERS or len(self._backlog)
+        if (not full or rank > 0) and self._contend(job, before):
+            return job
+        return self._hold(job, rank)
+
+    def _contend(self, job: Job, before: Job | None) -> bool:
+        """Only under the lock. Let a job wait in a thread; False where there can be no more."""
+        self._contenders.add(job.spec.arn)
+        self._shop.capacity.enqueue(job.spec)
+        if self._start(job.spec, Wish(), before=before):
+            return True
+        self._contenders.discard(job.spec.arn)
+        self._shop.capacity.withdraw(job.spec)
+        return False
+
+    def _hold(self, job: Job, rank: int) -> Job:
+        """Only under the lock. Let a job wait without a thread."""
+        spec, now = job.spec, self._shop.clock.now()
+        if job.life.secondary is Secondary.STARTING:
+            job = self._shop.store.change(
+                spec.scope,
+                spec.name,
+                lambda life: life.enter(Secondary.PENDING, WAITING_FOR_CAPACITY, now),
+            )
+        entry = self._backlog.add(spec.arn, spec.scope, spec.name, rank)
+        limits: list[tuple[float | None, float, Reason]]
+        limits = [(spec.max_wait, job.life.created, Reason.MAX_WAIT)]
+        if job.life.secondary is Secondary.PENDING:
+            since = job.life.transitions[-1].started
+            limits.append((pending_limit(spec), since, Reason.MAX_PENDING))
+        for limit, since, reason in limits:
+            if limit is not None:
+                expire = partial(self._expire, spec.arn, spec.scope, spec.name, reason)
+                left = max(0.0, since + limit - now)
+                entry.timers.append(self._timers.after(left, expire))
+        if not self._contenders:  # whose end would let it go on: threads have run out
+            self._timers.after(_AGAIN_SECONDS, self._advance)
+        return job
+
+    def _expire(self, arn: str, scope: Scope, name: str, reason: Reason) -> None:
+        with self._lock:
+            waited = self._backlog.remove(arn)
+        if waited:
+            self._end_held(self.job(scope, name).spec, reason)
+
+    def _end_held(self, spec: JobSpec, reason: Reason) -> None:
+        """End a job that has left the backlog, later where the disk is full."""
+        try:
+            end_waiting(self._shop, spec, reason)
+        except sqlite3.Error as error:
+            _log.warning("training job %s: its end cannot be noted yet: %s", spec.name, error)
+            self._timers.after(_AGAIN_SECONDS, partial(self._end_held, spec, reason))
+
+    def _advance(self) -> None:
+        """Let jobs of the backlog wait in threads, as many as may."""
+        with self._lock:
+            while len(self._contenders) < CONTENDERS and not self._closing.is_set():
+                entry = self._backlog.pop()
+                if entry is None:
+                    return
+                job = self._shop.store.get(entry.scope, entry.name)
+                if job is None or not holds_nothing(job.life):
+                    continue
+                if not self._contend(job, job):
+                    self._hold(job, -entry.before)
+                    return
+
+    def _has_begun(self, arn: str) -> None:
+        """A job waits for capacity no more, or has ended."""
+        with self._lock:
+            if arn not in self._contenders:
+                return
+            self._contenders.discard(arn)
+        self._advance()
 
     def _go_on(self, job: Job, resumed: Resumed | None = None) -> None:
         """Start a job of an earlier emulator: with the instances it has, or to wait for some."""
@@ -245,7 +343,8 @@ class Supervisor:
 
     def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None, before: Job | None) -> None:
         try:
-            JobRun(self._shop, spec, wish, self._timers, self._pools, resumed, before).run()
+            begun = partial(self._has_begun, spec.arn)
+            JobRun(self._shop, spec, wish, self._timers, self._pools, resumed, before, begun).run()
         except Exception as error:  # noqa: BLE001 - the top of the job's thread
             # Not even its end could be written down. It holds nothing any more.
             _log.exception("training job %s: lost", spec.name)
@@ -255,6 +354,8 @@ class Supervisor:
                 # Never the entry of another job that has the name by now.
                 if self._running.get(spec.arn, (None,))[0] is wish:
                     del self._running[spec.arn]
+                    self._shop.capacity.withdraw(spec)
+            self._has_begun(spec.arn)
 
 
 def _stopping(life: Lifecycle, now: float) -> Lifecycle:

@@ -30,6 +30,14 @@ Instances = Mapping[str, InstanceDirs]
 class CapacityPool(Protocol):
     """Decides when a job may run, and on which GPUs."""
 
+    def enqueue(self, spec: JobSpec) -> None:
+        """Take a job's place in line for the `acquire` that follows in another thread."""
+        ...
+
+    def withdraw(self, spec: JobSpec) -> None:
+        """Give up that place, and what has been granted to it, if no `acquire` has followed."""
+        ...
+
     def acquire(self, spec: JobSpec, cancelled: Event, waiting: Callable[[], None]) -> Lease | None:
         """A lease; None if `cancelled` was set while the job waited.
 

@@ -206,13 +206,14 @@ class Emulator:
         return application
 
     def _health(self, parts: Parts) -> dict[str, Any]:
-        chosen = parts.runtimes.summary
+        away = parts.runtimes.away()
+        chosen = parts.runtimes.summary(away)
         problem = parts.availability.problem()
         return {
             "status": "degraded" if problem else "ok",
             "version": __version__,
             "runtime": {"name": chosen.runtime.traits.name, "reason": chosen.reason},
-            "engine_away": parts.runtimes.away(),
+            "engine_away": away,
             "object_store": {
                 "kind": "external" if self.settings.s3_endpoint else "embedded",
                 "endpoint": parts.s3_endpoint,
@@ -221,7 +222,10 @@ class Emulator:
             "state_dir": str(self.settings.state_dir),
             "account": self.settings.account,
             "region": self.settings.region,
-            "jobs": _counted(parts.records.unfinished_by_status()),
+            "jobs": {
+                **_counted(parts.records.unfinished_by_status()),
+                "waiting_for_engine": parts.records.unfinished_on("docker") if away else 0,
+            },
         }
 
 

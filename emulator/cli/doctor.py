@@ -159,7 +159,10 @@ def check_docker(settings: Settings) -> Finding:
         client.close()
     except DockerException as error:
         detail, remedy = judge_no_engine(str(error))
-        if not needed:
+        said = health(configured_endpoint(settings).url) if settings.port else None
+        if waiting := said and said["jobs"].get("waiting_for_engine"):
+            needed, detail = True, f"{detail}; {waiting} jobs of the emulator wait for it"
+        elif not needed:
             remedy += " Without it jobs run as processes."
         return Finding("docker", False, detail, remedy, needed)
     return Finding("docker", True, f"engine {version.get('Version', '?')}", needed=needed)

@@ -231,6 +231,16 @@ class JobStore:
         jobs = (_job(row) for row in rows)
         return [job for job in jobs if job.warm_pool and not job.warm_pool.over]
 
+    def unfinished_on(self, runtime: str) -> int:
+        """The number of jobs of all scopes that have not ended and have that runtime."""
+        with self._database.reading() as connection:
+            (number,) = connection.execute(
+                "SELECT count(*) FROM training_job"
+                " WHERE status IN ('InProgress', 'Stopping') AND runtime = ?",
+                (runtime,),
+            ).fetchone()
+        return int(number)
+
     def unfinished(self) -> list[Job]:
         """The jobs of all scopes that have not ended, oldest first."""
         with self._database.reading() as connection:

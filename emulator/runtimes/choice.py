@@ -48,10 +48,8 @@ class Runtimes:
     def all(self) -> tuple[Runtime, ...]:
         return tuple(runtime for runtime in (self._docker, self._process) if runtime)
 
-    @property
-    def summary(self) -> Chosen:
-        """What most jobs get, for people to read."""
-        away = self.away()
+    def summary(self, away: str = "") -> Chosen:
+        """What most jobs get, for people to read; `away` is what away() said."""
         if self._docker and self._process:
             if away:
                 reasons = (away, "jobs that run in containers wait for it", self._reason)

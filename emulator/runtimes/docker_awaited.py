@@ -25,7 +25,7 @@ from emulator.runtimes.images import EngineSilent, Images, Presence
 from emulator.runtimes.pulls import within
 
 _RETRY_SECONDS = 2.0
-_PING_SECONDS = 3.0
+_PING_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 

@@ -170,10 +170,12 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> N
 
 def test_the_runtime_that_a_job_was_accepted_for_stays(store: JobStore) -> None:
     store.create(spec("job"), 10.0, "docker", "the engine has it")
+    assert (store.unfinished_on("docker"), store.unfinished_on("process")) == (1, 0)
     store.change(SCOPE, "job", failed)
     job = store.get(SCOPE, "job")
     assert job
     assert (job.runtime, job.runtime_reason) == ("docker", "the engine has it")
+    assert store.unfinished_on("docker") == 0
 
 
 NAMES = [f"{word}-{number}" for word in ("train", "tune", "eval") for number in range(4)]

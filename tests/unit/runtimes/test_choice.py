@@ -56,10 +56,10 @@ def test_one_runtime_takes_every_image_and_has_nothing_to_explain() -> None:
     runtimes = Runtimes(PROCESS, None, reason="no Docker engine answers")
     assert runtimes.of("nowhere:1").runtime is PROCESS
     assert runtimes.of("nowhere:1").reason == ""
-    assert runtimes.summary.reason == "no Docker engine answers"
+    assert runtimes.summary().reason == "no Docker engine answers"
 
 
 def test_the_engine_is_what_most_jobs_get() -> None:
     both = Runtimes(PROCESS, DOCKER)
-    assert both.summary.runtime is DOCKER
+    assert both.summary().runtime is DOCKER
     assert both.all == (DOCKER, PROCESS)

@@ -225,7 +225,7 @@ class Attempt:
             self.instances = {}
             if ending.cause not in (Cause.WISH, Cause.TIME, Cause.INTERRUPTED):
                 return None
-        if stops(ending, self._wish) and job and job.life.secondary is not Secondary.UPLOADING:
+        if stops(ending, self._wish):
             self._progress.enter_stopping()
         return None if ending.cause is Cause.LOST and record is None else ending
 

@@ -42,8 +42,14 @@ class Progress:
         self._change(lambda life, now: life.say(message, now))
 
     def enter_stopping(self) -> None:
-        self._change(lambda life, now: life.request_stop(now))
-        self.enter(Secondary.STOPPING, STOPPING)
+        """Not again for a job that an earlier emulator had stopped and was uploading."""
+        job = self._shop.store.change(
+            self._spec.scope,
+            self._spec.name,
+            lambda life: life.request_stop(self._shop.clock.now()),
+        )
+        if job.life.secondary is not Secondary.UPLOADING:
+            self.enter(Secondary.STOPPING, STOPPING)
 
     def finish(
         self,

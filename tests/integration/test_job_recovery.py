@@ -155,6 +155,17 @@ def test_a_kill_in_the_grace_of_a_time_limit(emulators: Emulators) -> None:
     assert (after.folder.root / "job/algo-1/w").exists()
 
 
+def test_a_kill_during_the_upload_of_a_stopped_job(emulators: Emulators) -> None:
+    bench = emulators.bench
+    trains(bench, 'echo w > "$MODEL/w"; echo ready; while :; do sleep 0.05; done')
+    bench.folder.holding.add("upload")
+    bench.supervisor.stop(SCOPE, "job")
+    bench.until(Secondary.UPLOADING)
+    after = emulators.kill()
+    assert statuses(after.ended()) == [*ONCE, "Stopping", "Uploading", "Stopped"]
+    assert (after.folder.root / "job/algo-1/w").exists()
+
+
 def test_a_kill_before_the_stop_was_heeded(emulators: Emulators) -> None:
     emulators.bench.folder.holding.add("stage")
     emulators.bench.submit("true", **TWICE)

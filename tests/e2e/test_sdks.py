@@ -55,6 +55,15 @@ def test_v2_fit(sdk_v2: Path, emulator: Any, bucket: str, material: Path) -> Non
     assert said(output, "ATTACHED").strip('"') == "2"
 
 
+def test_v2_model_trainer_has_its_telemetry_answered(
+    sdk_v2: Path, emulator: Any, bucket: str, material: Path
+) -> None:
+    output = run_script(sdk_v2, emulator, "modules_v2.py", str(material))
+    assert said(output, "NAME").startswith("modules-")
+    assert "Traceback" not in output
+    assert "Request exception" not in output
+
+
 def test_v3_train(sdk_v3: Path, emulator: Any, bucket: str, material: Path) -> None:
     data = f"s3://{bucket}/data/train"
     output = run_script(sdk_v3, emulator, "train_v3.py", str(material), data)

@@ -104,6 +104,8 @@ class Gateway:
             body = protocol.serialize(operation, result, request_id)
             return _reply(200, body, protocol, request_id)
         except ApiError as error:
+            if error.hint:
+                log.warning("A request was refused: %s", error.hint)
             return _error(error, protocol, request_id)
         except RecursionError:  # expressions of Search can hold each other
             return _error(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -61,12 +62,23 @@ def validate(
     if told:
         count = len(told) + sum(1 for _ in failures)
         plural, listed = "" if count == 1 else "s", "; ".join(map(str, told))
-        raise ValidationError(f"{count} validation error{plural} detected: {listed}", code=code)
+        error = ValidationError(f"{count} validation error{plural} detected: {listed}", code=code)
+        error.hint = " ".join(filter(None, map(_hint, told)))
+        raise error
 
 
 def failures_of(shape: Shape, params: Mapping[str, Any]) -> Iterator[Failure]:
     """Every constraint that the parameters break, in the model's order."""
     return _structure(shape, params, "")
+
+
+def _hint(failure: Failure) -> str:
+    """The instance type that may have been meant."""
+    if not _is_instance_type(failure) or failure.value is None:
+        return ""
+    known = failure.constraint.partition("[")[2].removesuffix("]").split(", ")
+    near = get_close_matches(failure.value, known, n=1)
+    return f"{failure.value} is no instance type. Did you mean {near[0]}?" if near else ""
 
 
 def _is_instance_type(failure: Failure) -> bool:

@@ -29,6 +29,28 @@ COMMANDS = {
     "images": "Build and list the images of this project.",
 }
 """Every command, and what `--help` says of it."""
+EXAMPLES = {
+    "up": ("up", "up --port 4600 --runtime process --python ~/train/.venv/bin/python"),
+    "env": ('eval "$(sagemaker-emulator env)"', "env --json"),
+    "jobs": ("jobs --status failed", "jobs --json --limit 5"),
+    "describe": ("describe my-job",),
+    "logs": ("logs my-job --follow", "logs my-job --host algo-2"),
+    "stop": ("stop my-job --wait",),
+    "artifacts": ("artifacts my-job", "artifacts my-job results --packed"),
+    "delete": ("delete my-job",),
+    "doctor": ("doctor", "doctor --gpu-test"),
+    "images": ("images build", "images build --variant gpu", "images list"),
+}
+"""What `--help` shows of a command's use."""
+_VARIABLES = {
+    "up": "Every setting has a variable, EMULATOR_PORT for one; README.md lists them. A flag wins "
+    "over a variable, a variable over the file of --config.",
+    "env": "EMULATOR_STATE_DIR and EMULATOR_PORT say which emulator is meant.",
+}
+_ASKS = (
+    "The emulator asked is that of --endpoint-url or --port, else of AWS_ENDPOINT_URL, else that "
+    "of EMULATOR_STATE_DIR and EMULATOR_PORT."
+)
 MODULES = {"delete": "jobs", "describe": "jobs", "logs": "jobs", "stop": "jobs"}
 """The module in this package that has a command, where it is not named after it.
 
@@ -51,8 +73,21 @@ def load(name: str) -> Any:
     group = getattr(module, "app", None)
     if group is None:
         group = typer.Typer(add_completion=False)
-        group.command(name)(getattr(module, name))
+        group.command(name, epilog=epilog(name))(getattr(module, name))
     return typer.main.get_command(group)
+
+
+def epilog(name: str) -> str | None:
+    """What `--help` says at its end: examples, and the variables that count."""
+    if name not in EXAMPLES:
+        return None
+    shown = (
+        line if "sagemaker-emulator" in line else f"sagemaker-emulator {line}"
+        for line in EXAMPLES[name]
+    )
+    asks = name in ("jobs", "describe", "logs", "stop", "artifacts", "delete")
+    variables = _ASKS if asks else _VARIABLES.get(name, "")
+    return "\n\n".join(filter(None, ["Examples:", *shown, variables]))
 
 
 app = typer.Typer(

@@ -93,7 +93,7 @@ def check_toolkit(settings: Settings) -> Finding:
         not missing,
         f"{settings.python} lacks {', '.join(missing)}" if missing else "PyTorch and its launchers",
         f"{settings.python} -m pip install torch sagemaker-training sagemaker-pytorch-training",
-        _processes(settings),
+        bool(missing) and _processes(settings),
     )
 
 
@@ -104,7 +104,8 @@ def check_sandbox(settings: Settings) -> Finding:
     usable = verdict.features is not None
     network = verdict.shared_network and f"; jobs share this network: {verdict.shared_network}"
     detail = f"bubblewrap makes sandboxes{network}" if usable else verdict.reason
-    return Finding("sandbox", usable, detail, verdict.remedy, _processes(settings))
+    needed = not usable and _processes(settings)
+    return Finding("sandbox", usable, detail, verdict.remedy, needed)
 
 
 def check_object_store(settings: Settings) -> Finding:
@@ -132,6 +133,22 @@ def check_port(settings: Settings) -> Finding:
             detail = f"{settings.host}:{settings.port}: {error.strerror}"
             return Finding("port", False, detail, "Choose another one with --port.")
     return Finding("port", True, f"{settings.host}:{settings.port} is free")
+
+
+def check_proxy_port(settings: Settings) -> Finding:
+    """Is the port of the STS proxy free? Another one is taken where it is not."""
+    port = settings.port + 1
+    if not 1 < port <= 65535 or health(configured_endpoint(settings).url):
+        return Finding("proxy", True, "its port is chosen at the start, or in use by an emulator")
+    with socket.socket() as probe_socket:
+        probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe_socket.bind(("127.0.0.1", port))
+        except OSError as error:
+            detail = f"127.0.0.1:{port}: {error.strerror}; the STS proxy takes a free one"
+            remedy = "Evaluate `sagemaker-emulator env` anew after each start."
+            return Finding("proxy", False, detail, remedy, needed=False)
+    return Finding("proxy", True, f"127.0.0.1:{port} is free")
 
 
 def check_state_dir(settings: Settings) -> Finding:
@@ -182,6 +199,7 @@ CHECKS: tuple[Check, ...] = (
     check_sandbox,
     check_object_store,
     check_port,
+    check_proxy_port,
     check_state_dir,
     check_docker,
     *GPU_CHECKS,
@@ -220,8 +238,10 @@ def _show_outcome(outcome: Outcome, plain: float | None) -> None:
 
 
 def _processes(settings: Settings) -> bool:
-    """Whether instances may run as processes."""
-    return settings.runtime != "docker"
+    """Whether instances have to run as processes: with an engine they need not."""
+    return settings.runtime == "process" or (
+        settings.runtime == "auto" and not check_docker(settings).ok
+    )
 
 
 def _show(finding: Finding) -> None:

@@ -66,6 +66,9 @@ class ApiError(EmulatorError):
     code = "ValidationException"
     status = 400
 
+    hint = ""
+    """What may help the user of the emulator, and AWS does not say; it goes into the log."""
+
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None):
         message = message if len(message) <= ERROR_LIMIT else f"{message[:ERROR_LIMIT]}..."
         super().__init__(message)

@@ -58,6 +58,14 @@ def test_an_instance_type_of_this_machines_own_is_accepted_wherever_it_stands() 
     assert error.value.message.startswith("1 validation error detected: Value 'ml.none.such' at ")
 
 
+def test_a_wrong_instance_type_has_a_hint_beside_awss_words() -> None:
+    params = minimal(ResourceConfig={"InstanceType": "ml.g5.xlarg", "VolumeSizeInGB": 1})
+    with pytest.raises(ValidationError) as error:
+        validate(input_shape("CreateTrainingJob"), params)
+    assert error.value.hint == "ml.g5.xlarg is no instance type. Did you mean ml.g5.xlarge?"
+    assert "Did you mean" not in error.value.message
+
+
 # --- every documented constraint -----------------------------------------------------------
 
 

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from emulator.cli import COMMANDS, load
+from emulator.cli import COMMANDS, EXAMPLES, app, load
 
 HEAVY = ("botocore", "boto3", "fastapi", "uvicorn", "docker", "minio", "obstore")
 SERVER = (
@@ -32,6 +33,27 @@ finally:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_each_says_itself(name: str) -> None:
     assert (load(name).help or "").splitlines()[0] == COMMANDS[name]
+
+
+def test_help_ends_with_examples_and_the_variables_that_count() -> None:
+    shown = CliRunner().invoke(app, ["logs", "--help"]).stdout
+    assert "sagemaker-emulator logs my-job --host algo-2" in shown
+    assert "AWS_ENDPOINT_URL" in shown
+    assert set(EXAMPLES) == set(COMMANDS) - {"demo"}
+
+
+def test_the_options_of_a_command_are_completed() -> None:
+    # As the script of `--install-completion` asks it.
+    words = {"_SAGEMAKER_EMULATOR_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    asked = {**words, "COMP_WORDS": "sagemaker-emulator logs --fol"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from emulator.cli import app; app(prog_name='sagemaker-emulator')"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **asked},
+        check=False,
+    )
+    assert "--follow" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_a_stop_while_it_is_started_again(tmp_path: Path) -> None:
 
 
 def test_nothing_acknowledged_is_lost_when_it_is_killed(tmp_path: Path) -> None:
-    outcome = rounds(tmp_path, 4, 1.5)
+    outcome = rounds(tmp_path, 3, 1.5)
     assert outcome["kept"] > 0
 
 

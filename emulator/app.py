@@ -121,6 +121,7 @@ class Emulator:
         parts = build(self.settings, self.url, self._doors.open, self._resources)
         sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.supervisor.recover()
+        parts.retention.start()
         protocol = endpoint_protocol(parts.s3)
         config = uvicorn.Config(
             self._application(parts, protocol),

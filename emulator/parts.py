@@ -6,6 +6,7 @@ import hashlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from emulator.jobs.disturbed import DisturbedInputs, DisturbedOutputs
 from emulator.jobs.exchange import S3Inputs, S3Outputs
 from emulator.jobs.faults import FaultBook
 from emulator.jobs.reports import JobReports
+from emulator.jobs.retention import Retention
 from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.jobs.supervisor import Supervisor
 from emulator.jobs.syncing import S3Syncs
@@ -90,6 +92,7 @@ class Parts:
     s3_endpoint: str
     availability: Availability
     faults: FaultBook
+    retention: Retention
     addresses: tuple[str, ...]
     """Where to listen beside the address of the settings, for containers."""
 
@@ -141,6 +144,16 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         )
     )
     resources.callback(supervisor.shutdown)
+    retention = Retention(
+        settings.state_dir,
+        streams,
+        metrics,
+        leases.LeaseBook(database),
+        days=settings.retention_days,
+        kept_bytes=int(settings.kept_gigabytes * 1e9),
+        now=time.time,
+    )
+    resources.callback(retention.close)
     return Parts(
         supervisor=supervisor,
         records=records,
@@ -160,6 +173,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         s3_endpoint=objects.endpoint,
         availability=availability,
         faults=faults,
+        retention=retention,
         addresses=listen_addresses(found.engine) if found else (),
     )
 

@@ -98,6 +98,12 @@ class Settings:
     leave_containers: bool = True
     """Containers go on without the emulator; the next one on this state directory takes them
     over. Without it they end with the emulator, as processes do."""
+    retention_days: Annotated[float, Field(ge=0)] = 180
+    """Log streams, metrics, lease records and kept files that are older are removed; 0 keeps
+    them."""
+    kept_gigabytes: Annotated[float, Field(ge=0)] = 100
+    """Files that S3 did not take, below `state_dir`/kept; beyond it the oldest are removed,
+    but for those of the last day."""
     keep_directories: bool = False
     """Leave the directories of ended jobs below `state_dir`/jobs, to look into them."""
     faults: tuple[Fault, ...] = ()

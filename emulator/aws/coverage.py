@@ -25,7 +25,7 @@ _NOTES = {
     },
     "logs": {
         "FilterLogEvents": "patterns of terms, JSON and fields; no regular expressions",
-        "PutRetentionPolicy": "kept and shown; nothing is removed",
+        "PutRetentionPolicy": "whole streams go, by their last event",
     },
     "iam": {
         "CreateRole": "until the emulator ends",

@@ -27,6 +27,7 @@ from emulator.cli.options import ConfigFlag, HostFlag, PortFlag, StateFlag, load
 from emulator.cli.remote import health, unreachable
 from emulator.cli.up import configure_logging
 from emulator.cluster.gpus import find_gpus
+from emulator.jobs.retention import kept_files, moved_aside, readable, size_of
 from emulator.model.errors import SetupError
 from emulator.runtimes.interpreter import inspect_interpreter
 from emulator.runtimes.sandbox_probe import probe
@@ -35,6 +36,7 @@ from emulator.storage.weed import find_program
 
 ENOUGH_DISK = 5 * 1024**3
 """Bytes: room for a small job's data, checkpoints and model."""
+_LISTED = 5
 
 
 def doctor(
@@ -167,6 +169,30 @@ def check_state_dir(settings: Settings) -> Finding:
     return Finding("state", free >= ENOUGH_DISK, detail, remedy, needed=False)
 
 
+def check_old_files(settings: Settings) -> Finding:
+    """What do jobs that have ended leave on the disk, and what of it could go?"""
+    state = settings.state_dir
+    kept, aside = kept_files(state / "kept"), moved_aside(state / "jobs")
+    taken = {
+        "logs": size_of(state / "logs"),
+        "metrics": sum(size_of(file) for file in state.glob("metrics.sqlite3*")),
+        "cached input data": size_of(state / "cache"),
+    }
+    detail = ", ".join(f"{what} {readable(size)}" for what, size in taken.items())
+    old = [(each.path, each.size) for each in kept] + [(path, size_of(path)) for path in aside]
+    if not old:
+        return Finding("old files", True, detail)
+    largest = sorted(old, key=lambda each: each[1], reverse=True)[:_LISTED]
+    listed = ", ".join(f"{path} ({readable(size)})" for path, size in largest)
+    rest = f" and {len(old) - _LISTED} more" if len(old) > _LISTED else ""
+    detail += (
+        f"; of {len(old)} jobs files that S3 did not take or that could not be removed,"
+        f" {readable(sum(size for _, size in old))}"
+    )
+    remedy = f"Save what you want of it, then remove it: {listed}{rest}."
+    return Finding("old files", False, detail, remedy, needed=False)
+
+
 def check_docker(settings: Settings) -> Finding:
     """Does a container engine answer?"""
     needed = settings.runtime == "docker"
@@ -201,6 +227,7 @@ CHECKS: tuple[Check, ...] = (
     check_port,
     check_proxy_port,
     check_state_dir,
+    check_old_files,
     check_docker,
     *GPU_CHECKS,
 )

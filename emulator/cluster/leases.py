@@ -92,6 +92,11 @@ class LeaseBook:
             self.close(job, now)
         return lost
 
+    def prune(self, before: float) -> None:
+        """Forget leases that were given back before a time in epoch seconds."""
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM gpu_lease WHERE closed < ?", (before,))
+
     def holdings(self) -> tuple[Holding, ...]:
         """Every open lease."""
         with self._database.reading() as connection:

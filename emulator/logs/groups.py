@@ -1,17 +1,15 @@
-"""Log groups and streams made and removed on request, and how long a group is to be kept."""
+"""Log groups and streams made and removed on request, and how long a group's events are kept."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-from emulator.logs.streams import NO_STREAM, LogStore
+from emulator.logs.streams import NO_STREAM, RETENTION_FILE, LogStore
 from emulator.model.errors import ApiError, ResourceNotFound
 from emulator.model.scope import Scope
 
 _EXISTS = "ResourceAlreadyExistsException"
-_RETENTION = "retention"
-"""A file in a group's folder that holds a number of days."""
 
 
 def create_group(store: LogStore, scope: Scope, group: str) -> None:
@@ -52,11 +50,11 @@ def delete_stream(store: LogStore, scope: Scope, group: str, stream: str) -> Non
 
 
 def set_retention(store: LogStore, scope: Scope, group: str, days: int | None) -> None:
-    """Say how long a group is to be kept (None: for ever); raises ResourceNotFound.
+    """Say how long a group's events are kept; raises ResourceNotFound.
 
-    It is only kept and shown: the emulator removes no logs by itself.
+    LogStore.prune removes streams by it. With None the emulator's own retention time holds.
     """
-    file = _existing(store, scope, group) / _RETENTION
+    file = _existing(store, scope, group) / RETENTION_FILE
     if days is None:
         file.unlink(missing_ok=True)
     else:
@@ -64,9 +62,9 @@ def set_retention(store: LogStore, scope: Scope, group: str, days: int | None) -
 
 
 def retention_of(store: LogStore, scope: Scope, group: str) -> int | None:
-    """The days of `set_retention`; None if a group is kept for ever."""
+    """The days of `set_retention`; None if none were set."""
     try:
-        return int((store.path(scope, group) / _RETENTION).read_text())
+        return int((store.path(scope, group) / RETENTION_FILE).read_text())
     except FileNotFoundError:
         return None
 

@@ -33,6 +33,9 @@ PAGE_BYTES = 1 << 20
 NO_GROUP = "The specified log group does not exist."
 NO_STREAM = "The specified log stream does not exist."
 
+RETENTION_FILE = "retention"
+"""A file in a group's folder: the days for which its events are kept, instead of the default."""
+_DAY = 86_400.0
 _SUFFIX = ".log"
 _MARKER = "created"
 """A file in a group's folder; its time is the group's creation time."""
@@ -170,6 +173,21 @@ class LogStore:
             events = tuple(_page(backward(file, end, low), limit))[::-1]
         return LogPage(events, events[0].start if events else end, end)
 
+    def prune(self, before: float, now: float) -> int:
+        """Remove streams that were last written before a time in epoch seconds.
+
+        A group with days of its own (PutRetentionPolicy) follows those. Streams that are being
+        written stay. Returns how many went; raises OSError.
+        """
+        removed = 0
+        for folder in self._root.glob("*/*/*"):
+            days = _days_of(folder)
+            oldest = before if days is None else now - days * _DAY
+            for file in folder.glob(f"*{_SUFFIX}"):
+                if file.stat().st_mtime < oldest:
+                    removed += self._tails.remove_unless_open(file)
+        return removed
+
     def _group(self, scope: Scope, name: str) -> GroupInfo:
         folder = self.path(scope, name)
         created = int((folder / _MARKER).stat().st_mtime * 1000)
@@ -198,6 +216,13 @@ def _page(events: Iterator[LogEvent], limit: int) -> Iterator[LogEvent]:
         if count >= limit or (count and room < 0):
             return
         yield event
+
+
+def _days_of(folder: Path) -> int | None:
+    try:
+        return int((folder / RETENTION_FILE).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
 
 
 def _file_name(name: str) -> str:

@@ -114,6 +114,14 @@ class Tails:
             if self._open.get(tail.path) is tail:
                 del self._open[tail.path]
 
+    def remove_unless_open(self, path: Path) -> bool:
+        """Remove a stream's file; False where it is being written."""
+        with self._lock:
+            if path in self._open:
+                return False
+            path.unlink(missing_ok=True)
+            return True
+
     @contextmanager
     def held(self, path: Path) -> Iterator[Tail]:
         """Taken for a moment."""

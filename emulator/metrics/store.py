@@ -175,6 +175,36 @@ class MetricStore:
                     found[row["name"]] = Sample(*latest)
         return found
 
+    def prune(self, before: float) -> int:
+        """Forget values measured before a time in epoch seconds, and series without any.
+
+        A transaction a series: measuring goes on meanwhile. Returns how many values went.
+        """
+        with self._database.reading() as connection:
+            numbers = [row["id"] for row in connection.execute("SELECT id FROM series").fetchall()]
+        removed = 0
+        for number in numbers:
+            with self._database.reading() as connection:
+                (oldest,) = connection.execute(
+                    "SELECT min(at) FROM sample WHERE series = ?", (number,)
+                ).fetchone()
+            if oldest is not None and oldest >= before:
+                continue
+            with self._database.writing() as connection:
+                removed += connection.execute(
+                    "DELETE FROM sample WHERE series = ? AND at < ?", (number, before)
+                ).rowcount
+                connection.execute(
+                    "DELETE FROM series WHERE id = ?"
+                    " AND NOT EXISTS (SELECT 1 FROM sample WHERE series = ?)",
+                    (number, number),
+                )
+        with self._database.writing() as connection:
+            removed += connection.execute(
+                "DELETE FROM trial_metric WHERE at < ?", (before,)
+            ).rowcount
+        return removed
+
     def put_trial(self, scope: Scope, component: str, values: Iterable[TrialValue]) -> None:
         """Keep values of a trial component."""
         with self._database.writing() as connection:

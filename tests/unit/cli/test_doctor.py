@@ -13,6 +13,7 @@ from emulator.cli.doctor import (
     CHECKS,
     check_interpreter,
     check_object_store,
+    check_old_files,
     check_port,
     check_state_dir,
     judge_no_engine,
@@ -72,3 +73,17 @@ def test_an_engine_that_this_user_may_not_ask_is_not_started_again() -> None:
     complaint = "('Connection aborted.', PermissionError(13, 'Permission denied'))"
     assert "usermod -aG docker" in judge_no_engine(complaint)[1]
     assert "Start Docker" in judge_no_engine("[Errno 2] No such file or directory")[1]
+
+
+def test_files_that_ended_jobs_left_are_named_with_their_sizes(settings: Settings) -> None:
+    place = settings.state_dir / "kept" / "123456789012" / "us-east-1" / "job.20260101T000000Z"
+    place.mkdir(parents=True)
+    (place / "weights").write_bytes(b"x" * (3 << 20))
+    finding = check_old_files(settings)
+    assert not finding.ok
+    assert not finding.needed
+    assert f"{place} (3.0 MiB)" in finding.remedy
+
+
+def test_nothing_is_asked_for_where_jobs_left_nothing(settings: Settings) -> None:
+    assert check_old_files(settings).ok

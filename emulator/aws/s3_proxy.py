@@ -11,12 +11,13 @@ of another account (see accounts.py) is signed anew with the store's credentials
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from urllib.parse import unquote
 
 from emulator.aws.accounts import is_account
 from emulator.aws.s3_exchange import Client, Exchange, Refusal
 from emulator.aws.s3_store import StorePool
-from emulator.aws.signatures import Headers, SignedRequest, signer_of
+from emulator.aws.signatures import Headers, SignedRequest, Signer, signer_of
 from emulator.jobs.disturbed import SLOW_DOWN
 from emulator.jobs.faults import FaultBook
 from emulator.model.faults import Chance, Kind
@@ -90,6 +91,8 @@ class S3Proxy:
 
     def delay(self, request: SignedRequest) -> float:
         """Seconds that a seeded SlowS3 keeps the request waiting."""
+        if self._faults.is_empty:  # the common case: cheap for every request
+            return 0
         slow = self._faults.strike(Chance(Kind.SLOW_S3, bucket=_bucket(request)))
         return slow.seconds if slow else 0
 
@@ -99,7 +102,9 @@ class S3Proxy:
         Raises Refusal for a wrong signature, if that is checked here, for a key that the store
         does not keep, and where a seeded SlowDown meets the request.
         """
-        if self._faults.strike(Chance(Kind.SLOW_DOWN, bucket=_bucket(request))):
+        if not self._faults.is_empty and self._faults.strike(
+            Chance(Kind.SLOW_DOWN, bucket=_bucket(request))
+        ):
             raise Refusal(503, "SlowDown", SLOW_DOWN)
         self._check_key(request)
         return self._acceptable(request)
@@ -121,10 +126,12 @@ class S3Proxy:
 
         Source: HeadBucket in the S3 API reference; every region here has all buckets.
         """
-        path = request.path.strip("/")
-        if request.method != "HEAD" or not path or "/" in path or status >= 400:
+        if request.method != "HEAD" or status >= HTTPStatus.BAD_REQUEST:
             return []
-        signer = signer_of({"authorization": request.header(b"authorization")}, request.query)
+        path = request.path.strip("/")
+        if not path or "/" in path:
+            return []
+        signer = _signer(request)
         region = signer.region if signer else ""
         return [(_REGION, (region or _DEFAULT_REGION).encode("latin-1"))]
 
@@ -141,8 +148,7 @@ class S3Proxy:
             dropped += _KMS
         if request.header(_TOKEN) or "X-Amz-Security-Token=" in request.query:
             dropped.append(_TOKEN)
-        headers = {n.decode("latin-1"): v.decode("latin-1") for n, v in request.headers}
-        signer = signer_of(headers, request.query)
+        signer = _signer(request)
         if signer is None:
             return request
         # The store knows one account only; buckets have one name for all accounts anyway.
@@ -181,6 +187,10 @@ class S3Proxy:
         if foreign:
             request = request.in_the_name_of(self._access_key)
         return request.without(dropped, self._secret_key)
+
+
+def _signer(request: SignedRequest) -> Signer | None:
+    return signer_of({"authorization": request.header(b"authorization")}, request.query)
 
 
 def _bucket(request: SignedRequest) -> str:

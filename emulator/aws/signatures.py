@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -32,6 +33,8 @@ def signer_of(headers: Mapping[str, str], query: str) -> Signer | None:
     for word in headers.get("authorization", "").replace(",", " ").split():
         if word.startswith("Credential="):
             return _signer(word.removeprefix("Credential="))
+    if "X-Amz-Credential=" not in query:
+        return None
     for name, value in _pairs(query):
         if name == "X-Amz-Credential":
             return _signer(value)
@@ -65,15 +68,18 @@ class SignedRequest:
     @property
     def says_how_it_is_signed(self) -> bool:
         """Are all parts there that its signature can be checked with?"""
-        return self._parts().keys() >= {"Credential", "SignedHeaders", "Signature"}
+        return self._parts.keys() >= {"Credential", "SignedHeaders", "Signature"}
 
     def header(self, name: bytes) -> str:
         """The value of a header ("" if it is not there)."""
-        return next((value.decode("latin-1") for n, value in self.headers if n == name), "")
+        for known, value in self.headers:
+            if known == name:
+                return value.decode("latin-1")
+        return ""
 
     def is_signed_by(self, access_key: str, secret_key: str) -> bool:
         """Whether the signature is the one these credentials give."""
-        parts = self._parts()
+        parts = self._parts
         credential = parts.get("Credential", "")
         if credential.rpartition("/")[2] != _END or _owner(credential) != access_key:
             return False
@@ -81,7 +87,7 @@ class SignedRequest:
 
     def in_the_name_of(self, access_key: str) -> SignedRequest:
         """The same request with another access key id; its signature is then wrong."""
-        credential = self._parts()["Credential"]
+        credential = self._parts["Credential"]
         own = "/".join([access_key, *credential.split("/")[-4:]])
         if self.presigned:
             encoded = self.query.replace(quote(credential, safe=""), quote(own, safe=""))
@@ -106,13 +112,13 @@ class SignedRequest:
                 for pair in self.query.split("&")
                 if unquote(pair.partition("=")[0]).lower().encode() not in dropped
             ]
-            parts = self._parts()
+            parts = self._parts
             bare = replace(self, headers=headers, query="&".join(kept))
             return bare._with_query_signature(secret_key, parts, dropped)
         return replace(self, headers=headers)._with_header_signature(secret_key, dropped)
 
     def _with_header_signature(self, secret_key: str, dropped: set[bytes]) -> SignedRequest:
-        parts = self._parts()
+        parts = self._parts
         names = [n for n in parts["SignedHeaders"].split(";") if n.encode() not in dropped]
 
         def authorized(signature: str) -> SignedRequest:
@@ -139,7 +145,8 @@ class SignedRequest:
         signature = unsigned._signature(secret_key)
         return replace(self, query=f"{query}&X-Amz-Signature={signature}")
 
-    def _parts(self) -> dict[str, str]:
+    @cached_property
+    def _parts(self) -> Mapping[str, str]:
         """Credential, SignedHeaders, Signature and Date, wherever the request has them."""
         if self.presigned:
             fields = dict(_pairs(self.query))
@@ -152,14 +159,11 @@ class SignedRequest:
         }
 
     def _signature(self, secret_key: str) -> str:
-        parts = self._parts()
-        scope = parts["Credential"].split("/")[-4:]
+        parts = self._parts
+        scope = tuple(parts["Credential"].split("/")[-4:])
         digest = hashlib.sha256(self._canonical(parts.get("SignedHeaders", ""))).hexdigest()
         text = "\n".join([ALGORITHM, parts.get("Date", ""), "/".join(scope), digest])
-        key = f"AWS4{secret_key}".encode()
-        for part in scope:
-            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(_signing_key(secret_key, scope), text.encode(), "sha256").hex()
 
     def _canonical(self, signed_headers: str) -> bytes:
         pairs = sorted(
@@ -167,10 +171,13 @@ class SignedRequest:
             for name, value in _pairs(self.query)
             if name != "X-Amz-Signature"
         )
-        lines = []
-        for name in signed_headers.split(";"):
-            values = [b" ".join(v.split()) for n, v in self.headers if n == name.encode()]
-            lines.append(name.encode() + b":" + b",".join(values) + b"\n")
+        values: dict[bytes, list[bytes]] = {}
+        for known, value in self.headers:
+            values.setdefault(known, []).append(b" ".join(value.split()))
+        lines = [
+            name + b":" + b",".join(values.get(name, ())) + b"\n"
+            for name in signed_headers.encode().split(b";")
+        ]
         payload = self.header(b"x-amz-content-sha256") or "UNSIGNED-PAYLOAD"
         return b"\n".join(
             [
@@ -182,6 +189,15 @@ class SignedRequest:
                 payload.encode("latin-1"),
             ]
         )
+
+
+@lru_cache(maxsize=64)
+def _signing_key(secret_key: str, scope: tuple[str, ...]) -> bytes:
+    """The key of a day, a region and a service."""
+    key = f"AWS4{secret_key}".encode()
+    for part in scope:
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _owner(credential: str) -> str:

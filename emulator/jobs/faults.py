@@ -55,6 +55,11 @@ class FaultBook:
                 {**asdict(fault), "taken": self._taken(fault.id)} for fault in self._faults.values()
             ]
 
+    @property
+    def is_empty(self) -> bool:
+        """Is nothing seeded? Then nobody need ask."""
+        return not self._faults
+
     def strike(self, chance: Chance, unless: set[str] | None = None) -> Fault | None:
         """The first fault that happens now; each one that meets the chance uses it up.
 

@@ -35,6 +35,8 @@ class EverySecond(FaultBook):
         super().__init__()
         self.requests = 0
 
+    is_empty = False
+
     def strike(self, chance: Chance, _: set[str] | None = None) -> Fault | None:
         if chance.kind is not Kind.SLOW_DOWN:
             return None

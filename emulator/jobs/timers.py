@@ -52,8 +52,9 @@ class Timers:
             moment = self._monotonic() + seconds
             heapq.heappush(self._waiting, (moment, next(self._numbers), timer))
             if self._thread is None and not self._closed:
-                self._thread = Thread(target=self._run, name="timers", daemon=True)
-                self._thread.start()
+                thread = Thread(target=self._run, name="timers", daemon=True)
+                # Where threads have run out the next timer starts it.
+                self._thread = thread if _started(thread) else None
             self._changed.notify_all()
         return timer
 

@@ -163,16 +163,21 @@ def test_a_name_is_taken_until_the_job_has_been_put_away(
     bench.supervisor.delete(SCOPE, "job")
 
 
-def test_a_job_without_a_thread_has_failed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_without_a_thread_waits_for_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_AGAIN_SECONDS", 0.1)
+
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         bench.submit("true")
-    assert bench.job().life.failure_reason == INTERNAL_ERROR
-    assert bench.supervisor.running() == 0
-    bench.supervisor.shutdown()
+    assert bench.job().life.secondary is Secondary.PENDING
+    bench.submit("true", "other")
+    for name in ("job", "other"):
+        bench.until(Secondary.COMPLETED, name)
 
 
 def test_when_a_crash_is_seen_nothing_runs_and_no_output_is_missing(bench: Bench) -> None:

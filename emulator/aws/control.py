@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -19,8 +20,12 @@ Disturb = Callable[[str], None]
 """Called with an operation's name before it is carried out; raises ApiError."""
 
 
-class Spot(Protocol):
+class Runs(Protocol):
     """Who can take the instances of a job away."""
+
+    def kill(self, scope: Scope, name: str) -> object:
+        """Raises ValidationError if the job is unknown or is not being stopped."""
+        ...
 
     def interrupt(self, scope: Scope, name: str, away: float = 0) -> object:
         """Raises ValidationError if the job is unknown or has none."""
@@ -56,7 +61,16 @@ def _json_object(text: bytes) -> dict[str, Any]:
     return found
 
 
-def routes(book: FaultBook, spot: Spot, settings: Settings) -> APIRouter:
+@contextmanager
+def _job_errors() -> Iterator[None]:
+    """404 for a job that does not exist, 409 for one that cannot do it now."""
+    try:
+        yield
+    except ValidationError as error:
+        raise HTTPException(404 if error.message == NOT_FOUND else 409, error.message) from error
+
+
+def routes(book: FaultBook, runs: Runs, settings: Settings) -> APIRouter:
     """What docs/faults.md and docs/spot.md describe; mount it below /_emulator."""
     router = APIRouter()
 
@@ -83,6 +97,14 @@ def routes(book: FaultBook, spot: Spot, settings: Settings) -> APIRouter:
             raise HTTPException(404, f"There is no fault {fault_id}.")
         return Response(status_code=204)
 
+    @router.post("/training-jobs/{name}/kill", status_code=202)
+    def kill(
+        name: str, region: str = settings.region, account: str = settings.account
+    ) -> dict[str, Any]:
+        with _job_errors():
+            runs.kill(Scope(account, region), name)
+        return {"killed": name}
+
     @router.post("/training-jobs/{name}/interrupt", status_code=202)
     def interrupt(
         name: str,
@@ -90,12 +112,8 @@ def routes(book: FaultBook, spot: Spot, settings: Settings) -> APIRouter:
         account: str = settings.account,
         seconds: Annotated[float, Query(ge=0, le=86_400)] = 0,
     ) -> dict[str, Any]:
-        try:
-            spot.interrupt(Scope(account, region), name, seconds)
-        except ValidationError as error:
-            raise HTTPException(
-                404 if error.message == NOT_FOUND else 409, error.message
-            ) from error
+        with _job_errors():
+            runs.interrupt(Scope(account, region), name, seconds)
         return {"interrupted": name}
 
     return router

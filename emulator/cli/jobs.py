@@ -121,6 +121,9 @@ def logs(
 def stop(
     job: JobName,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="SIGKILL at once; what it has written is uploaded.")
+    ] = False,
     endpoint_url: EndpointFlag = None,
     port: AskPortFlag = None,
     state_dir: StateFlag = None,
@@ -131,6 +134,8 @@ def stop(
     remote = connect(settings, endpoint_url, port)
     with plain_errors(remote, job):
         remote.sagemaker.call("StopTrainingJob", TrainingJobName=job)
+        if now:
+            remote.administer(f"/training-jobs/{job}/kill")
         if wait:
             described = _count_down(remote, job, settings.stop_grace_seconds)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,10 @@ from emulator.model.errors import ApiError
 from emulator.settings import Settings
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-HEALTH = "/_emulator/health"
+ADMIN = "/_emulator"
+HEALTH = f"{ADMIN}/health"
+ACCOUNT = re.compile(r"\d{12}")
+"""Access keys that stand for the account of that number."""
 TERMINAL = ("Completed", "Failed", "Stopped")
 ATTEMPTS = 2
 """How often a call is made that is throttled, meets a fault of the service, or gets no answer."""
@@ -121,10 +125,27 @@ class Remote:
     logs: Service
     credentials: tuple[str, str, str] = ("", "", "")
     """Region, access key and secret key."""
+    admin_token: str = ""
 
     def describe(self, job: str) -> dict[str, Any]:
         """DescribeTrainingJob."""
         return self.sagemaker.call("DescribeTrainingJob", TrainingJobName=job)
+
+    def administer(self, path: str) -> None:
+        """Post to a route of the emulator's own; raises ApiError, and ConnectionError."""
+        region, access_key, _ = self.credentials
+        account = f"&account={access_key}" if ACCOUNT.fullmatch(access_key) else ""
+        headers = {"authorization": f"Bearer {self.admin_token}"} if self.admin_token else {}
+        try:
+            with closing(_connection(self.url)) as connection:
+                url = f"{ADMIN}{path}?region={region}{account}"
+                connection.request("POST", url, headers=headers)
+                answer = connection.getresponse()
+                said = json.loads(answer.read() or b"{}")
+        except (OSError, ValueError, HTTPException) as error:
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+        if answer.status >= 300:
+            raise ApiError(str(said.get("detail", "")), code=str(answer.status))
 
 
 def pages(
@@ -162,6 +183,7 @@ def connect(settings: Settings, endpoint_url: str | None = None, port: int | Non
     return Remote(
         url=url,
         credentials=who,
+        admin_token=running.admin_token,
         sagemaker=JsonService(url, *who, "sagemaker", "SageMaker"),
         logs=JsonService(url, *who, "logs", "Logs_20140328", times=False),
     )

@@ -117,7 +117,7 @@ class FleetWatch:
                 started = self._monotonic()  # the grace begins when they hear of it
             patience = min(grace, hurried_grace) if self._wish.hurry else grace
             left = started + patience - self._monotonic()
-            if left <= 0:
+            if left <= 0 or self._wish.at_once:
                 break
             self._next(min(TICK_SECONDS, left))
         self._kill()

@@ -28,7 +28,7 @@ from emulator.model.errors import (
     ValidationError,
 )
 from emulator.model.job import JobSpec
-from emulator.model.lifecycle import WAITING_FOR_CAPACITY, Lifecycle, Secondary
+from emulator.model.lifecycle import WAITING_FOR_CAPACITY, Lifecycle, Secondary, Status
 from emulator.model.record import Job
 from emulator.model.scope import Scope
 from emulator.model.warm_pool import PoolStatus
@@ -99,6 +99,22 @@ class Supervisor:
         if wish:
             wish.stop()
             self._shop.capacity.wake()
+        return job
+
+    def kill(self, scope: Scope, name: str) -> Job:
+        """Give the instances of a job that is being stopped no more time.
+
+        Raises ValidationError for an unknown job and one that nobody has stopped.
+        """
+        job = self.job(scope, name)
+        if job.life.status is not Status.STOPPING:
+            raise ValidationError(
+                f"The training job {name} is not being stopped: it is {job.life.status.value}."
+            )
+        with self._lock:
+            wish, _ = self._running.get(job.spec.arn, (None, None))
+        if wish:
+            wish.at_once = True
         return job
 
     def interrupt(self, scope: Scope, name: str, away: float = 0) -> Job:

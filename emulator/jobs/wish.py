@@ -25,6 +25,8 @@ class Wish:
         """The first reason that was given: a shutdown does not undo a stop."""
         self.hurry = False
         """The emulator itself is going down."""
+        self.at_once = False
+        """Nobody waits for what the instances do after SIGTERM."""
         self._lock = Lock()
         self._call = Event()
         self._away: float | None = None

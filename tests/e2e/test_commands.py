@@ -72,6 +72,20 @@ def test_jobs_describe_logs_and_stop(emulator: RunningEmulator, bucket: str) -> 
     assert "has no instance algo-7. It has: algo-1, algo-2." in absent.stderr
 
 
+def test_a_job_that_does_not_want_to_end_is_killed_at_once(
+    emulator: RunningEmulator, bucket: str
+) -> None:
+    sagemaker, command = emulator.client("sagemaker"), "trap '' TERM; echo kept > /opt/ml/model/m; "
+    body = shell_request(bucket, f"{command} while true; do sleep 1; done")
+    sagemaker.create_training_job(**body)
+    name = body["TrainingJobName"]
+    wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
+    stopped = run(emulator, "stop", name, "--now", "--wait")  # the grace alone is longer than this
+    assert stopped.stdout == f"{name}: Stopped\n", stopped.stderr
+    job = sagemaker.describe_training_job(TrainingJobName=name)
+    assert (job["TrainingEndTime"] - job["TrainingStartTime"]).total_seconds() < 100
+
+
 def test_artifacts_and_delete(emulator: RunningEmulator, bucket: str, tmp_path: Path) -> None:
     command = (
         "echo m > /opt/ml/model/m; mkdir /opt/ml/output/data/d; echo o > /opt/ml/output/data/d/o"

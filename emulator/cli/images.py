@@ -23,7 +23,9 @@ from emulator.runtimes.image_builds import (
     list_images,
 )
 
-app = typer.Typer(help="Build and list the images of this project.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build and list the images of this project.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command("list")

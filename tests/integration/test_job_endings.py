@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,6 +180,30 @@ def test_an_error_of_the_script_is_not_retried(new_bench: Callable[..., Bench]) 
     job = bench.ended()
     assert statuses(job) == [*ONCE, "Failed"]
     assert job.life.failure_reason == "AlgorithmError: , exit code: 3"
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("mkdir failure", ""),
+        ("ln -s /etc/passwd failure", ""),
+        ("ln -s failure failure", ""),
+        ("mkfifo failure", ""),
+        ("echo why > failure; chmod 0 failure", "why" if os.geteuid() == 0 else ""),
+        ("printf 'why \\377' > failure", "why \ufffd"),
+        ("head -c 3000000 /dev/zero | tr '\\0' x > failure", "xxx"),
+    ],
+    ids=["directory", "link", "loop", "fifo", "unreadable", "not text", "huge"],
+)
+def test_whatever_the_script_leaves_as_its_failure_is_its_own(
+    new_bench: Callable[..., Bench], command: str, text: str
+) -> None:
+    bench = new_bench()
+    bench.submit(f'cd "$OUTPUT"; {command}; exit 3')
+    life = bench.ended().life
+    assert life.failure_reason
+    assert life.failure_reason.startswith(f"AlgorithmError: {text}")
+    assert life.failure_reason.endswith("exit code: 3")
 
 
 def test_max_runtime_covers_all_attempts(new_bench: Callable[..., Bench]) -> None:

@@ -31,8 +31,8 @@ print(json.dumps({
     "writable": os.access(sysconfig.get_path("purelib"), os.W_OK),
     "own": (packages.st_uid, packages.st_gid) == (os.geteuid(), os.getegid()),
     "torch": torch,
-    "modules": [m for m in ("pip", "sagemaker_training", "sagemaker_pytorch_container", "torch")
-                if importlib.util.find_spec(m)],
+    "modules": [m for m in ("mpi4py", "paramiko", "pip", "sagemaker_pytorch_container",
+                            "sagemaker_training", "torch") if importlib.util.find_spec(m)],
 }))
 """
 
@@ -66,7 +66,7 @@ class Interpreter:
     own: bool
     """Whether its packages are of this user and this group."""
     modules: frozenset[str]
-    """Those of pip, torch and the toolkit's packages that it has."""
+    """Those of pip, torch, mpi4py, paramiko and the toolkit's packages that it has."""
     torch: str | None = None
     """The version of PyTorch that it has."""
 

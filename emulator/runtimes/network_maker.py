@@ -68,6 +68,15 @@ def _link(index: int = 0, flags: int = 0) -> bytes:
     return pack("=BBHiII", 0, 0, 0, index, flags, flags)
 
 
+def _open_low_ports() -> None:
+    """Let every user listen on port 22, as in Docker's networks (moby, libnetwork)."""
+    try:
+        setting = os.open("/proc/sys/net/ipv4/ip_unprivileged_port_start", os.O_WRONLY)
+        os.write(setting, b"0")
+    except OSError:
+        return  # read-only in a container; only launchers with an sshd need it
+
+
 def _listen(port: int) -> _socket.socket:
     listening = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     listening.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
@@ -79,6 +88,7 @@ def _listen(port: int) -> _socket.socket:
 def _main(receiver: int, addresses: list[str], ports: list[int]) -> None:
     if addresses:
         _make_interface(addresses)
+    _open_low_ports()
     namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for name in NAMESPACES]
     listeners = [_listen(port) for port in ports]
     descriptors = array("i", [*namespaces, *(listening.fileno() for listening in listeners)])

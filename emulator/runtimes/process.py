@@ -21,6 +21,13 @@ from emulator.model.plan import InstancePlan, JobPlan, RuntimeTraits
 from emulator.runtimes.base import OutputSink
 from emulator.runtimes.host_view import host_view
 from emulator.runtimes.interpreter import Interpreter, inspect_interpreter, write_command
+from emulator.runtimes.mpi_launchers import (
+    ENVIRONMENT,
+    calls_mpirun,
+    launcher_mounts,
+    why_no_mpirun,
+    write_launchers,
+)
 from emulator.runtimes.nvidia_devices import (
     find_nvidia_smi,
     list_only,
@@ -160,6 +167,7 @@ class ProcessRuntime:
                     held.callback(network.close)
                 for scratch in scratches:
                     self._fill(scratch, hosts_file(plan.hosts, network.inside if network else None))
+                write_launchers(scratches, self._interpreter)
                 _show_own_gpus(plan)
             except OSError as error:
                 raise InternalServerError(f"An instance could not be prepared: {error}") from error
@@ -197,12 +205,19 @@ class ProcessRuntime:
     def _why_none(self) -> str:
         return f"{self.verdict.reason}. {self.verdict.remedy}"
 
+    def _why_no_mpirun(self, plan: JobPlan) -> str:
+        if self.verdict.features is None:
+            return f"mpirun's launchers need sandboxes. {self._why_none()}"
+        return why_no_mpirun(self._interpreter, len(plan.instances) > 1)
+
     def _refuse(self, instance: InstancePlan, plan: JobPlan) -> None:
         self.check(instance.image, len(plan.instances), plan.network_isolation)
         if self.verdict.features is None and instance.entrypoint is not None:
             raise ClientError(f"ContainerEntrypoint: not without sandboxes. {self._why_none()}")
         if instance.entrypoint is None and not self._interpreter.has_toolkit:
             raise ClientError(self._why_no_toolkit())
+        if calls_mpirun(instance) and (trouble := self._why_no_mpirun(plan)):
+            raise ClientError(trouble)
 
     def _start(self, instance: InstancePlan, plan: JobPlan, network: Joined | None) -> Instance:
         command = (*(instance.entrypoint or ()), *instance.arguments)
@@ -211,7 +226,9 @@ class ProcessRuntime:
             return Bare(command, self._bare_environment(instance))
         command = (*bounding_set(features, self._setpriv), *command)
         layer = None if installs_above(self._interpreter, features) else LAYER
-        environment = self._environment(instance, Places(HOME, COMMANDS, layer), network)
+        environment = self._environment(
+            instance, Places(HOME, COMMANDS, layer, ENVIRONMENT), network
+        )
         arguments = sandbox_arguments(
             instance,
             self._interpreter,
@@ -221,6 +238,7 @@ class ProcessRuntime:
             environment,
             network=network is not None or not plan.network_isolation,
             view=host_view(self._hide, self._show, self._user),
+            launchers=launcher_mounts(Scratch(instance.scratch), features, _Host()),
         )
         entry = network.entry if network else ()
         return Sandboxed(self._bwrap, arguments, command, entry, features.seccomp)
@@ -320,3 +338,4 @@ def _clean(scratches: Sequence[Scratch]) -> None:
             if path.exists():
                 remove_tree(path)
         scratch.hosts.unlink(missing_ok=True)
+        scratch.environment_file.unlink(missing_ok=True)

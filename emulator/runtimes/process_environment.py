@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
@@ -43,6 +43,8 @@ class Places:
     commands: str
     layer: str | None
     """The environment above the user's, where pip must not touch that one itself."""
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Variables for what was put there."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def instance_environment(
     """
     return {
         **_IMAGE,
+        **places.more,
         "HOME": places.home,
         "PATH": ":".join(_search_path(interpreter, places)),
         **(_reachability(user, emulator_url) if network is None else _inside(user, network)),

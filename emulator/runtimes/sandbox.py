@@ -153,6 +153,16 @@ class Scratch:
         return self.root / "hosts"
 
     @property
+    def environment_file(self) -> Path:
+        """/etc/environment, which launchers write."""
+        return self.root / "etc-environment"
+
+    @property
+    def sbin(self) -> Path:
+        """What is added to /usr/sbin."""
+        return self.root / "sbin"
+
+    @property
     def upper(self) -> Path:
         return self.root / "overlay" / "upper"
 
@@ -162,7 +172,7 @@ class Scratch:
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        own = (self.home, self.commands, self.layer, self.ml, self.var_tmp)
+        own = (self.home, self.commands, self.layer, self.ml, self.sbin, self.var_tmp)
         return (*own, self.upper, self.work)
 
 
@@ -175,8 +185,9 @@ def sandbox_arguments(
     environment: Mapping[str, str],
     network: bool,
     view: View = View(),
+    launchers: Iterable[str] = (),
 ) -> tuple[str, ...]:
-    """Everything bubblewrap is told but the command itself."""
+    """Everything bubblewrap is told but the command itself; `launchers` are mounts of theirs."""
     own = (*(_OWN - {"/proc"}), *(mount.target for mount in plan.mounts))
     view = view.without(own)
     # An overlay shows again what lies below it.
@@ -193,6 +204,7 @@ def sandbox_arguments(
         *_mounts(plan),
         *_python(interpreter, features, Scratch(plan.scratch), view),
         *_hidden(below),
+        *launchers,
         # Last: until here, mounts may be made below them.
         *(word for path in view.hidden_directories for word in ("--remount-ro", path)),
         *("--chdir", "/", "--clearenv"),
@@ -228,7 +240,13 @@ def bounding_set(features: Features, setpriv: str | None) -> tuple[str, ...]:
 
 def _places_to_make(plan: InstancePlan, tree: HostTree) -> tuple[str, ...]:
     """Mount points that the host does not have: nothing read-only may lie above them."""
-    targets = ["/opt/ml", "/etc/hosts", _VAR_TMP, *(mount.target for mount in plan.mounts)]
+    targets = [
+        "/opt/ml",
+        "/etc/environment",
+        "/etc/hosts",
+        _VAR_TMP,
+        *(mount.target for mount in plan.mounts),
+    ]
     return tuple(t for t in targets if t == "/opt/ml" or not tree.exists(t))
 
 

@@ -64,7 +64,7 @@ class Tree:
 HOST = Tree(
     {
         "/": ["bin", "dev", "etc", "home", "opt", "proc", "tmp", "usr"],
-        "/etc": ["hosts", "passwd"],
+        "/etc": ["environment", "hosts", "passwd"],
         "/opt": ["ml", "tools"],
         "/home": ["u"],
     },

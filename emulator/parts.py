@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import socket
 import threading
 import time
@@ -47,6 +48,8 @@ from emulator.runtimes.docker_engine import (
     inspect_engine,
     listen_addresses,
 )
+from emulator.runtimes.forward_proxy import ForwardProxy
+from emulator.runtimes.host_settings import HostSettings, needs_relay, of_this_machine
 from emulator.runtimes.images import Images
 from emulator.runtimes.process import ProcessRuntime
 from emulator.settings import Settings
@@ -261,7 +264,7 @@ def _find_docker(
                 listening.close()
                 raise
 
-    docker = AwaitedDocker(lambda closing: _connect(settings, port, closing), open_late)
+    docker = AwaitedDocker(lambda closing: _connect(settings, port, closing, resources), open_late)
     found = docker.start()
     if found is None and settings.runtime == "docker":
         jobs = records.unfinished()
@@ -272,7 +275,23 @@ def _find_docker(
     return docker, found
 
 
-def _connect(settings: Settings, port: int, closing: threading.Event) -> Docker:
+def _host_settings(settings: Settings, engine: Engine, resources: ExitStack) -> HostSettings:
+    """What containers get of this machine's network settings."""
+    if not settings.share_network_settings:
+        return HostSettings()
+    addresses = listen_addresses(engine)
+    if not needs_relay(os.environ) or not addresses:
+        return of_this_machine()
+    # Containers do not reach this machine's loopback interface, where its proxy listens.
+    listening = listen(addresses[0], 0)
+    relay = f"http://{engine.emulator_host}:{listening.getsockname()[1]}"
+    resources.callback(ForwardProxy(listening, os.environ).close)
+    return of_this_machine(relay)
+
+
+def _connect(
+    settings: Settings, port: int, closing: threading.Event, resources: ExitStack
+) -> Docker:
     """Raises SetupError where no engine answers."""
     client = connect()
     try:
@@ -282,7 +301,15 @@ def _connect(settings: Settings, port: int, closing: threading.Event) -> Docker:
     images = Images(client, settings.image_map)
     # Containers are found again by it after a restart on the same state directory.
     owner = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:16]
-    runtime = DockerRuntime(client, engine, images, port=port, emulator=owner, closing=closing)
+    runtime = DockerRuntime(
+        client,
+        engine,
+        images,
+        port=port,
+        emulator=owner,
+        closing=closing,
+        host=_host_settings(settings, engine, resources),
+    )
     return Docker(client, engine, images, runtime)
 
 

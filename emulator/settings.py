@@ -104,6 +104,8 @@ class Settings:
     kept_gigabytes: Annotated[float, Field(ge=0)] = 100
     """Files that S3 did not take, below `state_dir`/kept; beyond it the oldest are removed,
     but for those of the last day."""
+    share_network_settings: bool = True
+    """Containers get this machine's pip settings, certificates and proxies, as processes do."""
     keep_directories: bool = False
     """Leave the directories of ended jobs below `state_dir`/jobs, to look into them."""
     faults: tuple[Fault, ...] = ()

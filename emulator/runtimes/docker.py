@@ -38,6 +38,7 @@ from emulator.runtimes.docker_requests import (
     run_dir,
     sees_peers_gpus,
 )
+from emulator.runtimes.host_settings import CA_BUNDLE, HostSettings
 from emulator.runtimes.images import CANNOT_PULL, Images
 from emulator.runtimes.interpreter import write_command
 from emulator.runtimes.nvidia_devices import list_only
@@ -78,11 +79,14 @@ class DockerRuntime:
         emulator: str,
         memory_bytes: int | None = None,
         closing: Event | None = None,
+        host: HostSettings | None = None,
     ):
         """`port` is the emulator's; `emulator` marks what belongs to it, restarts included.
 
         `closing` is set when the emulator ends: an engine that is away is not waited for then.
+        `host` is what containers get of this machine's settings; nothing without it.
         """
+        self._host = host or HostSettings()
         self._closing = closing or Event()
         self._client = client
         self._engine = engine
@@ -133,7 +137,7 @@ class DockerRuntime:
         try:
             placement = self._keepers.place(plan, self._placement(plan, lock_memory))
             request = job_request(plan, placement)
-            _tell(plan)
+            _tell(plan, self._host.files)
             containers = self._create(request)
         except BaseException as error:
             self.remove(plan.arn)
@@ -261,6 +265,9 @@ class DockerRuntime:
             host_gateway=self._engine.own_container is None,
             memory_bytes=self._memory_bytes,
             lock_memory=lock_memory,
+            host_environment=self._host.for_job(
+                (self._engine.emulator_host, *plan.hosts), isolated=plan.network_isolation
+            ),
         )
 
     def _create(self, request: JobRequest) -> dict[str, str]:
@@ -314,12 +321,12 @@ def _let_go(run_dirs: Sequence[Path]) -> None:
         (directory / STARTED).touch()
 
 
-def _tell(plan: JobPlan) -> None:
+def _tell(plan: JobPlan, files: Mapping[str, bytes]) -> None:
     """What the containers find in RUN_DIR.
 
     One secret for all instances, which the image derives the job's ssh keys from; and for
     those that see their peers' GPUs, which are their own: launchers start a process for each
-    GPU that nvidia-smi lists.
+    GPU that nvidia-smi lists. `files` are there, too.
     """
     secret = secrets.token_bytes(32)
     for instance in plan.instances:
@@ -328,5 +335,9 @@ def _tell(plan: JobPlan) -> None:
         key = directory / JOB_KEY
         key.touch(mode=0o600)
         key.write_bytes(secret)
+        for name, content in files.items():
+            # The address of an index may have credentials in it, certificates are no secret.
+            (directory / name).touch(mode=0o644 if name == CA_BUNDLE else 0o600)
+            (directory / name).write_bytes(content)
         if sees_peers_gpus(plan, instance):
             write_command(directory / LISTING, list_only(instance.gpus, _NVIDIA_SMI))

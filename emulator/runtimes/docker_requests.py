@@ -75,6 +75,8 @@ class Placement:
     """Of one container; None leaves it unlimited."""
     lock_memory: bool = True
     """Raise the limit of locked memory, which NCCL pins its buffers against."""
+    host_environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables by which containers reach package indexes as this machine does."""
     keepers: Mapping[str, str] = field(default_factory=dict)
     """By host, the container whose place on a network the job's own takes; empty: none."""
 
@@ -285,7 +287,7 @@ def _device_request(gpus: tuple[str, ...], driver: str) -> dict[str, Any]:
 
 def _environment(instance: InstancePlan, placement: Placement) -> dict[str, str]:
     """The plan's environment; which GPUs there are is not up to it."""
-    environment = dict(instance.environment)
+    environment = {**placement.host_environment, **instance.environment}
     environment.pop("NVIDIA_VISIBLE_DEVICES", None)
     if not instance.gpus or placement.gpu_driver == "cdi":
         # Many images say "all", which the toolkit's hook would obey in any container.

@@ -18,6 +18,7 @@ from e2e_jobs import (
     files_in_tar,
     log_lines,
     run,
+    script_request,
     shell_request,
 )
 from emulators import RunningEmulator, start_emulator
@@ -167,3 +168,16 @@ def test_v3_train(sdk_v3: Path, containers: Any, material: Path) -> None:
     output = run_script(sdk_v3, containers, "train_v3.py", str(material), data)
     check_training(output, containers.client("s3"))
     assert said(output, "STATUS") == "Completed"
+
+
+def test_requirements_are_installed_as_this_machine_installs(containers: Any) -> None:
+    sagemaker, s3 = containers.client("sagemaker"), containers.client("s3")
+    files = {
+        "requirements.txt": "iniconfig\n",
+        "train.py": "import iniconfig; print('installed', iniconfig.__name__)\n",
+    }
+    body = script_request(s3, "docker-bucket", files)
+    job = run(sagemaker, body, timeout=280)
+    lines = log_lines(containers.client("logs"), body["TrainingJobName"])
+    assert job["TrainingJobStatus"] == "Completed", lines[-30:]
+    assert any("installed iniconfig" in line for line in lines), lines[-30:]

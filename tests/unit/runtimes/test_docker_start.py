@@ -32,6 +32,7 @@ def test_containers_that_cannot_be_told_to_begin_are_removed(
         def __init__(self) -> None:
             self._lock_memory = False
             self._client: Any = None
+            self._host: Any = SimpleNamespace(files={})
             self._keepers: Any = SimpleNamespace(place=lambda *_: None)
 
         def _placement(self, *_: Any) -> Any:
@@ -47,7 +48,7 @@ def test_containers_that_cannot_be_told_to_begin_are_removed(
 
     monkeypatch.setattr(docker, "job_request", lambda *_: None)
     monkeypatch.setattr(docker, "check_gpus", lambda *_: None)
-    monkeypatch.setattr(docker, "_tell", lambda _: None)
+    monkeypatch.setattr(docker, "_tell", lambda *_: None)
     monkeypatch.setattr(docker, "_runs", lambda _: [tmp_path / "gone"])
     plan: Any = SimpleNamespace(arn="arn", network_isolation=False)
     with pytest.raises(InternalServerError, match="No such file"):

@@ -44,7 +44,10 @@ def end_as_lost(shop: Workshop, spec: JobSpec, error: BaseException | None = Non
         if job.life.status.terminal:
             return job
         if job.life.stop_requested:
-            life = job.life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
+            life = job.life
+            if life.secondary not in (Secondary.STOPPING, Secondary.UPLOADING):
+                life = life.enter(Secondary.STOPPING, lifecycle.STOPPING, now)
+            life = life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
         else:
             life = job.life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason)
         return replace(job, life=life, warm_pool=job.warm_pool and job.warm_pool.end(now))

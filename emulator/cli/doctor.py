@@ -172,7 +172,7 @@ def check_state_dir(settings: Settings) -> Finding:
 def check_old_files(settings: Settings) -> Finding:
     """What do jobs that have ended leave on the disk, and what of it could go?"""
     state = settings.state_dir
-    kept, aside = kept_files(state / "kept"), moved_aside(state / "jobs")
+    kept, aside = kept_files(state), moved_aside(state)
     taken = {
         "logs": size_of(state / "logs"),
         "metrics": sum(size_of(file) for file in state.glob("metrics.sqlite3*")),

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from threading import Event, Thread
 
@@ -34,16 +35,24 @@ class KeptFiles:
     """Bytes on the disk."""
 
 
-def kept_files(directory: Path) -> list[KeptFiles]:
-    """All of them below `<state_dir>/kept`, oldest first."""
-    places = (path for path in directory.glob("*/*/*") if path.is_dir())
-    found = [KeptFiles(path, path.stat().st_mtime, size_of(path)) for path in places]
+def kept_files(state_dir: Path) -> list[KeptFiles]:
+    """All of them, oldest first: below `kept`, and job directories that could not be looked at.
+
+    The latter were set aside as `jobs/<account>/<region>/<job>.<time>` (see settling.py).
+    """
+    places = chain(state_dir.glob("kept/*/*/*"), state_dir.glob("jobs/*/*/*.*"))
+    found = [
+        KeptFiles(path, path.stat().st_mtime, size_of(path))
+        for path in places
+        if path.is_dir() and "~" not in path.name
+    ]
     return sorted(found, key=lambda kept: (kept.modified, kept.path))
 
 
-def moved_aside(directory: Path) -> list[Path]:
-    """Directories of ended jobs that could not be removed, below `<state_dir>/jobs`."""
-    return sorted(path for path in directory.glob("*/*/*~*") if path.is_dir())
+def moved_aside(state_dir: Path) -> list[Path]:
+    """Directories of ended jobs that could not be removed."""
+    places = chain(state_dir.glob("jobs/*/*/*~*"), state_dir.glob("kept/*/*/*~*"))
+    return sorted(path for path in places if path.is_dir())
 
 
 def size_of(path: Path) -> int:
@@ -69,8 +78,7 @@ class Retention:
 
         `kept_bytes` bounds the kept files, but for those of the last day.
         """
-        self._kept = state_dir / "kept"
-        self._jobs = state_dir / "jobs"
+        self._state_dir = state_dir
         self._logs = logs
         self._metrics = metrics
         self._leases = leases
@@ -121,13 +129,13 @@ class Retention:
         return self._now() - self._days * DAY if self._days else 0.0
 
     def _prune_moved_aside(self) -> None:
-        for path in moved_aside(self._jobs):
+        for path in moved_aside(self._state_dir):
             # A younger one may be about to be removed by the thread that moved it.
             if path.stat().st_ctime < self._now() - DAY:
                 remove_directory(path)
 
     def _prune_kept(self) -> None:
-        found = kept_files(self._kept)
+        found = kept_files(self._state_dir)
         excess = sum(kept.size for kept in found) - self._kept_bytes
         for kept in found:
             old = kept.modified < self._oldest

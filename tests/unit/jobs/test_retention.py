@@ -124,7 +124,16 @@ def test_old_kept_files_go(state: State) -> None:
     state.kept("old.1", 11)
     young = state.kept("young.1", 9)
     state.prune()
-    assert [kept.path for kept in kept_files(state.root / "kept")] == [young]
+    assert [kept.path for kept in kept_files(state.root)] == [young]
+
+
+def test_job_directories_that_were_set_aside_count_as_kept_files(state: State) -> None:
+    scope = state.root / "jobs" / SCOPE.account / SCOPE.region
+    for name, age in (("old.1", 11), ("young.1", 9), ("running", 11)):
+        (scope / name).mkdir(parents=True)
+        set_age(scope / name, age)
+    state.prune()
+    assert sorted(path.name for path in scope.iterdir()) == ["running", "young.1"]
 
 
 def test_the_oldest_kept_files_go_where_all_exceed_the_bound(state: State) -> None:
@@ -133,10 +142,10 @@ def test_the_oldest_kept_files_go_where_all_exceed_the_bound(state: State) -> No
         state.kept(f"job.{age}", age, size)
     today = state.kept("job.today", 0.5, size)
     state.prune(kept_bytes=int(2.5 * size))
-    left = [kept.path.name for kept in kept_files(state.root / "kept")]
+    left = [kept.path.name for kept in kept_files(state.root)]
     assert left == ["job.3", "job.today"]
     state.prune(kept_bytes=0)
-    assert [kept.path for kept in kept_files(state.root / "kept")] == [today]
+    assert [kept.path for kept in kept_files(state.root)] == [today]
 
 
 def test_without_a_time_all_stays(state: State) -> None:
@@ -163,7 +172,7 @@ def test_what_was_moved_aside_is_removed_once_it_can_be(state: State) -> None:
         now=lambda: (scope / "ended~1").stat().st_ctime + 2 * DAY,
     )
     retention.prune()
-    assert moved_aside(state.root / "jobs") == []
+    assert moved_aside(state.root) == []
     assert (scope / "running").exists()
 
 
@@ -172,7 +181,6 @@ def test_one_step_that_fails_keeps_no_other_from_its_work(
 ) -> None:
     with state.database.writing() as connection:
         connection.execute("DROP TABLE gpu_lease")
-    (state.root / "jobs").write_text("no directory")
     state.stream("old", 11)
     state.prune()
     assert state.logs.stream_names(SCOPE, GROUP) == []

@@ -179,10 +179,9 @@ class Exchange:
             for header in headers
             if header[0] not in _NOT_FROM_STORE and not header[0].startswith(_INTERNAL)
         ]
-        lines += [
-            b"%b: %b\r\n" % header
-            for header in self._admission.added_headers(self._request, status)
-        ]
+        for added in self._admission.added_headers(self._request, status):
+            if all(name != added[0] for name, _ in headers):
+                lines.append(b"%b: %b\r\n" % added)
         if not sized and self._http_10:
             self.keep_alive = False
         elif not sized:

@@ -38,6 +38,8 @@ SDK_ENVIRONMENTS = {
     ],
     # Its `Expect: 100-continue` is easily put out of step.
     "boto3-1.38": ["boto3==1.38.46"],
+    # Stands for any S3 server.
+    "moto": ["moto[s3,server]>=5.1"],
 }
 WITH_OURS = ("s3",)
 """Environments that also see the packages of the one the tests run in: PyTorch is large."""

@@ -275,6 +275,16 @@ def test_the_head_of_a_bucket_names_its_region(path: str, named: bool) -> None:
 
 
 @with_world
+async def test_a_region_that_the_store_names_itself_stays(at: World) -> None:
+    at.store.answer = b"HTTP/1.1 200 OK\r\nX-Amz-Bucket-Region: eu-1\r\nContent-Length: 0\r\n\r\n"
+    line = await at.connect()
+    line.send(head("HEAD", "/b"))
+    answer = (await line.answer())[1]
+    assert answer.count("x-amz-bucket-region") == 1
+    assert "x-amz-bucket-region: eu-1" in answer
+
+
+@with_world
 async def test_what_is_not_s3s_goes_to_the_application(at: World) -> None:
     line = await at.connect()
     line.send("POST /_emulator/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")

@@ -121,19 +121,28 @@ def _greet(transport: paramiko.Transport, key: paramiko.PKey) -> None:
         transport.close()
 
 
-def _connect(words: Sequence[str]) -> int:
-    words = list(words)
+def destination(words: Sequence[str]) -> tuple[str, str]:
+    """Host and command of an ssh command line; options stand before and after the host."""
+    left = _without_options(words)
+    host, command = left[0], _without_options(left[1:])
+    return host.rpartition("@")[2], " ".join(command)
+
+
+def _without_options(words: Sequence[str]) -> Sequence[str]:
     while words and words[0].startswith("-"):
-        option = words.pop(0)
-        if option[1:2] in _WITH_VALUE and len(option) == len("-p"):
-            words.pop(0)
-    host = words.pop(0).rpartition("@")[2]
+        value_follows = len(words[0]) == len("-p") and words[0][1] in _WITH_VALUE
+        words = words[2 if value_follows else 1 :]
+    return words
+
+
+def _connect(words: Sequence[str]) -> int:
+    host, command = destination(words)
     with paramiko.SSHClient() as client:
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
         try:
             client.connect(host, PORT, username="job", pkey=_key(), look_for_keys=False)
             channel = client.get_transport().open_session()
-            channel.exec_command(" ".join(words))
+            channel.exec_command(command)
         except (OSError, EOFError, paramiko.SSHException) as error:
             sys.stderr.write(f"ssh: connect to host {host} port {PORT}: {error}\n")
             return _LOST

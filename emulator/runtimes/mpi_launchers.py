@@ -59,9 +59,14 @@ def calls_mpirun(instance: InstancePlan) -> bool:
 
 
 def library_of(interpreter: Interpreter) -> Mapping[str, str]:
-    """Where mpi4py finds the library of an Open MPI in the environment, whatever lies above it."""
+    """Where the parts of an Open MPI in the environment find each other on every instance.
+
+    Its wheel tells that to mpirun alone, and mpi4py looks in what lies above the environment.
+    """
     library = Path(interpreter.prefix) / "lib" / "libmpi.so.40"
-    return {"MPI4PY_LIBMPI": str(library)} if library.exists() else {}
+    if not library.exists() or not (Path(interpreter.scripts) / "mpirun").exists():
+        return {}
+    return {"MPI4PY_LIBMPI": str(library), "OPAL_PREFIX": interpreter.prefix}
 
 
 def why_no_mpirun(interpreter: Interpreter, several_instances: bool) -> str:

@@ -25,6 +25,7 @@ from emulator.runtimes.mpi_launchers import (
     ENVIRONMENT,
     calls_mpirun,
     launcher_mounts,
+    library_of,
     why_no_mpirun,
     write_launchers,
 )
@@ -226,9 +227,8 @@ class ProcessRuntime:
             return Bare(command, self._bare_environment(instance))
         command = (*bounding_set(features, self._setpriv), *command)
         layer = None if installs_above(self._interpreter, features) else LAYER
-        environment = self._environment(
-            instance, Places(HOME, COMMANDS, layer, ENVIRONMENT), network
-        )
+        more = {**ENVIRONMENT, **library_of(self._interpreter)}
+        environment = self._environment(instance, Places(HOME, COMMANDS, layer, more), network)
         arguments = sandbox_arguments(
             instance,
             self._interpreter,

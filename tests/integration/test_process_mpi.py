@@ -24,6 +24,15 @@ CASES = {
 }
 """Launcher and backend → ranks an instance."""
 
+MESSAGES = """
+import socket
+from mpi4py import MPI
+hosts = MPI.COMM_WORLD.allgather(socket.gethostname())
+assert sorted(set(hosts)) == ["algo-1", "algo-2"], hosts
+MPI.Finalize()
+"""
+"""What the launchers themselves do not need: MPI between the sandboxes."""
+
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Future]]:
@@ -43,7 +52,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, s
             **LAUNCHERS[launcher],
             **({PROCESSES: str(ranks)} if launcher == "mpi" else {}),
         }
-        return run_job(runtime, root / str(number), {"train.py": DDP}, hyperparameters, count=2)
+        files = {"train.py": MESSAGES + DDP}
+        return run_job(runtime, root / str(number), files, hyperparameters, count=2)
 
     with ThreadPoolExecutor(len(CASES)) as pool:
         yield {

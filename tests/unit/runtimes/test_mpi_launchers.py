@@ -112,4 +112,8 @@ def test_mpi4py_is_told_of_the_library_beside_mpirun(python: Interpreter) -> Non
     library = Path(python.prefix) / "lib" / "libmpi.so.40"
     library.parent.mkdir()
     library.touch()
-    assert library_of(python) == {"MPI4PY_LIBMPI": str(library)}
+    assert library_of(python) == {}
+    assert library_of(with_mpirun(python, "4.1.8")) == {
+        "MPI4PY_LIBMPI": str(library),
+        "OPAL_PREFIX": python.prefix,
+    }

@@ -48,6 +48,7 @@ from emulator.runtimes.docker_engine import (
     inspect_engine,
     listen_addresses,
 )
+from emulator.runtimes.docker_requests import LABEL_EMULATOR
 from emulator.runtimes.forward_proxy import ForwardProxy
 from emulator.runtimes.host_settings import HostSettings, needs_relay, of_this_machine
 from emulator.runtimes.images import Images
@@ -298,9 +299,9 @@ def _connect(
         engine = inspect_engine(client)
     except (DockerException, *ENGINE_GONE) as error:
         raise SetupError(f"The Docker engine does not answer: {error}.") from error
-    images = Images(client, settings.image_map)
     # Containers are found again by it after a restart on the same state directory.
     owner = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:16]
+    images = Images(client, settings.image_map, {LABEL_EMULATOR: owner})
     runtime = DockerRuntime(
         client,
         engine,

@@ -25,6 +25,7 @@ from emulator.runtimes.docker_requests import (
     JOB_KEY,
     LABEL_ARN,
     LABEL_EMULATOR,
+    LABEL_GLANCE,
     LABEL_HOST,
     LABEL_INSTANCES,
     LABEL_POOL,
@@ -216,6 +217,8 @@ class DockerRuntime:
         in_use = {labels.get(LABEL_POOL) for labels in left if labels.get(LABEL_ARN) in keep}
         for arn in {labels[LABEL_ARN] for labels in left if LABEL_ARN in labels} - set(keep):
             self.remove(arn)
+        own = f"{LABEL_EMULATOR}={self._emulator}"
+        remove_in_time(self._client, [own, LABEL_GLANCE], self._closing)
         for pool in {labels[LABEL_POOL] for labels in left if LABEL_POOL in labels} - in_use:
             self.release(pool)
 

@@ -23,6 +23,10 @@ LABEL_POOL = "sagemaker-emulator.warm-pool"
 LABEL_KEEPER = "sagemaker-emulator.keeper-of"
 """The host whose place on a network the container keeps; see docker_keepers.py."""
 
+LABEL_GLANCE = "sagemaker-emulator.glance"
+"""A container that is never started, made to look into an image; removed at once, or by clean()
+after a kill of the emulator."""
+
 RUN_DIR = "/run/sagemaker-emulator"
 """What this runtime tells a container of its own, read-only; `run` in the scratch directory."""
 LISTING = "nvidia-smi"

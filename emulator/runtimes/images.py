@@ -20,7 +20,7 @@ from docker.errors import (
 from emulator.model.errors import ClientError, InternalServerError, JobError
 from emulator.model.image import read_address
 from emulator.runtimes.docker_engine import ENGINE_GONE
-from emulator.runtimes.docker_requests import SHELL, LocalImage
+from emulator.runtimes.docker_requests import LABEL_GLANCE, SHELL, LocalImage
 from emulator.runtimes.pulls import records, within
 
 CANNOT_PULL = (
@@ -121,8 +121,14 @@ class PullProgress:
 class Images:
     """The images of one engine."""
 
-    def __init__(self, client: DockerClient, image_map: Mapping[str, str] | None = None):
-        """`image_map` goes before this project's own images."""
+    def __init__(
+        self,
+        client: DockerClient,
+        image_map: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ):
+        """`image_map` goes before this project's own images; `labels` mark what is made."""
+        self._labels = {**(labels or {}), LABEL_GLANCE: ""}
         self._client = client
         self._shells: dict[str, bool] = {}
         self._seen: set[str] = set()
@@ -234,7 +240,7 @@ class Images:
 
     def _has_shell(self, name: str) -> bool:
         """Looks into a container that is never started."""
-        container = self._client.api.create_container(name, ["-"])["Id"]
+        container = self._client.api.create_container(name, ["-"], labels=self._labels)["Id"]
         try:
             stream, _ = self._client.api.get_archive(container, SHELL)
             stream.close()

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from docker.api.container import ContainerApiMixin
-from fake_engine import FakeEngine, nonsense, refusal
+from fake_engine import FakeEngine, hang_up, nonsense, refusal
 from test_docker_awaited import Output, plan
 
 from emulator.model.errors import InternalServerError
@@ -205,3 +206,17 @@ def test_calls_without_threads_are_made_one_after_another(monkeypatch: pytest.Mo
     threads_that_run_out(monkeypatch, 0)
     call: Callable[[int], int] = lambda number: number + 1  # noqa: E731
     assert side_by_side(call, range(3)) == [1, 2, 3]
+
+
+def test_what_a_killed_emulator_left_of_a_look_into_an_image_is_removed(
+    engine: FakeEngine, runtime: DockerRuntime
+) -> None:
+    # As if killed: neither the look nor the removal after it is answered.
+    engine.fails("/containers/.+", hang_up)
+    engine.fails("POST /containers/create", lambda handler: handler.create_container())
+    with pytest.raises(requests.exceptions.ConnectionError):
+        Images(engine.client(), labels={"sagemaker-emulator.emulator": "mine"}).local("image:1")
+    engine.recovers()
+    assert len(engine.containers) == 1
+    runtime.clean()
+    assert not engine.containers

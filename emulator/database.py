@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, LifoQueue
@@ -24,12 +24,19 @@ class Database:
     pool, so that the threads of ended jobs leave nothing open.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[str]):
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[str],
+        before_write: Callable[[], None] = lambda: None,
+    ):
         """Open or make the file; SQL scripts it has not seen yet are applied in order.
 
-        Raises SetupError where the file is unusable or was made by a newer version.
+        `before_write` is called before each transaction that may change something. Raises
+        SetupError where the file is unusable or was made by a newer version.
         """
         self.path = path
+        self._before_write = before_write
         self._idle: LifoQueue[sqlite3.Connection] = LifoQueue()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +63,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the write lock from its start: read, decide, change."""
+        self._before_write()
         with self.reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:

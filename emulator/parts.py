@@ -62,6 +62,7 @@ from emulator.storage.fuse import sweep_mounts
 from emulator.storage.lock import StateLock
 from emulator.storage.objects import ObjectStore
 from emulator.storage.private import make_private
+from emulator.storage.reserve import Reserve
 from emulator.storage.transfer import Downloader
 from emulator.storage.weed import key_problem
 
@@ -107,13 +108,17 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     `url` is where the emulator itself will answer. Raises SetupError.
     """
     make_private(settings.state_dir, (_DATABASE, _CLIENT_FILES))
+    reserve = Reserve(settings.state_dir, settings.reserve_megabytes << 20)
+    reserve.release_to_start()
     keys = (settings.access_key, settings.secret_key.get_secret_value())
     # Before anything else is touched: what another emulator's jobs use there is not ours.
     resources.callback(StateLock.take(settings.state_dir / "emulator.lock").release)
     embedded = _begin_store(settings, keys, resources)
-    database = Database(settings.state_dir / _DATABASE, SCHEMA)
+    database = Database(settings.state_dir / _DATABASE, SCHEMA, reserve.make_room)
     resources.callback(database.close)
-    measured = Database(settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS)
+    measured = Database(
+        settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS, reserve.make_room
+    )
     resources.callback(measured.close)
     records, metrics = JobStore(database), MetricStore(measured)
     docker, found = _find_docker(settings, url, door, resources, records)

@@ -98,6 +98,9 @@ class Settings:
     leave_containers: bool = True
     """Containers go on without the emulator; the next one on this state directory takes them
     over. Without it they end with the emulator, as processes do."""
+    reserve_megabytes: Annotated[int, Field(ge=0)] = 32
+    """Disk space kept back below `state_dir`: with it jobs end, and the emulator starts, on a full
+    disk; 0 keeps none."""
     retention_days: Annotated[float, Field(ge=0)] = 180
     """Log streams, metrics, lease records and kept files that are older are removed; 0 keeps
     them."""

@@ -25,6 +25,7 @@ from emulator.aws.gateway import Gateway, Shortcut
 from emulator.model.errors import SetupError
 from emulator.model.lifecycle import Secondary
 from emulator.parts import Parts, build, listen, listens_everywhere
+from emulator.runtimes.base import Lasting
 from emulator.settings import Settings
 
 _FIRST_ANSWERS_SECONDS = 30
@@ -213,7 +214,12 @@ class Emulator:
         return {
             "status": "degraded" if problem else "ok",
             "version": __version__,
-            "runtime": {"name": chosen.runtime.traits.name, "reason": chosen.reason},
+            "runtime": {
+                "name": chosen.runtime.traits.name,
+                "reason": chosen.reason,
+                # Whether its instances can go on without this emulator.
+                "lasting": isinstance(chosen.runtime, Lasting),
+            },
             "engine_away": away,
             "object_store": {
                 "kind": "external" if self.settings.s3_endpoint else "embedded",

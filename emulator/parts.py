@@ -144,7 +144,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
             nccl_preset=settings.nccl_preset,
             idle_seconds=settings.idle_seconds,
             spot_notice=settings.spot_notice_seconds,
-            leaves_instances=settings.leave_containers,
+            leaves_instances=settings.leave_jobs,
             keep_directories=settings.keep_directories,
             faults=faults,
             availability=availability,

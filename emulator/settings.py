@@ -26,6 +26,9 @@ APP = "sagemaker-emulator"
 VARIABLES = "EMULATOR_"
 """What the name of a setting's environment variable begins with."""
 
+FORMER_NAMES = {"leave_containers": "leave_jobs"}
+"""Settings that had another name, which is still read."""
+
 
 @dataclass(frozen=True)
 class SecretStr:
@@ -95,9 +98,9 @@ class Settings:
     """Between two looks at what a running job has saved in its checkpoint directory."""
     spot_notice_seconds: Annotated[float, Field(ge=0)] = 120
     """The same when spot instances are taken away (two minutes on the service)."""
-    leave_containers: bool = True
-    """Containers go on without the emulator; the next one on this state directory takes them
-    over. Without it they end with the emulator, as processes do."""
+    leave_jobs: bool = True
+    """Jobs whose instances can go on without the emulator do; the next one on this state
+    directory takes them over. Without it all jobs end with the emulator."""
     reserve_megabytes: Annotated[int, Field(ge=0)] = 32
     """Disk space kept back below `state_dir`: with it jobs end, and the emulator starts, on a full
     disk; 0 keeps none."""
@@ -146,7 +149,7 @@ def read_settings(**given: Any) -> Settings:
     variables = _from_variables(os.environ)
     config = given.get("config") or variables.get("config")
     values = _from_file(Path(config)) if config else {}
-    values |= variables
+    values = _by_new_name(values) | variables
     values |= given
     hints = get_type_hints(Settings, include_extras=True) if values else {}
     return Settings(
@@ -159,7 +162,7 @@ def read_settings(**given: Any) -> Settings:
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """EMULATOR_* variables that are no setting, and what to do about each."""
-    known = [setting.name.upper() for setting in fields(Settings)]
+    known = [name.upper() for name in (*(one.name for one in fields(Settings)), *FORMER_NAMES)]
     found = {}
     for name in sorted(environment):
         rest = name.upper().removeprefix(VARIABLES)
@@ -182,8 +185,15 @@ def _from_file(file: Path) -> dict[str, Any]:
 
 def _from_variables(environment: Mapping[str, str]) -> dict[str, Any]:
     ambient = {name.upper(): value for name, value in environment.items()}
-    names = {setting.name: f"{VARIABLES}{setting.name.upper()}" for setting in fields(Settings)}
-    return {name: ambient[key] for name, key in names.items() if key in ambient}
+    names = (*FORMER_NAMES, *(setting.name for setting in fields(Settings)))
+    keys = {name: f"{VARIABLES}{name.upper()}" for name in names}
+    return _by_new_name({name: ambient[key] for name, key in keys.items() if key in ambient})
+
+
+def _by_new_name(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting that is given by both of its names has the value of the new one."""
+    former = {FORMER_NAMES[name]: value for name, value in values.items() if name in FORMER_NAMES}
+    return former | {name: value for name, value in values.items() if name not in FORMER_NAMES}
 
 
 def _checked(name: str, value: Any, hint: Any, *, text: bool) -> Any:

@@ -64,7 +64,7 @@ def _emulator(settings: Settings) -> Iterator[tuple[str, Settings]]:
         return
     with tempfile.TemporaryDirectory(prefix="sagemaker-emulator-demo-") as folder:
         # Nobody comes back to this folder.
-        own = replace(settings, port=0, state_dir=Path(folder), leave_containers=False)
+        own = replace(settings, port=0, state_dir=Path(folder), leave_jobs=False)
         with serving(own) as endpoint:
             out.print(f"Started an emulator for this demo at {endpoint.url}", markup=False)
             yield endpoint.url, own

@@ -56,6 +56,9 @@ def up(
     ] = None,
     region: RegionFlag = None,
     config: ConfigFlag = None,
+    stop_jobs: Annotated[
+        bool, typer.Option("--stop-jobs", help="Jobs end with the emulator, none goes on alone.")
+    ] = False,
     lifeline: Annotated[
         Path | None,
         typer.Option("--lifeline", hidden=True, help="End once no process locks this file."),
@@ -72,6 +75,7 @@ def up(
         s3_endpoint=s3_endpoint,
         region=region,
         config=config,
+        leave_jobs=False if stop_jobs else None,
     )
     configure_logging(level=logging.DEBUG if verbose else logging.INFO)
     for name, advice in unknown_variables(os.environ).items():
@@ -172,8 +176,8 @@ def show(settings: Settings, endpoint: Endpoint) -> None:
 
 def at_ctrl_c(settings: Settings, said: dict[str, Any]) -> str:
     """What Ctrl-C does, from the settings and the emulator's health answer."""
-    if said.get("runtime", {}).get("name") == "docker" and settings.leave_containers:
-        return "Ctrl-C stops the emulator; jobs in containers go on, for the next start to take up."
+    if said.get("runtime", {}).get("lasting") and settings.leave_jobs:
+        return "Ctrl-C stops the emulator; jobs go on, and the next start takes them over."
     return "Ctrl-C stops the emulator and what runs; jobs that have ended are kept."
 
 

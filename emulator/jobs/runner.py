@@ -238,7 +238,7 @@ class JobRun:
 
     def _lose_at_shutdown(self, attempt: Attempt) -> None:
         """The next emulator starts the job anew where the service would."""
-        lost = InternalServerError(INTERNAL_ERROR)
+        lost = InternalServerError(f"{INTERNAL_ERROR} {SHUTDOWN_NOTICE}")
         if self._spec.spot:
             self._progress.enter(Secondary.INTERRUPTED, lifecycle.INTERRUPTED)
         elif self._may_retry(lost):

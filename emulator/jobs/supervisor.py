@@ -236,8 +236,23 @@ class Supervisor:
             thread.join(max(0.0, deadline - self._shop.clock.monotonic()))
             if thread.is_alive():
                 _log.warning("%s did not end in time", thread.name)
+        self._tell_left()
         self._pools.close()
         self._timers.close()
+
+    def _tell_left(self) -> None:
+        """Say how many jobs go on, and how to get back to them."""
+        shop = self._shop
+        if not shop.leaves_instances:
+            return
+        left = sum(
+            job.life.secondary in _WITH_INSTANCES
+            and read_note(shop.job_directory(job.spec)) is not None
+            for job in shop.store.unfinished()
+        )
+        if left:
+            jobs = "1 job goes" if left == 1 else f"{left} jobs go"
+            _log.info("%s on; the next start on this state directory takes over", jobs)
 
     def _let_in(self, job: Job, before: Job | None = None) -> Job:
         """Only under the lock. Start a job that waits for capacity, or put it into the backlog.

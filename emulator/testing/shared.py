@@ -90,7 +90,7 @@ class SharedEmulator:
                     **_own_environment(),
                     "EMULATOR_RUNTIME": self._runtime,
                     # Nobody comes back to this state directory.
-                    "EMULATOR_LEAVE_CONTAINERS": "false",
+                    "EMULATOR_LEAVE_JOBS": "false",
                 },
                 # Ctrl-C is for pytest, whose fixtures still need the emulator while they end.
                 start_new_session=True,

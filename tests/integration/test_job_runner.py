@@ -243,7 +243,7 @@ def test_shutdown_fails_what_runs(bench: Bench, phase: str) -> None:
         assert bench.folder.reached.wait(SECONDS)
     bench.supervisor.shutdown()
     job = bench.job()
-    assert job.life.failure_reason == INTERNAL_ERROR
+    assert job.life.failure_reason == f"{INTERNAL_ERROR} {SHUTDOWN_NOTICE}"
     assert bench.lines()[-1] == SHUTDOWN_NOTICE
     assert bench.supervisor.running() == 0
     with pytest.raises(Exception, match="shutting down"):

@@ -72,7 +72,7 @@ def test_wrong_values_are_refused(wrong: dict[str, object], told: str) -> None:
         ("port", "5004", 5004),
         ("overcommit", "1.5", 1.5),
         ("max_jobs", "3", 3),
-        ("leave_containers", "no", False),
+        ("leave_jobs", "no", False),
         ("keep_directories", "1", True),
         ("keep_directories", "True", True),
         ("s3_endpoint", "http://127.0.0.1:9000", "http://127.0.0.1:9000"),
@@ -124,3 +124,17 @@ def test_every_default_is_what_its_setting_may_be() -> None:
     defaults = Settings()
     given = {setting.name: getattr(defaults, setting.name) for setting in fields(Settings)}
     assert read_settings(**{n: v for n, v in given.items() if n != "config"}) == defaults
+
+
+def test_the_former_name_of_a_setting_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMULATOR_LEAVE_CONTAINERS", "no")
+    assert read_settings().leave_jobs is False
+    assert unknown_variables({"EMULATOR_LEAVE_CONTAINERS": "no"}) == {}
+    monkeypatch.setenv("EMULATOR_LEAVE_JOBS", "yes")
+    assert read_settings().leave_jobs is True
+
+
+def test_the_former_name_of_a_setting_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("leave_containers = false", encoding="utf-8")
+    assert read_settings(config=file).leave_jobs is False

@@ -16,7 +16,7 @@ def test_the_first_signal_ends_and_the_second_one_does_not_wait() -> None:
 
 
 def test_what_is_said_of_ctrl_c_is_what_happens() -> None:
-    docker, process = {"runtime": {"name": "docker"}}, {"runtime": {"name": "process"}}
-    assert "go on" in at_ctrl_c(Settings(), docker)
-    assert "what runs" in at_ctrl_c(Settings(leave_containers=False), docker)
-    assert "what runs" in at_ctrl_c(Settings(), process)
+    lasting, other = {"runtime": {"lasting": True}}, {"runtime": {"lasting": False}}
+    assert "go on" in at_ctrl_c(Settings(), lasting)
+    assert "what runs" in at_ctrl_c(Settings(leave_jobs=False), lasting)
+    assert "what runs" in at_ctrl_c(Settings(), other)

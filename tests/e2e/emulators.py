@@ -86,12 +86,18 @@ class RunningEmulator:
 
 
 def start_emulator(
-    state_dir: Path, *flags: str, port: int | None = None, runtime: str = "process"
+    state_dir: Path,
+    *flags: str,
+    port: int | None = None,
+    runtime: str = "process",
+    leave: bool | None = None,
 ) -> RunningEmulator:
     """Start `python -m emulator up` and wait until its health page answers.
 
     `runtime` is set, so that a test means the same on machines with and without an engine.
+    With `leave`, the default for containers, jobs outlive the emulator.
     """
+    leave = runtime == "docker" if leave is None else leave
     chosen = port or free_port()
     state_dir.mkdir(parents=True, exist_ok=True)
     log = state_dir.with_suffix(".log")
@@ -105,6 +111,7 @@ def start_emulator(
             env={
                 **{k: v for k, v in os.environ.items() if not k.startswith("EMULATOR_")},
                 "EMULATOR_RUNTIME": runtime,
+                "EMULATOR_LEAVE_CONTAINERS": str(leave).lower(),
             },
         )
     url = f"http://127.0.0.1:{chosen}"
@@ -113,7 +120,9 @@ def start_emulator(
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             if port is None and f"port {chosen} is taken" in log.read_text():
-                return start_emulator(state_dir, *flags, runtime=runtime)  # by somebody else since
+                return start_emulator(
+                    state_dir, *flags, runtime=runtime, leave=leave
+                )  # by somebody else since
             raise AssertionError(f"the emulator did not start:\n{log.read_text()}")
         time.sleep(0.05)
     printed = subprocess.run(

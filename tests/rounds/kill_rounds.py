@@ -308,7 +308,9 @@ def run(runtime: str, seed: int, rounds: int, root: Path) -> list[Round]:
     settings.write_text("sync_seconds = 0.3\nstop_grace_seconds = 5\n", encoding="utf-8")
 
     def start() -> RunningEmulator:
-        return start_emulator(root / "state", "--config", str(settings), port=port, runtime=runtime)
+        return start_emulator(
+            root / "state", "--config", str(settings), port=port, runtime=runtime, leave=True
+        )
 
     emulator = start()
     try:

@@ -159,7 +159,9 @@ class Attempt:
         runtime, lines = self._runtime, self._lines
         if runtime is None or lines is None:
             raise InternalServerError(INTERNAL_ERROR)  # prepare() comes first
+        outlives = self._shop.leaves_instances and can_be_left(self._spec)
         plan = self._plan(cache, runtime.traits)
+        plan = replace(plan, outlives=outlives, seconds=seconds + self._shop.stop_grace)
         self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
         started = clock.monotonic()
         if isinstance(runtime, Lasting):

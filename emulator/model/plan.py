@@ -71,6 +71,10 @@ class JobPlan:
     network_isolation: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     sharing: Sharing = field(default_factory=Sharing)
+    outlives: bool = False
+    """Whether the instances go on when the emulator is killed."""
+    seconds: float = 86_400.0
+    """After which they end by themselves if no emulator has ended them."""
     pool: str = ""
     """Names the warm pool whose instances these are; "" if they go with the job."""
 

@@ -1,7 +1,9 @@
 """The first process of an instance where no sandbox can be made; run as a script.
 
-It does what a sandbox's process namespace does elsewhere: when the command ends, or the
-emulator does, or SIGUSR2 says so, everything the command has started is killed.
+    python bare_child.py PARENT COMMAND…
+
+It does what a sandbox's process namespace does elsewhere: when the command ends, or the process
+PARENT does, or SIGUSR2 says so, everything the command has started is killed.
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ def _kill_children(*_: object) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _run(command: list[str]) -> int:
+def _run(parent: int, command: list[str]) -> int:
     """Start the command, end all that is left after it, give its exit code."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGUSR2, _kill_children)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGUSR2, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before this process could be told
+        return 128 + signal.SIGKILL
     try:
         first = subprocess.Popen(command)
     except OSError as error:
@@ -72,4 +76,4 @@ def _reap(first: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_run(sys.argv[1:]))
+    sys.exit(_run(int(sys.argv[1]), sys.argv[2:]))

@@ -37,10 +37,12 @@ class JobNetwork:
     @property
     def entry(self) -> tuple[str, ...]:
         """What comes before a command that this process starts to have it run inside."""
-        # By their place in this process: an instance must not inherit the descriptors.
-        place = f"/proc/{os.getpid()}/fd"
-        user = () if self.user is None else (f"--user={place}/{self.user}",)
-        return (self.nsenter, *user, "--preserve-credentials", f"--net={place}/{self.net}", "--")
+        return entry(self.nsenter, str(os.getpid()), self.user, self.net)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What another process must have to enter it."""
+        return (self.net,) if self.user is None else (self.user, self.net)
 
     def close(self) -> None:
         """Let go of it; it lasts until its last process and connection are gone."""
@@ -49,6 +51,24 @@ class JobNetwork:
         os.close(self.net)
         if self.user is not None:
             os.close(self.user)
+
+
+def entry(nsenter: str, pid: str, user: int | None, net: int) -> tuple[str, ...]:
+    """What enters a network whose descriptors a process of this user has."""
+    # By their place in that process: an instance must not inherit the descriptors.
+    place = f"/proc/{pid}/fd"
+    owner = () if user is None else (f"--user={place}/{user}",)
+    return (nsenter, *owner, "--preserve-credentials", f"--net={place}/{net}", "--")
+
+
+def enter_network(pid: int, user: int | None, net: int, ports: Sequence[int]) -> JobNetwork:
+    """A network that a process of this user has, with new listening sockets on these ports.
+
+    Raises OSError.
+    """
+    nsenter = _find_nsenter()
+    command = [*entry(nsenter, str(pid), user, net), sys.executable, "-I", "-S", str(_MAKER)]
+    return _made(command, "", ports, user is not None, nsenter)
 
 
 def address_of(number: int) -> str:
@@ -70,19 +90,28 @@ def make_network(
     bubblewrap makes it and brings its loopback interface up, in a user namespace of its
     own where this user needs one: an ordinary user keeps his number inside.
     """
+    sandbox = [str(bwrap), "--unshare-net", "--dev-bind", "/", "/", "--die-with-parent"]
+    if user_namespace:  # whose number is not root's inside
+        sandbox += ["--unshare-user", "--cap-add", "CAP_NET_BIND_SERVICE"]
+        sandbox += ["--cap-add", "CAP_NET_ADMIN"] if addresses else []
+    maker = [*sandbox, "--", sys.executable, "-I", "-S", str(_MAKER)]
+    return _made(maker, ",".join(addresses), ports, user_namespace, _find_nsenter())
+
+
+def _find_nsenter() -> str:
     nsenter = shutil.which("nsenter")
     if nsenter is None:
         raise OSError("nsenter (of util-linux) is not installed")
+    return nsenter
+
+
+def _made(
+    maker: Sequence[str], addresses: str, ports: Sequence[int], user_namespace: bool, nsenter: str
+) -> JobNetwork:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        sandbox = [str(bwrap), "--unshare-net", "--dev-bind", "/", "/", "--die-with-parent"]
-        maker = [sys.executable, "-I", "-S", str(_MAKER), str(theirs.fileno())]
-        maker += [",".join(addresses), *map(str, ports)]
-        if user_namespace:  # whose number is not root's inside
-            sandbox += ["--unshare-user", "--cap-add", "CAP_NET_BIND_SERVICE"]
-            sandbox += ["--cap-add", "CAP_NET_ADMIN"] if addresses else []
         child = subprocess.Popen(
-            [*sandbox, "--", *maker],
+            [*maker, str(theirs.fileno()), addresses, *map(str, ports)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

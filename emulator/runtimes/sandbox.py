@@ -163,6 +163,11 @@ class Scratch:
         return self.root / "sbin"
 
     @property
+    def output(self) -> Path:
+        """What the instance has written to stdout and stderr."""
+        return self.root / "output"
+
+    @property
     def upper(self) -> Path:
         return self.root / "overlay" / "upper"
 

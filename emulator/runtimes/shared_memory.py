@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,24 +18,24 @@ class SharedMemory:
     """Directories of the machine's own tmpfs, as directories of a disk could not stand for it."""
 
     def __init__(self, state_dir: Path, root: Path = DEV_SHM):
-        """Remove what an emulator of this state directory left there when it was killed."""
         self._root = root
         token = hashlib.sha256(str(state_dir.absolute()).encode()).hexdigest()[:12]
         self._prefix = f"sagemaker-emulator-{token}-"
-        for left in root.glob(f"{self._prefix}*"):
-            remove_tree(left)
 
-    def share(self, plan: JobPlan, held: ExitStack) -> JobPlan:
-        """The plan with the shared memory that it asks for; `held` gives it back.
+    def sweep(self, keep: Collection[str]) -> None:
+        """Remove what earlier emulators of this state directory left, but for these paths."""
+        for left in self._root.glob(f"{self._prefix}*"):
+            if str(left) not in keep:
+                remove_tree(left)
+
+    def share(self, plan: JobPlan) -> tuple[JobPlan, tuple[str, ...]]:
+        """The plan with the shared memory that it asks for, and the directories made for it.
 
         Raises OSError where the machine has none.
         """
         if not plan.sharing.dev_shm:
-            return plan
+            return plan, ()
         directory = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._root))
-        held.callback(remove_tree, directory)
         mount = Mount(directory, str(DEV_SHM))
-        return replace(
-            plan,
-            instances=tuple(replace(one, mounts=(*one.mounts, mount)) for one in plan.instances),
-        )
+        instances = tuple(replace(one, mounts=(*one.mounts, mount)) for one in plan.instances)
+        return replace(plan, instances=instances), (str(directory),)

@@ -77,6 +77,71 @@ def test_a_job_that_ran_when_the_emulator_ended_is_failed_not_lost(
         second.end()
 
 
+GOES_ON = (
+    "echo started; while [ ! -e /opt/ml/output/enough ]; do sleep 0.1; done; "
+    'python -c \'import boto3; print("reached:", '
+    'len(boto3.client("s3").list_buckets()["Buckets"]))\'; '
+    "echo trained | tee /opt/ml/model/m"
+)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_job_trains_on_and_the_next_emulator_takes_it_up(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    first = start_emulator(tmp_path / "state", leave=True)
+    body = shell_request(create_bucket(first), GOES_ON, instances=2)
+    name = body["TrainingJobName"]
+    sagemaker: Any = first.client("sagemaker")
+    sagemaker.create_training_job(**body)
+    wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")
+    for host in ("algo-1", "algo-2"):
+        while "started" not in log_lines(first.client("logs"), name, host):
+            time.sleep(0.05)
+    os.kill(first.process.pid, how)
+    first.process.wait(120)
+    # Its port is another one: what the script was told must go on to work.
+    second = start_emulator(tmp_path / "state", leave=True)
+    try:
+        job = second.client("sagemaker").describe_training_job(TrainingJobName=name)
+        assert job["SecondaryStatus"] == "Training"
+        for output in (tmp_path / "state").glob(f"jobs/*/*/{name}/algo-*/ml/output"):
+            (output / "enough").touch()
+        job = wait(second.client("sagemaker"), name)
+        assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+        for host in ("algo-1", "algo-2"):
+            lines = log_lines(second.client("logs"), name, host)
+            assert lines.count("started") == 1
+            assert lines[-2:] == ["reached: 1", "trained"]
+        model = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix("s3://restart-bucket/")
+        assert second.client("s3").head_object(Bucket="restart-bucket", Key=model)
+    finally:
+        second.end()
+    assert processes_below(tmp_path / "state") == []
+    assert not list((tmp_path / "state" / "supervised").iterdir())
+
+
+def test_a_job_that_trained_on_can_be_stopped(tmp_path: Path) -> None:
+    first = start_emulator(tmp_path / "state", leave=True)
+    script = "trap 'echo asked; exit 0' TERM; echo started; while true; do sleep 0.05; done"
+    body = shell_request(create_bucket(first), script)
+    name = body["TrainingJobName"]
+    first.client("sagemaker").create_training_job(**body)
+    while "started" not in log_lines(first.client("logs"), name):
+        time.sleep(0.05)
+    first.process.kill()
+    first.process.wait(60)
+    second = start_emulator(tmp_path / "state", leave=True)
+    try:
+        second.client("sagemaker").stop_training_job(TrainingJobName=name)
+        job = wait(second.client("sagemaker"), name)
+        assert job["TrainingJobStatus"] == "Stopped"
+        assert log_lines(second.client("logs"), name)[-2:] == ["started", "asked"]
+    finally:
+        second.end()
+    assert processes_below(tmp_path / "state") == []
+
+
 def test_two_emulators_do_not_share_a_state_directory(tmp_path: Path) -> None:
     first = start_emulator(tmp_path / "state")
     try:

@@ -1,78 +1,238 @@
+"""Instances as the emulator follows them, with real processes and no sandbox."""
+
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from emulator.model.errors import InternalServerError
+from emulator.model.plan import Exit
 from emulator.runtimes.process_fleet import ProcessFleet
-from emulator.runtimes.process_instances import Bare, Instance, Sandboxed
+from emulator.runtimes.process_instances import bare, sandboxed, start_supervisor
+from emulator.runtimes.process_records import Records, end_all, remove_remains
+from emulator.runtimes.sandbox import Scratch
+
+ARN = "arn:job"
+SECONDS = 60.0
 
 
-class Started:
-    """Starts real processes, and knows them."""
+class Place:
+    """Where the instances of one job have their files."""
 
-    def __init__(self) -> None:
-        self.instances: list[Instance] = []
-        self.released = 0
+    def __init__(self, root: Path):
+        self.root = root
+        self.records = Records(root / "records")
+        self.output: dict[str, bytes] = {}
+        self.let_go = 0
+        self.lifelines: list[Callable[[], None]] = []
+        self.fleets: list[ProcessFleet] = []
 
-    def sleeper(self) -> Instance:
-        test = self
+    def start(self, *commands: list[str], outlives: bool = True, seconds: float = 600) -> None:
+        hosts = [f"algo-{number}" for number in range(1, len(commands) + 1)]
+        for host in hosts:
+            (self.root / host).mkdir(exist_ok=True)
+        order = {
+            "record": str(self.records.place(ARN)),
+            "told": {
+                "arn": ARN,
+                "scratches": {host: str(self.root / host) for host in hosts},
+                "shared": [],
+                "network": None,
+            },
+            "exits": str(self.records.exits(ARN)),
+            "instances": [
+                {
+                    "host": host,
+                    "output": str(Scratch(self.root / host).output),
+                    **bare(command, {"PATH": os.environ["PATH"]}),
+                }
+                for host, command in zip(hosts, commands, strict=True)
+            ],
+            "descriptors": (),
+            "seconds": seconds,
+            "grace": 0.2,
+        }
+        self.lifelines.append(start_supervisor(order, outlives))
 
-        class Watched(Bare):
-            def release(self) -> None:
-                test.released += 1
+    def follow(self, sink: Any = None, received: dict[str, int] | None = None) -> ProcessFleet:
+        record = self.records.find(ARN)
+        assert record
 
-        self.instances.append(Watched(["/bin/sleep", "60"], {}))
-        return self.instances[-1]
+        def collect(host: str, chunk: bytes) -> None:
+            self.output[host] = self.output.get(host, b"") + chunk
 
+        def let_go() -> None:
+            self.let_go += 1
 
-def refusal(starts: dict[str, Callable[[], Instance]]) -> tuple[list[BaseException], list[str]]:
-    """What making such a fleet raises, and what was cleaned; fails where it takes for ever."""
-    raised: list[BaseException] = []
-    cleaned: list[str] = []
+        def remove() -> None:
+            remove_remains(record)
+            self.records.forget(ARN)
 
-    def make() -> None:
-        try:
-            ProcessFleet(starts, lambda *_: None, lambda: cleaned.append("all"))
-        except InternalServerError as error:
-            raised.append(error)
+        exits = self.records.exits(ARN)
+        self.fleets.append(ProcessFleet(record, exits, sink or collect, let_go, remove, received))
+        return self.fleets[-1]
 
-    # Not in this thread: a fleet that nobody finishes would hang the test.
-    maker = threading.Thread(target=make, daemon=True)
-    maker.start()
-    maker.join(30)
-    assert not maker.is_alive(), "the job would wait for ever"
-    return raised, cleaned
+    def supervisor(self) -> int:
+        record = self.records.find(ARN)
+        assert record
+        return record.supervisor[0]
 
-
-def test_whatever_a_start_raises_is_the_jobs_failure() -> None:
-    started = Started()
-    raised, cleaned = refusal(
-        {"algo-1": started.sleeper, "algo-2": lambda: Bare(["/bin/echo", "a\0b"], {})}
-    )
-    assert "could not be started" in str(raised[0])
-    assert cleaned == ["all"]
-    assert started.instances[0].process.returncode is not None
-    assert started.released == 1
+    def until(self, true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not true():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
-def test_an_end_that_could_not_be_seen_is_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_more(_: int) -> int:
-        raise OSError(24, "Too many open files")
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    for fleet in made.fleets:
+        fleet.close()
+    if record := made.records.find(ARN):
+        end_all(record)
+    for lifeline in made.lifelines:
+        lifeline()
 
-    monkeypatch.setattr("os.pidfd_open", no_more)
-    started = Started()
-    raised, cleaned = refusal({"algo-1": started.sleeper})
-    assert "Too many open files" in str(raised[0])
-    assert cleaned == ["all"]
-    assert started.instances[0].process.returncode is not None
+
+def code(end: Exit | None) -> tuple[str, int, str]:
+    assert end
+    return end.host, end.code, end.lost
+
+
+def runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_output_and_ends_come_once_and_nothing_is_left(place: Place) -> None:
+    place.start(["/bin/sh", "-c", "echo one; exit 3"], ["/bin/sh", "-c", "echo two"])
+    fleet = place.follow()
+    ends = {code(fleet.next_exit(SECONDS)) for _ in range(2)}
+    assert ends == {("algo-1", 3, ""), ("algo-2", 0, "")}
+    assert place.output == {"algo-1": b"one\n", "algo-2": b"two\n"}
+    assert fleet.next_exit(0) is None
+    fleet.close()
+    assert place.let_go == 1
+    assert place.records.find(ARN) is None
+    assert not Scratch(place.root / "algo-1").output.exists()
+
+
+def test_the_next_one_goes_on_where_the_last_one_left(place: Place) -> None:
+    go = place.root / "go"
+    script = f"echo before; while [ ! -e {go} ]; do sleep 0.01; done; echo after; exit 5"
+    place.start(["/bin/sh", "-c", script])
+    first = place.follow()
+    place.until(lambda: place.output.get("algo-1") == b"before\n")
+    first.leave()
+    assert runs(place.supervisor())
+    second = place.follow(received={"algo-1": len(b"before\n")})
+    go.touch()
+    assert code(second.next_exit(SECONDS)) == ("algo-1", 5, "")
+    assert place.output["algo-1"] == b"before\nafter\n"
+
+
+def test_what_ended_while_nobody_followed_is_told(place: Place) -> None:
+    place.start(["/bin/sh", "-c", "echo alone; exit 7"])
+    supervisor = place.supervisor()
+    place.until(lambda: not runs(supervisor))
+    before = time.time()
+    end = place.follow().next_exit(SECONDS)
+    assert code(end) == ("algo-1", 7, "")
+    assert end
+    assert end.at <= before
+    assert place.output["algo-1"] == b"alone\n"
+
+
+def test_a_supervisor_that_is_killed_loses_its_instances(place: Place) -> None:
+    place.start(["/bin/sleep", "600"], ["/bin/sleep", "600"])
+    record = place.records.find(ARN)
+    assert record
+    fleet = place.follow()
+    os.kill(place.supervisor(), signal.SIGKILL)
+    ends = [fleet.next_exit(SECONDS) for _ in range(2)]
+    assert {end.host for end in ends if end} == {"algo-1", "algo-2"}
+    assert all("supervised" in end.lost for end in ends if end)
+    place.until(lambda: not any(runs(one["pid"][0]) for one in record.instances.values()))
+
+
+def test_instances_end_with_an_emulator_that_they_do_not_outlive(place: Place) -> None:
+    place.start(["/bin/sleep", "600"], outlives=False)
+    supervisor = place.supervisor()
+    place.lifelines.pop()()  # as the kernel closes it when the emulator is killed
+    place.until(lambda: not runs(supervisor))
+
+
+def test_they_end_by_themselves_when_nobody_ends_them_in_time(place: Place) -> None:
+    place.start(["/bin/sh", "-c", "trap '' TERM; while true; do sleep 0.01; done"], seconds=3)
+    supervisor = place.supervisor()
+    fleet = place.follow()
+    place.until(lambda: not runs(supervisor))
+    # It is told to who asks for it: that its time was up is not how it failed.
+    assert fleet.next_exit(0.1) is None
+    fleet.terminate()
+    assert code(fleet.next_exit(SECONDS)) == ("algo-1", 137, "")
+
+
+def test_signals_reach_one_or_all(place: Place) -> None:
+    ready = "trap 'exit 9' TERM; echo ready; while true; do sleep 0.01; done"
+    place.start(["/bin/sh", "-c", ready], ["/bin/sh", "-c", ready])
+    fleet = place.follow()
+    place.until(lambda: [*place.output.values()] == [b"ready\n"] * 2)
+    fleet.kill("algo-2")
+    assert code(fleet.next_exit(SECONDS)) == ("algo-2", 137, "")
+    fleet.terminate()
+    assert code(fleet.next_exit(SECONDS)) == ("algo-1", 9, "")
+
+
+def test_a_program_that_cannot_be_started_is_told_and_leaves_nothing(place: Place) -> None:
+    with pytest.raises(OSError, match="embedded null byte"):
+        place.start(["/bin/sleep", "600"], ["/bin/echo", "a\0b"])
+    record = place.records.find(ARN)
+    assert record
+    assert not runs(record.supervisor[0])
+
+
+def test_a_sink_that_fails_costs_no_end(place: Place) -> None:
+    def broken(host: str, chunk: bytes) -> None:
+        raise RuntimeError("a bug")
+
+    place.start(["/bin/sh", "-c", "echo one"])
+    assert code(place.follow(broken).next_exit(SECONDS)) == ("algo-1", 0, "")
+
+
+def test_a_fleet_that_cannot_go_on_owes_each_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ProcessFleet, "_read_exits", broken)
+    place.start(["/bin/sleep", "600"])
+    end = place.follow().next_exit(SECONDS)
+    assert end
+    assert (end.host, end.code) == ("algo-1", 137)
+    assert end.lost
 
 
 def test_a_word_with_a_nul_becomes_no_option_of_the_sandbox() -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(ValueError, match="NUL"):
-        Sandboxed(Path("/bin/true"), ["--setenv", "A", "1\0--bind\0/\0/host"], ["true"])
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+        sandboxed(Path("/bin/true"), ["--setenv", "A", "1\0--bind\0/\0/host"], ["true"])
+
+
+def test_the_supervisor_imports_little() -> None:
+    script = Path(sys.modules["emulator.runtimes.process_supervisor"].__file__ or "")
+    imported = {
+        line.split()[1] for line in script.read_text().splitlines() if line.startswith("import ")
+    }
+    assert imported == {"json", "os", "select", "signal", "sys", "time"}

@@ -106,7 +106,8 @@ def test_memory_that_a_killed_emulator_left_is_given_back(tmp_path: Path) -> Non
     shm, state = tmp_path / "shm", tmp_path / "state"
     shm.mkdir()
     (shm / "another-programs").touch()
-    left = Path(SharedMemory(state, shm)._prefix + "left")
-    (shm / left).mkdir()
-    SharedMemory(state, shm)
-    assert [path.name for path in shm.iterdir()] == ["another-programs"]
+    prefix = SharedMemory(state, shm)._prefix
+    (shm / f"{prefix}left").mkdir()
+    (shm / f"{prefix}in-use").mkdir()
+    SharedMemory(state, shm).sweep({str(shm / f"{prefix}in-use")})
+    assert {path.name for path in shm.iterdir()} == {"another-programs", f"{prefix}in-use"}

@@ -127,6 +127,7 @@ def test_a_job_that_trained_on_can_be_stopped(tmp_path: Path) -> None:
     body = shell_request(create_bucket(first), script)
     name = body["TrainingJobName"]
     first.client("sagemaker").create_training_job(**body)
+    wait_for(first.client("sagemaker"), name, lambda job: job["SecondaryStatus"] == "Training")
     while "started" not in log_lines(first.client("logs"), name):
         time.sleep(0.05)
     first.process.kill()

@@ -61,6 +61,10 @@ from emulator.storage.objects import Cancelled
 _LOOK_SECONDS = 2.0
 """Between two looks whether a runtime that was away answers again."""
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
+ENDS_WITH_EMULATOR = (
+    "This job ends with the emulator, which serves its Pipe or FastFile channels; jobs with File "
+    "channels go on without it."
+)
 _log = logging.getLogger(__name__)
 
 
@@ -162,6 +166,8 @@ class Attempt:
         outlives = self._shop.leaves_instances and can_be_left(self._spec)
         plan = self._plan(cache, runtime.traits)
         plan = replace(plan, outlives=outlives, seconds=seconds + self._shop.stop_grace)
+        if self._shop.leaves_instances and not outlives:
+            lines.say_all(ENDS_WITH_EMULATOR)
         self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
         started = clock.monotonic()
         if isinstance(runtime, Lasting):

@@ -229,21 +229,22 @@ class ProcessRuntime:
             "grace": _GRACE_SECONDS,
         }
         try:
-            lifeline = start_supervisor(order, outlives=plan.outlives)
-            record = records.find(plan.arn)
-            if record is None:
-                raise OSError("its record cannot be read")
+            started = start_supervisor(order, outlives=plan.outlives)
         except (OSError, ValueError, RuntimeError) as error:
             raise InternalServerError(f"An instance could not be started: {error}") from error
         let_go = ExitStack()
-        let_go.callback(lifeline)
+        let_go.callback(started.let_go)
         if network:
             let_go.callback(network.close)
+        record = records.find(plan.arn)
         try:
+            if record is None:
+                raise OSError("its record cannot be read")
             fleet = ProcessFleet(record, exits, sink, let_go.close, partial(self._put_away, record))
         except (OSError, RuntimeError) as error:
-            lifeline()
-            end_all(record)
+            started.end()
+            if record:
+                end_all(record)
             raise InternalServerError(f"An instance could not be followed: {error}") from error
         held.pop_all()  # it is the fleet's from here on
         return fleet
@@ -288,7 +289,11 @@ class ProcessRuntime:
                 kept.update(record.shared)
                 continue
             end_all(record)
-            self._put_away(record)
+            try:
+                self._put_away(record)
+            except OSError as error:
+                # The next start tries it again. It keeps nobody from starting.
+                _log.warning("What %s has left stays for now: %s", record.arn, error)
         self._memory.sweep(kept)
 
     def _complete(self, arn: str) -> Record | None:
@@ -307,6 +312,7 @@ class ProcessRuntime:
             ends = self._records.exits(record.arn).read_text(encoding="utf-8").splitlines()
         except OSError:
             return False
+        ends = [end for end in ends if end]
         return len(ends) == len(record.instances) and not any(WITH_EMULATOR in e for e in ends)
 
     def _put_away(self, record: Record) -> None:

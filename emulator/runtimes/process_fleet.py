@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _LOOK_MILLISECONDS = 20
 _KILLED = 137
+_END_SECONDS = 10.0
+"""What the ends of killed instances may take until they are known."""
 
 
 class _Member:
@@ -37,13 +39,14 @@ class _Member:
         self.host = host
         self.pid: int = told["pid"][0]  # type: ignore[index]
         self.sandboxed = bool(told["sandboxed"])
-        self.child = open_process(told["pid"])  # type: ignore[arg-type]
-        self.first = open_process(told["first"])  # type: ignore[arg-type]
         self.end: Exit | None = None
         self.told = False
         """Its end has been handed on."""
+        # First: without its file there is nothing to give back.
         self._output = os.open(output, os.O_RDONLY | os.O_CLOEXEC)
         os.lseek(self._output, offset, os.SEEK_SET)
+        self.child = open_process(told["pid"])  # type: ignore[arg-type]
+        self.first = open_process(told["first"])  # type: ignore[arg-type]
 
     def signal(self, number: int) -> None:
         if not self.sandboxed:
@@ -143,9 +146,14 @@ class ProcessFleet:
             return
         self._closed = True
         self.kill()
-        self._follower.join()
-        if self._supervisor is not None:
-            wait_for_end(self._supervisor)
+        self._follower.join(_END_SECONDS)
+        if self._follower.is_alive():
+            # Their ends cannot be written down on a full disk, and nobody needs them any more.
+            send(self._supervisor, signal.SIGKILL)
+            self._follower.join()
+        for descriptor in (self._supervisor, *(m.child for m in self._members.values())):
+            if descriptor is not None:
+                wait_for_end(descriptor)
         self._let_go()
         self._close_descriptors()
         self._remove()
@@ -207,6 +215,8 @@ class ProcessFleet:
                 if not line.endswith(b"\n"):
                     return  # it is being written
                 self._exits_read += len(line)
+                if not line.strip():
+                    continue
                 told = json.loads(line)
                 end = Exit(told["host"], told["code"], told["at"], lost=told["lost"])
                 if told["late"]:

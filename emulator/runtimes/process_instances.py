@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ _BARE_CHILD = Path(__file__).with_name("bare_child.py")
 
 # PID 1 becomes the command itself; the shell gives 127 and 126 where it cannot.
 _EXEC = ("/bin/sh", "-c", 'exec "$@"', "sh")
+
+_LIBRARIES = ("LD_LIBRARY_PATH",)
 
 InstanceOrder = dict[str, Any]
 """An entry of `instances` in the order of process_supervisor.py, but for host and output."""
@@ -58,11 +61,26 @@ def bare(command: Sequence[str], environment: Mapping[str, str]) -> InstanceOrde
     }
 
 
-def start_supervisor(order: Mapping[str, Any], outlives: bool) -> Callable[[], None]:
+@dataclass(frozen=True)
+class Started:
+    """The process that holds the instances of a job, as the one that has started it has it."""
+
+    process: subprocess.Popen[bytes]
+    let_go: Callable[[], None]
+    """Give back what this process has of it: unless it outlives this one, it ends then."""
+
+    def end(self) -> None:
+        """Kill it; its instances die with it."""
+        self.process.kill()
+        self.process.wait()
+        self.let_go()
+
+
+def start_supervisor(order: Mapping[str, Any], outlives: bool) -> Started:
     """Start the process that holds the instances, and wait until all have started.
 
-    Unless it `outlives` this one, it ends with it, or when the function that this returns is
-    called. Raises OSError if an instance cannot be started; then none runs.
+    Unless it `outlives` this one, it ends with it. Raises OSError if an instance cannot be
+    started; then none runs.
     """
     with ExitStack() as held, ExitStack() as ours:
         ready, ready_end = os.pipe()
@@ -85,7 +103,8 @@ def start_supervisor(order: Mapping[str, Any], outlives: bool) -> Callable[[], N
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=given,
-            env={},
+            # Nothing of the user's, but where an interpreter may have its own library.
+            env={name: os.environ[name] for name in _LIBRARIES if name in os.environ},
             cwd="/",
             start_new_session=True,
         )
@@ -97,4 +116,4 @@ def start_supervisor(order: Mapping[str, Any], outlives: bool) -> Callable[[], N
             process.wait()
             raise OSError(said.decode(errors="replace") or "its supervising process has ended")
         ours.callback(process.poll)  # its end is seen by its pidfd; this leaves no zombie
-        return ours.pop_all().close
+        return Started(process, ours.pop_all().close)

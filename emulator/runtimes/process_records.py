@@ -123,21 +123,21 @@ def wait_for_end(descriptor: int, seconds: float | None = None) -> bool:
 
 def end_all(record: Record) -> None:
     """Kill the instances of a job: they die with their supervising process. Waits for that."""
-    opened = [open_process(record.supervisor)]
-    opened += [open_process(one[key]) for one in record.instances.values() for key in _BOTH]
+    opened = [(open_process(record.supervisor), signal.SIGKILL)]
+    for one in record.instances.values():
+        # bare_child.py must live to end what its command has started.
+        number = signal.SIGKILL if one["sandboxed"] else signal.SIGUSR2
+        opened += [(open_process(one["pid"]), number), (open_process(one["first"]), number)]
     try:
-        for descriptor in opened:
-            send(descriptor, signal.SIGKILL)
-        for descriptor in opened:
+        for descriptor, number in opened:
+            send(descriptor, number)
+        for descriptor, _ in opened:
             if descriptor is not None:
                 wait_for_end(descriptor)
     finally:
-        for descriptor in opened:
+        for descriptor, _ in opened:
             if descriptor is not None:
                 os.close(descriptor)
-
-
-_BOTH = ("pid", "first")
 
 
 def remove_remains(record: Record) -> None:

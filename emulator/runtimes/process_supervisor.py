@@ -36,6 +36,10 @@ if MYPY:  # `typing` takes as long to import as all of the above
 SELF = "@supervisor@"
 """Stands for this process's id in words."""
 WITH_EMULATOR = "it ended with the emulator"
+_LOOK_SECONDS = 3600.0
+"""A longer wait is several: poll() takes 24 days at most, and a job may run for 28."""
+_AGAIN_SECONDS = 1.0
+"""Between two tries to write down an end, where the disk is full."""
 _NO_SANDBOX = "its sandbox could not be made"
 
 
@@ -170,9 +174,38 @@ def _write_record(order: dict[str, Any], children: list[Child]) -> None:
     os.replace(partial, order["record"])
 
 
-def _start_all(order: dict[str, Any]) -> list[Child]:
+class Ends:
+    """The file for the ends of the instances."""
+
+    def __init__(self, path: str):
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        # With an empty line: what follows needs no new block of a disk that is full then.
+        os.write(self._file, b"\n")
+        self.unwritten = b""
+
+    def add(self, end: dict[str, Any]) -> None:
+        self.unwritten += json.dumps(end).encode() + b"\n"
+
+    def write(self) -> None:
+        """Write as much as the disk takes."""
+        try:
+            self.unwritten = self.unwritten[os.write(self._file, self.unwritten) :]
+        except OSError:
+            return  # it is tried again
+
+
+def _tell(ready: int, said: str) -> None:
+    try:
+        os.write(ready, said.encode())
+    except BrokenPipeError:
+        return  # the emulator was killed; the next one finds the record
+    os.close(ready)
+
+
+def _start_all(order: dict[str, Any]) -> tuple[Ends, list[Child]]:
     children: list[Child] = []
     try:
+        ends = Ends(order["exits"])
         _write_record(order, [])
         for instance in order["instances"]:
             children.append(Child(instance))
@@ -181,20 +214,15 @@ def _start_all(order: dict[str, Any]) -> list[Child]:
         _write_record(order, children)
     except BaseException as error:
         for child in children:
-            os.kill(child.pid, signal.SIGKILL)
+            child.signal(signal.SIGKILL)
             os.waitpid(child.pid, 0)
-        os.write(order["ready"], str(error).encode() or repr(error).encode())
+        _tell(order["ready"], str(error) or repr(error))
         os._exit(1)
-    try:  # noqa: SIM105 - contextlib would have to be imported
-        os.write(order["ready"], b"ok")
-    except BrokenPipeError:
-        pass  # the emulator was killed during the start: the next one finds the record
-    os.close(order["ready"])
-    return children
+    _tell(order["ready"], "ok")
+    return ends, children
 
 
-def _watch(order: dict[str, Any], children: list[Child]) -> None:
-    exits = os.open(order["exits"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _watch(order: dict[str, Any], ends: Ends, children: list[Child]) -> None:
     running = {child.pidfd: child for child in children}
     poll = select.poll()
     for descriptor in running:
@@ -206,9 +234,11 @@ def _watch(order: dict[str, Any], children: list[Child]) -> None:
     deadlines = [(time.monotonic() + order["seconds"], signal.SIGTERM)]
     deadlines.append((deadlines[0][0] + order["grace"], signal.SIGKILL))
     why, late = "", False
-    while running:
-        left = deadlines[0][0] - time.monotonic() if deadlines else None
-        for descriptor, _ in poll.poll(None if left is None else max(0.0, left * 1000)):
+    while running or ends.unwritten:
+        left = _AGAIN_SECONDS if ends.unwritten else _LOOK_SECONDS
+        if deadlines:
+            left = min(left, max(0.0, deadlines[0][0] - time.monotonic()))
+        for descriptor, _ in poll.poll(left * 1000):
             if descriptor == lifeline:
                 poll.unregister(lifeline)
                 why = WITH_EMULATOR
@@ -217,7 +247,8 @@ def _watch(order: dict[str, Any], children: list[Child]) -> None:
                 continue
             child = running.pop(descriptor)
             poll.unregister(descriptor)
-            os.write(exits, json.dumps(child.end(why, late)).encode() + b"\n")
+            ends.add(child.end(why, late))
+        ends.write()
         if deadlines and time.monotonic() >= deadlines[0][0]:
             _, number = deadlines.pop(0)
             late = True
@@ -235,7 +266,7 @@ def main() -> None:
     for descriptor in own:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
-    _watch(order, _start_all(order))
+    _watch(order, *_start_all(order))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Collection
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from emulator.model.plan import JobPlan, Mount
 from emulator.runtimes.removal import remove_tree
 
+_log = logging.getLogger(__name__)
 DEV_SHM = Path("/dev/shm")  # noqa: S108 - a tmpfs, which is what is wanted
 
 
@@ -25,8 +27,12 @@ class SharedMemory:
     def sweep(self, keep: Collection[str]) -> None:
         """Remove what earlier emulators of this state directory left, but for these paths."""
         for left in self._root.glob(f"{self._prefix}*"):
-            if str(left) not in keep:
+            if str(left) in keep:
+                continue
+            try:
                 remove_tree(left)
+            except OSError as error:
+                _log.warning("%s stays for now: %s", left, error)
 
     def share(self, plan: JobPlan) -> tuple[JobPlan, tuple[str, ...]]:
         """The plan with the shared memory that it asks for, and the directories made for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from emulator.model.plan import Exit
+from emulator.runtimes import process_fleet
 from emulator.runtimes.process_fleet import ProcessFleet
 from emulator.runtimes.process_instances import bare, sandboxed, start_supervisor
 from emulator.runtimes.process_records import Records, end_all, remove_remains
@@ -58,7 +60,7 @@ class Place:
             "seconds": seconds,
             "grace": 0.2,
         }
-        self.lifelines.append(start_supervisor(order, outlives))
+        self.lifelines.append(start_supervisor(order, outlives).let_go)
 
     def follow(self, sink: Any = None, received: dict[str, int] | None = None) -> ProcessFleet:
         record = self.records.find(ARN)
@@ -182,6 +184,75 @@ def test_they_end_by_themselves_when_nobody_ends_them_in_time(place: Place) -> N
     assert fleet.next_exit(0.1) is None
     fleet.terminate()
     assert code(fleet.next_exit(SECONDS)) == ("algo-1", 137, "")
+
+
+def test_a_job_may_run_for_more_days_than_poll_can_wait(place: Place) -> None:
+    place.start(["/bin/sh", "-c", "exit 4"], seconds=28 * 86_400)
+    assert code(place.follow().next_exit(SECONDS)) == ("algo-1", 4, "")
+
+
+def test_an_end_is_written_down_once_the_disk_takes_it(place: Place) -> None:
+    go = place.root / "go"
+    script = f"while [ ! -e {go} ]; do sleep 0.01; done; exit 6"
+    place.start(["/bin/sh", "-c", script], ["/bin/sh", "-c", script])
+    supervisor, record = place.supervisor(), place.records.find(ARN)
+    assert record
+    exits = place.records.exits(ARN)
+    # No file may grow: 10 bytes more are a part of a line.
+    full = (exits.stat().st_size + 10, resource.RLIM_INFINITY)
+    usual = resource.prlimit(supervisor, resource.RLIMIT_FSIZE, full)
+    go.touch()
+    place.until(lambda: not any(runs(one["pid"][0]) for one in record.instances.values()))
+    place.until(lambda: exits.stat().st_size == full[0])
+    fleet = place.follow()
+    assert fleet.next_exit(0.1) is None
+    assert runs(supervisor)
+    resource.prlimit(supervisor, resource.RLIMIT_FSIZE, usual)
+    ends = {code(fleet.next_exit(SECONDS)) for _ in range(2)}
+    assert ends == {("algo-1", 6, ""), ("algo-2", 6, "")}
+
+
+def test_a_full_disk_keeps_no_job_from_being_put_away(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_fleet, "_END_SECONDS", 0.1)
+    place.start(["/bin/sleep", "600"])
+    supervisor, fleet = place.supervisor(), place.follow()
+    resource.prlimit(supervisor, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    fleet.close()
+    assert not runs(supervisor)
+
+
+def test_an_end_needs_no_new_block_of_the_disk(place: Place) -> None:
+    place.start(["/bin/sleep", "600"])
+    assert place.records.exits(ARN).stat().st_size > 0
+
+
+def test_instances_go_on_when_the_emulator_is_killed_while_they_start(place: Place) -> None:
+    # Nobody reads any more that they have started.
+    emulator = os.fork()
+    if emulator == 0:
+        read = os.read
+
+        def killed(descriptor: int, size: int) -> bytes:
+            os._exit(0)
+
+        os.read = killed
+        place.start(["/bin/sh", "-c", "sleep 0.5; exit 8"])
+        os._exit(int(read is None))
+    os.waitpid(emulator, 0)
+    place.until(lambda: (record := place.records.find(ARN)) is not None and any(record.instances))
+    assert code(place.follow().next_exit(SECONDS)) == ("algo-1", 8, "")
+
+
+def test_what_a_bare_command_has_started_ends_with_it(place: Place) -> None:
+    started = place.root / "started"
+    place.start(["/bin/sh", "-c", f"setsid sleep 600 & echo $! > {started}; wait"])
+    place.until(lambda: started.exists() and bool(started.read_text()))
+    record = place.records.find(ARN)
+    assert record
+    end_all(record)
+    assert not runs(int(started.read_text()))
 
 
 def test_signals_reach_one_or_all(place: Place) -> None:

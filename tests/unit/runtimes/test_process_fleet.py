@@ -296,6 +296,16 @@ def test_a_fleet_that_cannot_go_on_owes_each_end(
     assert end.lost
 
 
+def test_the_supervisor_knows_nothing_of_the_user_but_where_libraries_are(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/python/lib")
+    place.start(["/bin/sleep", "600"])
+    environment = Path(f"/proc/{place.supervisor()}/environ").read_bytes()
+    assert environment == b"LD_LIBRARY_PATH=/opt/python/lib\0"
+
+
 def test_a_word_with_a_nul_becomes_no_option_of_the_sandbox() -> None:
     with pytest.raises(ValueError, match="NUL"):
         sandboxed(Path("/bin/true"), ["--setenv", "A", "1\0--bind\0/\0/host"], ["true"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,14 @@ import pytest
 from emulators import REPOSITORY, free_port
 
 EXAMPLES = REPOSITORY / "examples"
+WITH_SDKS = (
+    "digits_single",
+    "hf_trainer",
+    "lightning",
+    "script_mode_ddp",
+    "spot_checkpoints",
+    "torch_distributed",
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -29,58 +39,73 @@ def submit(python: Path | str, script: str, data: Path, environment: dict[str, s
         capture_output=True,
         text=True,
         env=environment,
-        timeout=600,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["digits_single", "script_mode_ddp", "torch_distributed"])
-def test_with_boto3(name: str, emulator: Any, digits: Path) -> None:
-    said = submit(sys.executable, f"{name}/submit_boto3.py", digits, emulator.environment)
-    assert "Completed s3://" in said
+@pytest.fixture(scope="module")
+def said(
+    request: pytest.FixtureRequest, emulator: Any, digits: Path
+) -> Iterator[Mapping[str, Future[str]]]:
+    """What each script of the selected tests prints: they wait most of the time, so three run."""
+    scripts = {
+        item.callspec.params["script"]
+        for item in request.session.items
+        if item.path == Path(__file__) and hasattr(item, "callspec")
+    }
+    pythons: dict[str, Path | str] = {"boto3": sys.executable}
+    for sdk in ("v2", "v3"):
+        if any(sdk in script for script in scripts):
+            pythons[f"sdk_{sdk}"] = request.getfixturevalue(f"sdk_{sdk}")
+    with ThreadPoolExecutor(3) as pool:
+        yield {
+            script: pool.submit(
+                submit,
+                pythons[script.removesuffix(".py").partition("submit_")[2]],
+                script,
+                digits,
+                emulator.environment,
+            )
+            for script in sorted(scripts)
+        }
+        pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.sdk
+Said = Mapping[str, Future[str]]
+
+
 @pytest.mark.parametrize(
-    "name",
+    "script",
     [
-        "digits_single",
-        "hf_trainer",
-        "lightning",
-        "script_mode_ddp",
-        "spot_checkpoints",
-        "torch_distributed",
+        f"{name}/submit_boto3.py"
+        for name in ("digits_single", "script_mode_ddp", "torch_distributed")
     ],
 )
-def test_with_sdk_v2(name: str, sdk_v2: Path, emulator: Any, digits: Path) -> None:
-    said = submit(sdk_v2, f"{name}/submit_sdk_v2.py", digits, emulator.environment)
-    assert "test_accuracy=" in said
-    assert "model.tar.gz" in said
+def test_with_boto3(script: str, said: Said) -> None:
+    assert "Completed s3://" in said[script].result()
 
 
 @pytest.mark.sdk
-def test_a_remote_function(sdk_v2: Path, emulator: Any, digits: Path) -> None:
-    said = submit(sdk_v2, "remote_function/submit_sdk_v2.py", digits, emulator.environment)
-    assert "slope=3.00;" in said
+@pytest.mark.parametrize("script", [f"{name}/submit_sdk_v2.py" for name in WITH_SDKS])
+def test_with_sdk_v2(script: str, said: Said) -> None:
+    text = said[script].result()
+    assert "test_accuracy=" in text
+    assert "model.tar.gz" in text
 
 
 @pytest.mark.sdk
-@pytest.mark.parametrize(
-    "name",
-    [
-        "digits_single",
-        "hf_trainer",
-        "lightning",
-        "script_mode_ddp",
-        "spot_checkpoints",
-        "torch_distributed",
-    ],
-)
-def test_with_sdk_v3(name: str, sdk_v3: Path, emulator: Any, digits: Path) -> None:
-    said = submit(sdk_v3, f"{name}/submit_sdk_v3.py", digits, emulator.environment)
-    assert "Completed s3://" in said
+@pytest.mark.parametrize("script", ["remote_function/submit_sdk_v2.py"])
+def test_a_remote_function(script: str, said: Said) -> None:
+    assert "slope=3.00;" in said[script].result()
+
+
+@pytest.mark.sdk
+@pytest.mark.parametrize("script", [f"{name}/submit_sdk_v3.py" for name in WITH_SDKS])
+def test_with_sdk_v3(script: str, said: Said) -> None:
+    assert "Completed s3://" in said[script].result()
 
 
 def test_the_demo_trains_a_good_model(tmp_path: Path) -> None:

@@ -168,7 +168,6 @@ class Attempt:
         plan = replace(plan, outlives=outlives, seconds=seconds + self._shop.stop_grace)
         if self._shop.leaves_instances and not outlives:
             lines.say_all(ENDS_WITH_EMULATOR)
-        self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
         started = clock.monotonic()
         if isinstance(runtime, Lasting):
             where = None if cache is None else str(cache)
@@ -177,6 +176,8 @@ class Attempt:
         self._collectives = watch_collectives(self._shop, self._spec, self._links(), lines)
         metrics = measure(self._shop, self._spec, lines)
         self._fleet = runtime.launch(plan, lines.feed)
+        # Not before: the next emulator looks for the instances of a job that trains.
+        self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
         return self._to_the_end(plan, metrics, started, seconds)
 
     def resume(self, resumed: Resumed, seconds: float, cache: Path | None) -> Ending:

@@ -105,6 +105,14 @@ def holds_nothing(life: Lifecycle) -> bool:
     return life.secondary in waits and not life.stop_requested
 
 
+def begins_anew(spec: JobSpec, life: Lifecycle) -> bool:
+    """Whether a job had instances that had not begun to train: it has lost nothing.
+
+    It begins once more, whatever its RetryStrategy says. A spot job is interrupted instead.
+    """
+    return life.secondary is Secondary.DOWNLOADING and not life.stop_requested and not spec.spot
+
+
 def ending_of_lost(spec: JobSpec, life: Lifecycle, record: EndingRecord | None) -> Ending | None:
     """How training ended for a job whose instances are gone; None if it never began (pure)."""
     if record:

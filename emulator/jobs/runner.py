@@ -12,7 +12,7 @@ from emulator.jobs.directories import failure_file, has_files
 from emulator.jobs.fleetwatch import Cause, Ending
 from emulator.jobs.outcome import INTERNAL_ERROR, KILLED, STORE_SECONDS, failure_of
 from emulator.jobs.progress import Progress
-from emulator.jobs.recovery import Past, holds_nothing
+from emulator.jobs.recovery import Past, begins_anew, holds_nothing
 from emulator.jobs.resuming import Resumed
 from emulator.jobs.settling import error_of_crash, stopped
 from emulator.jobs.timers import Timers
@@ -109,6 +109,8 @@ class JobRun:
         if self._resumed:
             return self._take_over(self._resumed)
         life = self._before.life if self._before else None
+        if life and begins_anew(self._spec, life):
+            return _Again()
         if life and not holds_nothing(life):
             attempt = Attempt(self._shop, self._spec, self._wish, self._timers, None)
             return self._carry_out(attempt, attempt.recover)

@@ -14,6 +14,7 @@ import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
 from emulator.jobs import supervisor
+from emulator.jobs.attempt import SHUTDOWN_NOTICE
 from emulator.jobs.recovery import RESTART_NOTICE
 from emulator.jobs.store import JobStore
 from emulator.jobs.workshop import Instances, NoSyncs
@@ -52,7 +53,7 @@ def test_a_shutdown_keeps_the_model_of_a_job_that_trains(bench: Bench) -> None:
     bench.submit(SAVES + STAYS)
     bench.until_logged("ready")
     bench.supervisor.shutdown()
-    assert bench.job().life.failure_reason == INTERNAL_ERROR
+    assert bench.job().life.failure_reason == f"{INTERNAL_ERROR} {SHUTDOWN_NOTICE}"
     assert weights(bench) == "weights\n"
 
 

@@ -113,7 +113,7 @@ def test_health_counts_jobs_and_what_is_unknown_is_a_404(
             return dict(json.load(answer)["jobs"])
 
     sagemaker = emulator.client("sagemaker")
-    body = shell_request(bucket, "sleep 300")
+    body = shell_request(bucket, "trap exit TERM; while true; do sleep 0.1; done")
     sagemaker.create_training_job(**body)
     name = body["TrainingJobName"]
     wait_for(sagemaker, name, lambda job: job["SecondaryStatus"] == "Training")

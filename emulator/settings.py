@@ -97,7 +97,7 @@ class Settings:
     sync_seconds: Annotated[float, Field(gt=0)] = 3
     """Between two looks at what a running job has saved in its checkpoint directory."""
     spot_notice_seconds: Annotated[float, Field(ge=0)] = 120
-    """The same when spot instances are taken away (two minutes on the service)."""
+    """Between SIGTERM and SIGKILL when spot instances are taken away (120 on the service)."""
     leave_jobs: bool = True
     """Jobs whose instances can go on without the emulator do; the next one on this state
     directory takes them over. Without it all jobs end with the emulator."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ import pytest
 from emulators import REPOSITORY, free_port
 
 EXAMPLES = REPOSITORY / "examples"
+README = REPOSITORY / "README.md"
 WITH_SDKS = (
     "digits_single",
     "hf_trainer",
@@ -106,6 +108,26 @@ def test_a_remote_function(script: str, said: Said) -> None:
 @pytest.mark.parametrize("script", [f"{name}/submit_sdk_v3.py" for name in WITH_SDKS])
 def test_with_sdk_v3(script: str, said: Said) -> None:
     assert "Completed s3://" in said[script].result()
+
+
+def test_the_first_script_of_the_readme(emulator: Any, tmp_path: Path) -> None:
+    code = re.findall(
+        r"^```python\n# (\S+)\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL
+    )
+    files = dict(code)
+    (tmp_path / "src").mkdir()
+    for name in ("src/train.py", "with_boto3.py"):
+        (tmp_path / name).write_text(files[name])
+    done = subprocess.run(
+        [sys.executable, "with_boto3.py"],
+        cwd=tmp_path,
+        env=emulator.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.startswith("Completed s3://"), f"{done.stdout}\n{done.stderr}"
 
 
 def test_the_demo_trains_a_good_model(tmp_path: Path) -> None:

@@ -83,14 +83,15 @@ class SignedRequest:
         credential = parts.get("Credential", "")
         if credential.rpartition("/")[2] != _END or _owner(credential) != access_key:
             return False
-        return hmac.compare_digest(parts.get("Signature", ""), self._signature(secret_key))
+        given, right = parts.get("Signature", ""), self._signature(secret_key)
+        return hmac.compare_digest(_bytes(given), right.encode())
 
     def in_the_name_of(self, access_key: str) -> SignedRequest:
         """The same request with another access key id; its signature is then wrong."""
         credential = self._parts["Credential"]
         own = "/".join([access_key, *credential.split("/")[-4:]])
         if self.presigned:
-            encoded = self.query.replace(quote(credential, safe=""), quote(own, safe=""))
+            encoded = self.query.replace(_encoded(credential), _encoded(own))
             return replace(self, query=encoded.replace(credential, own))
         old, new = (f"Credential={one}".encode("latin-1") for one in (credential, own))
         changed = [
@@ -119,7 +120,7 @@ class SignedRequest:
 
     def _with_header_signature(self, secret_key: str, dropped: set[bytes]) -> SignedRequest:
         parts = self._parts
-        names = [n for n in parts["SignedHeaders"].split(";") if n.encode() not in dropped]
+        names = [n for n in parts["SignedHeaders"].split(";") if _bytes(n) not in dropped]
 
         def authorized(signature: str) -> SignedRequest:
             line = (
@@ -134,13 +135,13 @@ class SignedRequest:
     def _with_query_signature(
         self, secret_key: str, parts: Mapping[str, str], dropped: set[bytes]
     ) -> SignedRequest:
-        names = [n for n in parts["SignedHeaders"].split(";") if n.encode() not in dropped]
+        names = [n for n in parts["SignedHeaders"].split(";") if _bytes(n) not in dropped]
         kept = [
             pair
             for pair in self.query.split("&")
             if not pair.startswith(("X-Amz-Signature=", "X-Amz-SignedHeaders="))
         ]
-        query = "&".join([*kept, f"X-Amz-SignedHeaders={quote(';'.join(names), safe='')}"])
+        query = "&".join([*kept, f"X-Amz-SignedHeaders={_encoded(';'.join(names))}"])
         unsigned = replace(self, query=f"{query}&X-Amz-Signature=")
         signature = unsigned._signature(secret_key)
         return replace(self, query=f"{query}&X-Amz-Signature={signature}")
@@ -163,7 +164,7 @@ class SignedRequest:
         scope = tuple(parts["Credential"].split("/")[-4:])
         digest = hashlib.sha256(self._canonical(parts.get("SignedHeaders", ""))).hexdigest()
         text = "\n".join([ALGORITHM, parts.get("Date", ""), "/".join(scope), digest])
-        return hmac.digest(_signing_key(secret_key, scope), text.encode(), "sha256").hex()
+        return hmac.digest(_signing_key(secret_key, scope), _bytes(text), "sha256").hex()
 
     def _canonical(self, signed_headers: str) -> bytes:
         pairs = sorted(
@@ -176,7 +177,7 @@ class SignedRequest:
             values.setdefault(known, []).append(b" ".join(value.split()))
         lines = [
             name + b":" + b",".join(values.get(name, ())) + b"\n"
-            for name in signed_headers.encode().split(b";")
+            for name in _bytes(signed_headers).split(b";")
         ]
         payload = self.header(b"x-amz-content-sha256") or "UNSIGNED-PAYLOAD"
         return b"\n".join(
@@ -185,7 +186,7 @@ class SignedRequest:
                 quote(unquote_to_bytes(self.path), safe="/~").encode(),
                 "&".join(f"{name}={value}" for name, value in pairs).encode(),
                 b"".join(lines),
-                signed_headers.encode(),
+                _bytes(signed_headers),
                 payload.encode("latin-1"),
             ]
         )
@@ -196,7 +197,7 @@ def _signing_key(secret_key: str, scope: tuple[str, ...]) -> bytes:
     """The key of a day, a region and a service."""
     key = f"AWS4{secret_key}".encode()
     for part in scope:
-        key = hmac.digest(key, part.encode(), "sha256")
+        key = hmac.digest(key, _bytes(part), "sha256")
     return key
 
 
@@ -212,6 +213,10 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 def _decoded(text: str) -> str:
     # Keys need not be UTF-8: what cannot be decoded goes through as it came.
     return unquote(text.replace("+", " "), errors="surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _encoded(text: str) -> str:

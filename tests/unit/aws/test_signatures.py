@@ -115,3 +115,27 @@ def test_a_header_of_any_form_is_never_right_and_never_an_error(line: str) -> No
     request = SignedRequest("GET", "/", "", [(b"authorization", raw)])
     assert not request.is_signed_by("key", "secret")
     signer_of({"authorization": line}, "")
+
+
+@pytest.mark.parametrize("name", ["Credential", "Date", "SignedHeaders", "Signature"])
+@pytest.mark.parametrize("value", ["%ff", "%E9", "%00", ""])
+def test_a_presigned_value_of_any_bytes_is_never_right_and_never_an_error(
+    name: str, value: str
+) -> None:
+    fields = {
+        "Credential": "key%2F20260101%2Feu-west-1%2Fs3%2Faws4_request",
+        "Date": "20260101T000000Z",
+        "SignedHeaders": "host",
+        "Signature": "0",
+    }
+    fields[name] = f"key%2F{value}%2F{value}%2Fs3%2Faws4_request" if name == "Credential" else value
+    query = "&".join(f"X-Amz-{field}={text}" for field, text in fields.items())
+    request = SignedRequest("GET", "/", query, [(b"host", b"x")])
+    assert not request.is_signed_by("key", "secret")
+    request.in_the_name_of("other").without((b"x-amz-security-token",), "secret")
+
+
+def test_a_signature_beyond_ascii_is_wrong() -> None:
+    line = "AWS4-HMAC-SHA256 Credential=key/a/b/s3/aws4_request, SignedHeaders=host, Signature=é"
+    request = SignedRequest("GET", "/", "", [(b"authorization", line.encode("latin-1"))])
+    assert not request.is_signed_by("key", "secret")

@@ -72,9 +72,17 @@ def _is_local(scope: Mapping[str, Any], headers: Mapping[str, str]) -> bool:
     return (
         client is not None
         and _is_loopback(client[0])
-        and _is_loopback(urlsplit(f"//{host}").hostname or "")
+        and _is_loopback(_name(host))
         and origin in (None, f"http://{host}")
     )
+
+
+def _name(host: str) -> str:
+    """The name or address in a Host header; "" where there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # a bracket that is not closed
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

@@ -55,6 +55,11 @@ def status(
     return int(sent[0]["status"])
 
 
+@pytest.mark.parametrize("host", ["[", "[::1", "a]:1", "[x]"])
+def test_a_host_that_is_none_is_refused(host: str) -> None:
+    assert status(application(), headers={"host": host}) == 403
+
+
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
 def test_this_machines_user_has_access(client: str) -> None:
     assert status(application(), client) == 200

@@ -65,6 +65,7 @@ class EndpointProtocol(HttpToolsProtocol):
         self._answering: Exchange | None = None
         self._reading = _Reading.NOTHING
         self._head_bytes = 0
+        self._body_came = False
         self._ends = False
 
     # asyncio.Protocol
@@ -72,15 +73,15 @@ class EndpointProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._ends:
             return
-        more_of_head = self._reading is _Reading.HEAD
+        before, self._body_came = self._reading, False
         super().data_received(data)
-        if more_of_head and self._reading is _Reading.HEAD:
+        # Of a head, or of the chunk extensions and trailers of a body.
+        if before is self._reading is not _Reading.NOTHING and not self._body_came:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT:
-                self.transport.write(_TOO_LONG)
-                self._end(linger=True)
-        if isinstance(self.cycle, Exchange):
-            self.cycle.flush()
+                self._refuse(_TOO_LONG)
+        if self._answering is not None:
+            self._answering.flush()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has sent all it wants to send may still wait for its answer."""
@@ -114,8 +115,14 @@ class EndpointProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading is _Reading.BODY:
+            return  # a trailer: it is no header of a request that may not have begun yet
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._reading = _Reading.BODY
+        self._head_bytes = 0
         if self.parser.get_http_version() not in _VERSIONS:
             raise ValueError("no HTTP/1")  # answered as whatever else is no request
         if self.parser.should_upgrade() and self._should_upgrade():
@@ -144,6 +151,8 @@ class EndpointProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))  # type: ignore[arg-type]
 
     def on_body(self, body: bytes) -> None:
+        self._body_came = True
+        self._head_bytes = 0
         if isinstance(self.cycle, Exchange):
             self.cycle.body_received(body)
         else:
@@ -159,6 +168,8 @@ class EndpointProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Exchange):
             self._answering = cycle
+            # The transport says so once, perhaps during an earlier answer.
+            cycle.client_blocked(self.flow.write_paused)
             cycle.start()
         else:
             super()._start_asgi_task(cycle, app)
@@ -167,6 +178,12 @@ class EndpointProtocol(HttpToolsProtocol):
         super().on_response_complete()  # begins the next request, if that has come already
         if self._answering is not None:
             self._answering.flush()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._answers_another():
+            self._end_after_answer()
+        else:
+            super().send_400_response(msg)
 
     def _head(self) -> HttpRequest:
         url = self.url
@@ -202,13 +219,38 @@ class EndpointProtocol(HttpToolsProtocol):
     def exchange_complete(self, linger: bool) -> None:
         answered, self._answering = self._answering, None
         if answered is None or not answered.keep_alive:
-            self._end(linger)
-            return
-        self.on_response_complete()
+            self._end(linger or self._ends)
+        elif self.pipeline:
+            # Each may complete at once: from here, a long line of them would nest too deeply.
+            self.loop.call_soon(self.on_response_complete)
+        else:
+            self.on_response_complete()
 
     def abort(self) -> None:
         self._ends = True
         self.transport.abort()
+
+    def _refuse(self, answer: bytes) -> None:
+        """Answer what cannot be read as a request, and close the connection."""
+        if self._answers_another():
+            self._end_after_answer()
+        else:
+            self.transport.write(answer)
+            self._end(linger=True)
+
+    def _answers_another(self) -> bool:
+        """Is an answer on its way to a request before the one that is read?
+
+        Whatever were written now would become a part of it.
+        """
+        return self._answering is not None and not (
+            self._answering is self.cycle and self._reading is _Reading.BODY
+        )
+
+    def _end_after_answer(self) -> None:
+        if self._answering is not None:
+            self._answering.keep_alive = False
+        self._ends = True
 
     def _end(self, linger: bool) -> None:
         """Close the connection; `linger` until the client has had time to read the answer.

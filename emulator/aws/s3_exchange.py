@@ -201,6 +201,9 @@ class Exchange:
         self._progress += 1
         if self._answer_complete:
             self._release(clean=self._request_complete and not self._to_store)
+            if not self._request_complete:
+                # The rest is read and dropped, also where the store had taken no more of it.
+                self._client.read_on(True)
         self._answer()
 
     def store_blocked(self, blocked: bool) -> None:
@@ -254,7 +257,11 @@ class Exchange:
             log.warning("the object store cannot be reached: %s", error)
             self._refuse(self._admission.store_away())
             return
+        if self.response_complete:  # the client left while the connection was made
+            store.release(clean=False)
+            return
         self._store = store
+        self._reads_answer = True
         store.carry(self, self._request.method == "HEAD")
         self._client.read_on(True)
         self.flush()
@@ -271,7 +278,8 @@ class Exchange:
     def _answer(self) -> None:
         """Send what there is of the answer, once the client listens."""
         if not self._request_complete:
-            self._read_answer(len(self._to_client) <= 1)
+            # To its end, if it is short: a store that refuses takes no more of the request.
+            self._read_answer(sum(map(len, self._to_client)) <= _AHEAD)
             return
         if self._to_client:
             out = self._to_client

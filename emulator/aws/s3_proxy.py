@@ -10,6 +10,7 @@ of another account (see accounts.py) is signed anew with the store's credentials
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import unquote
@@ -32,6 +33,7 @@ _KMS = (
 )
 _TOKEN = b"x-amz-security-token"
 _REGION = b"x-amz-bucket-region"
+_LENGTH = re.compile(r"[0-9]{1,19}")
 _DEFAULT_REGION = "us-east-1"
 _UNREACHABLE = "The object store behind sagemaker-emulator is unreachable."
 
@@ -115,7 +117,7 @@ class S3Proxy:
             return
         # The second one where the payload is in signed or checked chunks.
         sizes = (request.header(b"content-length"), request.header(b"x-amz-decoded-content-length"))
-        size = next((int(text) for text in reversed(sizes) if text.isdigit()), 0)
+        size = next((int(text) for text in reversed(sizes) if _LENGTH.fullmatch(text)), 0)
         if problem := self._key_problem(key, size):
             if request.method in ("GET", "HEAD"):
                 raise Refusal(404, "NoSuchKey", "The specified key does not exist.")

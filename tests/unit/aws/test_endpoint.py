@@ -12,7 +12,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from emulator.aws.endpoint import HEAD_LIMIT, endpoint_protocol
+from emulator.aws.endpoint import HEAD_LIMIT, EndpointProtocol, endpoint_protocol
+from emulator.aws.s3_exchange import Exchange
 from emulator.aws.s3_proxy import S3Proxy
 from emulator.jobs.faults import FaultBook
 from emulator.model.faults import Fault, Kind
@@ -35,7 +36,14 @@ class Store:
         self.answer: bytes | Callable[[bytes], bytes] = OK
         self.answers_early = False
         self.closes = False
-        self.close_idle = asyncio.Event()
+        self.before_answer, self.before_last_byte, self.before_end = (
+            asyncio.Event(),
+            asyncio.Event(),
+            asyncio.Event(),
+        )
+        """Cleared by tests to make the store wait there."""
+        for event in (self.before_answer, self.before_last_byte, self.before_end):
+            event.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -51,8 +59,13 @@ class Store:
         head = await reader.readuntil(b"\r\n\r\n")
         body = b"" if self.answers_early else await _body(head, reader)
         self.requests.append((head, body))
-        writer.write(self.answer(head) if callable(self.answer) else self.answer)
+        answer = self.answer(head) if callable(self.answer) else self.answer
+        await self.before_answer.wait()
+        writer.write(answer[:-1])
+        await self.before_last_byte.wait()
+        writer.write(answer[-1:])
         await writer.drain()
+        await self.before_end.wait()
         return not (self.closes or self.answers_early)
 
 
@@ -111,6 +124,8 @@ async def _answer_body(head: bytes, reader: asyncio.StreamReader) -> bytes:
 
 class World:
     def __init__(self, store: Store, faults: FaultBook, connect: Callable[[], Awaitable[Line]]):
+        self.ends: list[EndpointProtocol] = []
+        """The server's ends of the clients' connections, in the order in which they came."""
         self.store = store
         self.faults = faults
         self.connect = connect
@@ -120,31 +135,49 @@ class World:
 async def world() -> AsyncIterator[World]:
     store, faults = Store(), FaultBook()
     behind = await asyncio.start_server(store.serve, "127.0.0.1", 0)
-    proxy = S3Proxy(f"http://127.0.0.1:{port(behind)}", "key", "secret", faults)
+    proxy = S3Proxy(
+        f"http://127.0.0.1:{port(behind)}",
+        "key",
+        "secret",
+        faults,
+        key_problem=lambda _key, _size: "",
+    )
     config = uvicorn.Config(app, http=endpoint_protocol(proxy), lifespan="off", log_config=None)
     config.load()
     state = ServerState()
-    front = await asyncio.get_running_loop().create_server(
-        lambda: config.http_protocol_class(  # type: ignore[call-arg]
+
+    def accept() -> EndpointProtocol:
+        end = config.http_protocol_class(  # type: ignore[call-arg]
             config=config, server_state=state, app_state={}
-        ),
-        "127.0.0.1",
-        0,
-    )
+        )
+        assert isinstance(end, EndpointProtocol)
+        made.ends.append(end)
+        return end
+
+    front = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
     lines: list[Line] = []
 
     async def connect() -> Line:
         lines.append(Line(*await asyncio.open_connection("127.0.0.1", port(front))))
         return lines[-1]
 
+    made = World(store, faults, connect)
     try:
-        yield World(store, faults, connect)
+        yield made
     finally:
         for line in lines:
             line.writer.close()
         proxy.close()
         front.close()
         behind.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async def poll() -> None:
+        while not true():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(poll(), TIMEOUT)
 
 
 def port(server: asyncio.Server) -> int:
@@ -318,6 +351,48 @@ async def test_a_pipelined_upload_keeps_its_body(at: World) -> None:
     assert [len(body) for _, body in at.store.requests] == [1000, 2000, 0]
 
 
+@with_world
+async def test_pipelined_requests_on_a_kept_connection_to_the_store(at: World) -> None:
+    line = await at.connect()
+    line.send(head())
+    await line.answer()
+    page = "GET /_emulator/x HTTP/1.1\r\nHost: x\r\n\r\n"
+    line.send(head(path="/b/1"), head(path="/b/2"), page)
+    assert [(await line.answer())[2] for _ in range(3)] == [b"ok", b"ok", b"app 0"]
+    assert at.store.connections == 1
+
+
+@with_world
+async def test_a_long_line_of_requests_that_are_answered_at_once(at: World) -> None:
+    many = 400  # as calls of each other, more than Python nests
+    at.faults.add(Fault(Kind.SLOW_DOWN, times=many))
+    line = await at.connect()
+    line.send(head() * many)
+    assert {(await line.answer())[0] for _ in range(many)} == {503}
+    line.send(head())
+    assert (await line.answer())[0] == 200
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["nonsense\r\n\r\n", "GET /b/k HTTP/1.1\r\nX: " + "a" * (8 * HEAD_LIMIT)]
+)
+def test_what_is_no_request_does_not_get_into_the_answer_before_it(nonsense: str) -> None:
+    @with_world
+    async def test(at: World) -> None:
+        at.store.before_last_byte.clear()
+        line = await at.connect()
+        line.send(head())
+        answer = await line.reader.readuntil(b"\r\n\r\no")
+        line.send(nonsense)
+        end = at.ends[0]
+        await until(lambda: end._ends or end.transport.is_closing())
+        at.store.before_last_byte.set()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert await line.rest() == b"k"
+
+    test()
+
+
 # --- 100 Continue ----------------------------------------------------------------------------
 
 EXPECT = "Expect: 100-continue\r\n"
@@ -391,6 +466,33 @@ async def test_a_store_that_refuses_before_it_has_read_all(at: World) -> None:
     at.store.answers_early, at.store.answer = False, OK
     line.send(put(b"hello"))
     assert (await line.answer())[0] == 200
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_store_that_refuses_and_takes_no_more(in_pieces: bool) -> None:
+    @with_world
+    async def test(at: World) -> None:
+        store = at.store
+        store.answers_early = True
+        store.answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
+        store.before_answer.clear()
+        store.before_end.clear()
+        if in_pieces:
+            store.before_last_byte.clear()
+        line = await at.connect()
+        line.send(put(bytes(64 << 20)))
+        end = at.ends[0]
+        await until(lambda: bool(store.requests) and end.flow.read_paused)
+        store.before_answer.set()
+        if in_pieces:
+            await until(lambda: isinstance(end.cycle, Exchange) and end.cycle._answer_started)
+            store.before_last_byte.set()
+        try:
+            assert (await line.answer())[0] == 403
+        finally:
+            store.before_end.set()
+
+    test()
 
 
 # --- the store goes --------------------------------------------------------------------------
@@ -484,6 +586,27 @@ async def test_a_client_that_does_not_read_holds_the_store_back(at: World) -> No
     assert len(await line.reader.readexactly(size)) == size
 
 
+@with_world
+async def test_a_client_that_reads_no_more_holds_its_next_answer_back(at: World) -> None:
+    size = 32 << 20
+    line = await at.connect()
+    line.send(head())
+    await line.answer()
+    at.store.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
+    end = at.ends[0]
+    # uvloop says it once, be it during the first answer, and not again for the next.
+    end.transport.set_write_buffer_limits(high=2 * size)
+    end.pause_writing()
+    line.send(head())
+    await line.reader.readuntil(b"\r\n\r\n")
+    other = await at.connect()
+    other.send(head())
+    assert len((await other.answer())[2]) == size
+    assert end.transport.get_write_buffer_size() < size // 8
+    end.resume_writing()
+    assert len(await line.reader.readexactly(size)) == size
+
+
 # --- hostile ---------------------------------------------------------------------------------
 
 
@@ -532,6 +655,33 @@ def test_chunks_that_are_none(chunks: str) -> None:
         line.send(head("PUT", more="Transfer-Encoding: chunked\r\n"), chunks, "0\r\n\r\n")
         assert (await line.rest()).startswith(b"HTTP/1.1 400")
         assert at.store.requests == []
+
+    test()
+
+
+@with_world
+async def test_a_trailer_is_no_header(at: World) -> None:
+    line = await at.connect()
+    # The second one begins when its trailer has been read.
+    line.send(head(), head("PUT", more="Transfer-Encoding: chunked\r\n"))
+    line.send("3\r\nabc\r\n0\r\nX-Amz-Acl: public-read\r\nExpect: 100-continue\r\n\r\n")
+    assert [(await line.answer())[0] for _ in range(2)] == [200, 200]
+    sent, body = at.store.requests[1]
+    assert body == b"3\r\nabc\r\n0\r\n\r\n"
+    assert b"x-amz-acl" not in sent
+
+
+@pytest.mark.parametrize("end_of_body", ["0\r\nX: ", "0\r\nX: a\r\n", "1;"])
+def test_trailers_and_chunk_extensions_have_a_limit(end_of_body: str) -> None:
+    @with_world
+    async def test(at: World) -> None:
+        line = await at.connect()
+        line.send(head("PUT", more="Transfer-Encoding: chunked\r\n"), "3\r\nabc\r\n", end_of_body)
+        more = "X: a\r\n" if end_of_body.endswith("\n") else "aaaaaaaa"
+        for _ in range(64):
+            line.send(more * (8192 // len(more)))
+            await asyncio.sleep(0.001)
+        assert (await line.answer())[0] == 431
 
     test()
 
@@ -585,6 +735,18 @@ def test_signatures_that_are_none(authorization: str) -> None:
                 f"GET /b/k HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n{more}\r\n"
             )
             assert (await line.answer())[0] in (200, 400, 403), more
+
+    test()
+
+
+@pytest.mark.parametrize("length", ["\xb2", "1" * 5000, "-1", ""])
+def test_a_length_of_a_payload_that_is_none(length: str) -> None:
+    @with_world
+    async def test(at: World) -> None:
+        line = await at.connect()
+        more = f"Content-Length: 0\r\nX-Amz-Decoded-Content-Length: {length}\r\n"
+        line.send(head("PUT", more=more).encode("latin-1"))
+        assert (await line.answer())[0] == 200
 
     test()
 

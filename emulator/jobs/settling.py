@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 
@@ -38,35 +39,37 @@ def end_as_lost(shop: Workshop, spec: JobSpec, error: BaseException | None = Non
     one that was being stopped is stopped.
     """
     known = error_of_crash(shop, spec, error) if error else None
-    now, reason = shop.clock.now(), str(known or InternalServerError(INTERNAL_ERROR))
+    reason = str(known or InternalServerError(INTERNAL_ERROR))
 
-    def end(job: Job) -> Job:
-        if job.life.status.terminal:
-            return job
-        if job.life.stop_requested:
-            life = job.life
-            if life.secondary not in (Secondary.STOPPING, Secondary.UPLOADING):
-                life = life.enter(Secondary.STOPPING, lifecycle.STOPPING, now)
-            life = life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
-        else:
-            life = job.life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason)
-        return replace(job, life=life, warm_pool=job.warm_pool and job.warm_pool.end(now))
+    def lost(life: Lifecycle, now: float) -> Lifecycle:
+        if not life.stop_requested:
+            return life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason)
+        if life.secondary not in (Secondary.STOPPING, Secondary.UPLOADING):
+            life = life.enter(Secondary.STOPPING, lifecycle.STOPPING, now)
+        return life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
 
-    ended = shop.store.update(spec.scope, spec.name, end)
-    tell_end(ended)
-    return ended
+    return _end(shop, spec, lost)
 
 
 def end_waiting(shop: Workshop, spec: JobSpec, reason: Reason) -> Job:
     """End a job that holds nothing and has no thread. Raises sqlite3.Error."""
+
+    def stop(life: Lifecycle, now: float) -> Lifecycle:
+        stopping = life.request_stop(now).enter(Secondary.STOPPING, lifecycle.STOPPING, now)
+        return stopped(stopping, reason, now)
+
+    return _end(shop, spec, stop)
+
+
+def _end(shop: Workshop, spec: JobSpec, step: Callable[[Lifecycle, float], Lifecycle]) -> Job:
+    """Take a job and its warm pool to their end by `step`, unless the job has ended."""
     now = shop.clock.now()
 
     def end(job: Job) -> Job:
         if job.life.status.terminal:
             return job
-        stopping = job.life.request_stop(now).enter(Secondary.STOPPING, lifecycle.STOPPING, now)
         pool = job.warm_pool and job.warm_pool.end(now)
-        return replace(job, life=stopped(stopping, reason, now), warm_pool=pool)
+        return replace(job, life=step(job.life, now), warm_pool=pool)
 
     ended = shop.store.update(spec.scope, spec.name, end)
     tell_end(ended)

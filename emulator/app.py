@@ -22,10 +22,10 @@ from emulator.aws.built import operations_by_service
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.endpoint import endpoint_protocol
 from emulator.aws.gateway import Gateway, Shortcut
+from emulator.drivers.base import Lasting
 from emulator.model.errors import SetupError
 from emulator.model.lifecycle import Secondary
 from emulator.parts import Parts, build, listen, listens_everywhere
-from emulator.runtimes.base import Lasting
 from emulator.settings import Settings
 
 _FIRST_ANSWERS_SECONDS = 30

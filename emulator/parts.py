@@ -15,56 +15,56 @@ from urllib.parse import urlsplit
 
 from docker.errors import DockerException
 
-from emulator.aws.s3_proxy import S3Proxy
-from emulator.cluster import leases
-from emulator.cluster.fixed_ports import fixed_ports
-from emulator.cluster.gpu_capacity import GpuCapacity
-from emulator.cluster.gpus import surveyor
-from emulator.cluster.instance_types import Catalog, load_catalog
-from emulator.cluster.ledger import Rules
-from emulator.cluster.machine import this_machine
-from emulator.container.plan import Credentials
+from emulator.aws.s3.proxy import S3Proxy
+from emulator.data.cache.objects import ObjectCache
+from emulator.data.inputs import Sources
+from emulator.data.inputs.fuse import sweep_mounts
+from emulator.data.objectstore.availability import Availability
+from emulator.data.objectstore.disk_reserve import Reserve
+from emulator.data.objectstore.embedded import PAGE_SIZE, EmbeddedStore
+from emulator.data.objectstore.objects import ObjectStore
+from emulator.data.objectstore.transfer import Downloader
+from emulator.data.objectstore.weed import key_problem
+from emulator.data.private_directory import make_private
+from emulator.data.state_lock import StateLock
 from emulator.database import Database
-from emulator.jobs.disturbed import DisturbedInputs, DisturbedOutputs
-from emulator.jobs.exchange import S3Inputs, S3Outputs
-from emulator.jobs.faults import FaultBook
-from emulator.jobs.reports import JobReports
-from emulator.jobs.retention import Retention
-from emulator.jobs.store import MIGRATIONS, JobStore
-from emulator.jobs.supervisor import Supervisor
-from emulator.jobs.syncing import S3Syncs
-from emulator.jobs.workshop import Workshop
-from emulator.logs.streams import LogStore
-from emulator.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
-from emulator.metrics.store import MetricStore
-from emulator.model.errors import SetupError
-from emulator.runtimes.choice import Runtimes
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_awaited import AwaitedDocker, Docker
-from emulator.runtimes.docker_engine import (
+from emulator.drivers.choice import Runtimes
+from emulator.drivers.docker.awaited import AwaitedDocker, Docker
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import (
     ENGINE_GONE,
     Engine,
     connect,
     inspect_engine,
     listen_addresses,
 )
-from emulator.runtimes.docker_requests import LABEL_EMULATOR
-from emulator.runtimes.forward_proxy import ForwardProxy
-from emulator.runtimes.host_settings import HostSettings, needs_relay, of_this_machine
-from emulator.runtimes.images import Images
-from emulator.runtimes.process import ProcessRuntime
+from emulator.drivers.docker.requests import LABEL_EMULATOR
+from emulator.drivers.forward_proxy import ForwardProxy
+from emulator.drivers.host_settings import HostSettings, needs_relay, of_this_machine
+from emulator.drivers.images.resolution import Images
+from emulator.drivers.process.driver import ProcessRuntime
+from emulator.model.errors import SetupError
+from emulator.placement import leases
+from emulator.placement.fixed_ports import fixed_ports
+from emulator.placement.gpu_capacity import GpuCapacity
+from emulator.placement.gpus import surveyor
+from emulator.placement.instance_types import Catalog, load_catalog
+from emulator.placement.ledger import Rules
+from emulator.placement.machine import this_machine
 from emulator.settings import Settings
-from emulator.storage.availability import Availability
-from emulator.storage.cache import ObjectCache
-from emulator.storage.channels import Sources
-from emulator.storage.embedded import PAGE_SIZE, EmbeddedStore
-from emulator.storage.fuse import sweep_mounts
-from emulator.storage.lock import StateLock
-from emulator.storage.objects import ObjectStore
-from emulator.storage.private import make_private
-from emulator.storage.reserve import Reserve
-from emulator.storage.transfer import Downloader
-from emulator.storage.weed import key_problem
+from emulator.telemetry.logs.streams import LogStore
+from emulator.telemetry.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
+from emulator.telemetry.metrics.store import MetricStore
+from emulator.workloads.fault_book import FaultBook
+from emulator.workloads.fault_injection import DisturbedInputs, DisturbedOutputs
+from emulator.workloads.plan.job_plan import Credentials
+from emulator.workloads.retention import Retention
+from emulator.workloads.run.context import Workshop
+from emulator.workloads.run.supervisor import Supervisor
+from emulator.workloads.store.runs import MIGRATIONS, JobStore
+from emulator.workloads.transfers.checkpoint_sync import S3Syncs
+from emulator.workloads.transfers.inputs_outputs import S3Inputs, S3Outputs
+from emulator.workloads.transfers.reports import JobReports
 
 OpenDoor = Callable[[socket.socket], Callable[[], None]]
 """Answers requests on one more socket; what it returns ends that."""

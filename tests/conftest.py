@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from emulator.storage.embedded import EmbeddedStore
-from emulator.storage.objects import ObjectStore
+from emulator.data.objectstore.embedded import EmbeddedStore
+from emulator.data.objectstore.objects import ObjectStore
 
 ACCESS_KEY = "emulator"
 SECRET_KEY = "emulator-secret"

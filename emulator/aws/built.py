@@ -20,11 +20,11 @@ from emulator.aws.services import (
     tags,
     training_jobs,
 )
-from emulator.jobs.store import JobStore
-from emulator.jobs.supervisor import Supervisor
-from emulator.logs.streams import LogStore
-from emulator.metrics.store import MetricStore
 from emulator.settings import Settings
+from emulator.telemetry.logs.streams import LogStore
+from emulator.telemetry.metrics.store import MetricStore
+from emulator.workloads.run.supervisor import Supervisor
+from emulator.workloads.store.runs import JobStore
 
 
 def operations_by_service(

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from emulator.jobs.faults import FaultBook
-from emulator.jobs.store import NOT_FOUND
 from emulator.model.errors import ApiError, ValidationError
 from emulator.model.faults import Chance, Kind, read_fault
 from emulator.model.scope import Scope
 from emulator.settings import Settings
+from emulator.workloads.fault_book import FaultBook
+from emulator.workloads.store.runs import NOT_FOUND
 
 Disturb = Callable[[str], None]
 """Called with an operation's name before it is carried out; raises ApiError."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from emulator.aws.built import operations_by_service
-from emulator.aws.service_models import Shape, operation_model, service_model
+from emulator.aws.wire.service_models import Shape, operation_model, service_model
 from emulator.model.members import Member, Treatment, member_at
 from emulator.settings import Settings
 

@@ -14,10 +14,10 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from emulator.aws.routing import is_s3
-from emulator.aws.s3_exchange import Exchange
-from emulator.aws.s3_proxy import S3Proxy
+from emulator.aws.s3.exchange import Exchange
+from emulator.aws.s3.proxy import S3Proxy
 from emulator.aws.signatures import SignedRequest, signer_of
-from emulator.aws.wire import HttpRequest
+from emulator.aws.wire.http import HttpRequest
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's line and headers. AWS takes 8 KiB; presigned URLs are longer than that."""

@@ -15,16 +15,16 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from emulator.aws.accounts import account_of
-from emulator.aws.compression import unpacked
 from emulator.aws.control import Disturb, internal_failure
-from emulator.aws.json_reading import SerializationError
 from emulator.aws.operation import Call, Handler, Operations
-from emulator.aws.protocols import WireProtocol, error_protocol_of, protocol_of
 from emulator.aws.routing import service_of
-from emulator.aws.service_models import Operation, operation_model, service_model
 from emulator.aws.signatures import Signer, signer_of
-from emulator.aws.validation import validate
-from emulator.aws.wire import HttpReply, HttpRequest
+from emulator.aws.validation.validate import validate
+from emulator.aws.wire.compression import unpacked
+from emulator.aws.wire.http import HttpReply, HttpRequest
+from emulator.aws.wire.json_reading import SerializationError
+from emulator.aws.wire.protocols import WireProtocol, error_protocol_of, protocol_of
+from emulator.aws.wire.service_models import Operation, operation_model, service_model
 from emulator.model.errors import ApiError, NotBuilt
 from emulator.model.scope import Scope
 from emulator.settings import Settings

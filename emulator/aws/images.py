@@ -5,9 +5,9 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from emulator.drivers.images.resolution import Presence
 from emulator.model.errors import ValidationError
 from emulator.model.image import ImageAddress, read_address
-from emulator.runtimes.images import Presence
 from emulator.settings import Settings
 
 INVALID = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from emulator.aws.query_protocol import form_of
-from emulator.aws.service_models import SIGNING_NAMES, operation_model, service_model
 from emulator.aws.signatures import Signer
-from emulator.aws.wire import HttpRequest
+from emulator.aws.wire.http import HttpRequest
+from emulator.aws.wire.query_protocol import form_of
+from emulator.aws.wire.service_models import SIGNING_NAMES, operation_model, service_model
 from emulator.model.errors import NotBuilt
 
 S3 = "s3"

@@ -26,13 +26,13 @@ from emulator.cli.messages import ExitCode, fail, note, out
 from emulator.cli.options import ConfigFlag, HostFlag, PortFlag, StateFlag, load_settings
 from emulator.cli.remote import health, unreachable
 from emulator.cli.up import configure_logging
-from emulator.cluster.gpus import find_gpus
-from emulator.jobs.retention import kept_files, moved_aside, readable, size_of
+from emulator.data.objectstore.weed import find_program
+from emulator.drivers.process.interpreter import inspect_interpreter
+from emulator.drivers.process.sandbox_probe import probe
 from emulator.model.errors import SetupError
-from emulator.runtimes.interpreter import inspect_interpreter
-from emulator.runtimes.sandbox_probe import probe
+from emulator.placement.gpus import find_gpus
 from emulator.settings import Settings
-from emulator.storage.weed import find_program
+from emulator.workloads.retention import kept_files, moved_aside, readable, size_of
 
 ENOUGH_DISK = 5 * 1024**3
 """Bytes: room for a small job's data, checkpoints and model."""

@@ -19,15 +19,15 @@ from docker.client import DockerClient
 from docker.errors import DockerException
 
 from emulator.cli.finding import Check, Finding
-from emulator.cluster.gpus import Inventory, find_gpus
-from emulator.cluster.visibility import VISIBLE_DEVICES
+from emulator.data.inputs.fuse import check_fuse, find_program
+from emulator.drivers.docker.engine import connect
+from emulator.drivers.images.builds import image_folder, images_root, list_images
+from emulator.drivers.process.nvidia_devices import missing_device
+from emulator.drivers.process.sandbox_probe import probe
 from emulator.model.errors import SetupError
-from emulator.runtimes.docker_engine import connect
-from emulator.runtimes.image_builds import image_folder, images_root, list_images
-from emulator.runtimes.nvidia_devices import missing_device
-from emulator.runtimes.sandbox_probe import probe
+from emulator.placement.gpus import Inventory, find_gpus
+from emulator.placement.visibility import VISIBLE_DEVICES
 from emulator.settings import Settings
-from emulator.storage.fuse import check_fuse, find_program
 
 ENOUGH_SHARED_MEMORY = 1024**3
 """Bytes of /dev/shm: what NCCL and the workers of a DataLoader want at least."""

@@ -24,8 +24,8 @@ from botocore.config import Config
 from emulator.cli.follow import JobReader, Line
 from emulator.cli.remote import connect
 from emulator.cli.up import serving
-from emulator.cluster.device import Gpu
-from emulator.cluster.nccl import PRESET_VARIABLE
+from emulator.placement.device import Gpu
+from emulator.placement.nccl import PRESET_VARIABLE
 from emulator.settings import Settings
 
 RANK_SCRIPT = Path(__file__).with_name("gpu_test_rank.py")

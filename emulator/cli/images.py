@@ -10,9 +10,8 @@ import typer
 from rich.table import Table
 
 from emulator.cli.messages import ExitCode, fail, out
-from emulator.model.errors import SetupError
-from emulator.runtimes.docker_engine import connect
-from emulator.runtimes.image_builds import (
+from emulator.drivers.docker.engine import connect
+from emulator.drivers.images.builds import (
     BuildInputs,
     BuiltImage,
     ImageFolder,
@@ -22,6 +21,7 @@ from emulator.runtimes.image_builds import (
     images_root,
     list_images,
 )
+from emulator.model.errors import SetupError
 
 app = typer.Typer(
     help="Build and list the images of this project.", no_args_is_help=True, add_completion=False

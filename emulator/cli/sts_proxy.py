@@ -25,8 +25,8 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from urllib.parse import urlsplit
 
-from emulator.runtimes import tunnel
-from emulator.runtimes.tunnel import (
+from emulator.drivers import tunnel
+from emulator.drivers.tunnel import (
     CONNECT_SECONDS,
     HEAD_LIMIT,
     LOOPBACK,

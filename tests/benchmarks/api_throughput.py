@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from emulator.database import Database
-from emulator.jobs.store import JobStore
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.scope import Scope
 from emulator.parts import SCHEMA
+from emulator.workloads.store.runs import JobStore
 
 ROOT = Path(__file__).parents[2]
 BODY = json.loads((ROOT / "tests/data/requests/v2/torch_distributed.json").read_text())

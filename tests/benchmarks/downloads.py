@@ -22,12 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator.data.cache.objects import ObjectCache
+from emulator.data.inputs import Sources, Staging, stage
+from emulator.data.objectstore.embedded import PAGE_SIZE, EmbeddedStore
+from emulator.data.objectstore.objects import ObjectStore, never
+from emulator.data.objectstore.transfer import Downloader
 from emulator.model.job import ChannelSpec, Host
-from emulator.storage.cache import ObjectCache
-from emulator.storage.channels import Sources, Staging, stage
-from emulator.storage.embedded import PAGE_SIZE, EmbeddedStore
-from emulator.storage.objects import ObjectStore, never
-from emulator.storage.transfer import Downloader
 
 KEYS = ("benchmark", "benchmark-secret")
 BUCKET = "benchmark"

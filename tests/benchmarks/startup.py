@@ -26,18 +26,18 @@ from pathlib import Path
 
 from emulator.cli.environment import running_endpoint
 from emulator.cli.remote import health
+from emulator.data.objectstore.embedded import EmbeddedStore
+from emulator.data.objectstore.objects import ObjectStore
 from emulator.database import Database
-from emulator.jobs.store import JobStore
-from emulator.logs.streams import LogStore
-from emulator.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
-from emulator.metrics.store import MetricStore, Sample, Series
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.scope import Scope
 from emulator.parts import SCHEMA
 from emulator.settings import Settings
-from emulator.storage.embedded import EmbeddedStore
-from emulator.storage.objects import ObjectStore
+from emulator.telemetry.logs.streams import LogStore
+from emulator.telemetry.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
+from emulator.telemetry.metrics.store import MetricStore, Sample, Series
+from emulator.workloads.store.runs import JobStore
 
 PROGRAM = [sys.executable, "-m", "emulator"]
 GROUP = "/aws/sagemaker/TrainingJobs"

@@ -20,11 +20,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from emulator.data.objectstore.embedded import EmbeddedStore
+from emulator.data.objectstore.objects import ObjectStore
+from emulator.data.outputs.artifacts import upload_artifacts
 from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
-from emulator.storage.artifacts import upload_artifacts
-from emulator.storage.embedded import EmbeddedStore
-from emulator.storage.objects import ObjectStore
 
 KEYS = ("benchmark", "benchmark-secret")
 BUCKET = "benchmark"

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from emulator.data.cache.objects import ObjectCache
+from emulator.data.inputs import Sources, StagedChannel, Staging, stage
+from emulator.data.objectstore.objects import ObjectStore
+from emulator.data.objectstore.transfer import Downloader
 from emulator.model.job import ChannelSpec, Host
-from emulator.storage.cache import ObjectCache
-from emulator.storage.channels import Sources, StagedChannel, Staging, stage
-from emulator.storage.objects import ObjectStore
-from emulator.storage.transfer import Downloader
 
 HOSTS = (
     Host("algo-1", "ml.m5.large", "workers"),

@@ -11,13 +11,13 @@ import pytest
 from channel_harness import Stager
 from runtime_harness import Launch, Output, Run, instance_mounts, made
 
+from emulator.data.objectstore.objects import ObjectStore
+from emulator.drivers.base import Runtime
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import connect, inspect_engine
+from emulator.drivers.images.resolution import Images
+from emulator.drivers.process.driver import ProcessRuntime
 from emulator.model.plan import InstancePlan, JobPlan, Mount
-from emulator.runtimes.base import Runtime
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import connect, inspect_engine
-from emulator.runtimes.images import Images
-from emulator.runtimes.process import ProcessRuntime
-from emulator.storage.objects import ObjectStore
 
 TRAINING_IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from emulator.drivers.base import Fleet
 from emulator.model.plan import Exit, JobPlan, Mount
-from emulator.runtimes.base import Fleet
 
 PATIENCE = 60.0
 

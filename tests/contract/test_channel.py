@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from channel_harness import HOSTS, Stager, channel
 
-from emulator.model.errors import ApiError, ClientError, NotBuilt, ValidationError
-from emulator.storage.channels import (
+from emulator.data.inputs import (
     MODES,
     Cancelled,
     StagedChannel,
     check_input,
     refuse_unsupported,
 )
-from emulator.storage.objects import ObjectStore
+from emulator.data.objectstore.objects import ObjectStore
+from emulator.model.errors import ApiError, ClientError, NotBuilt, ValidationError
 
 ROLE = "arn:aws:iam::123456789012:role/Role"
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from channel_harness import HOSTS, Stager
 
+from emulator.data.inputs import check_input
+from emulator.data.inputs.base import StagedChannel
 from emulator.model.errors import ClientError, ValidationError
 from emulator.model.job import ChannelSpec
-from emulator.storage.channels import check_input
-from emulator.storage.channels.base import StagedChannel
 
 ONE = HOSTS[:1]
 PATIENCE = 60.0

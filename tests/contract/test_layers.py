@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from runtime_harness import Launch
 
+from emulator.drivers.base import Runtime
 from emulator.model.plan import Mount
-from emulator.runtimes.base import Runtime
 
 TARGET = "/opt/ml/input/data/train"
 SCRIPT = f"""

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from minio import Minio
 
+from emulator.data.objectstore.embedded import PAGE_SIZE
+from emulator.data.objectstore.objects import ObjectInfo, ObjectStore, StoreError
+from emulator.data.objectstore.transfer import Downloader
+from emulator.data.objectstore.uploading import PART, part_size
 from emulator.model.errors import SetupError
-from emulator.storage.embedded import PAGE_SIZE
-from emulator.storage.objects import ObjectInfo, ObjectStore, StoreError
-from emulator.storage.transfer import Downloader
-from emulator.storage.uploading import PART, part_size
 
 ODD_KEYS = [
     "ü/ñ ö.txt",

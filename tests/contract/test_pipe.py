@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from channel_harness import HOSTS, Stager
 
+from emulator.data.inputs.base import StagedChannel
+from emulator.data.objectstore.objects import ObjectInfo
+from emulator.data.objectstore.transfer import Downloader
 from emulator.model.errors import JobError
-from emulator.storage.channels.base import StagedChannel
-from emulator.storage.objects import ObjectInfo
-from emulator.storage.transfer import Downloader
 
 ONE = HOSTS[:1]
 

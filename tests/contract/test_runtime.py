@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from runtime_harness import PATIENCE, Launch
 
+from emulator.drivers.base import Runtime
 from emulator.model.errors import ClientError
 from emulator.model.plan import Mount
-from emulator.runtimes.base import Runtime
 
 SHELL_LOOP = "while :; do sleep 0.05; done"
 

@@ -6,7 +6,7 @@ import time
 
 from runtime_harness import PATIENCE, Launch
 
-from emulator.runtimes.base import Measured, Usage
+from emulator.drivers.base import Measured, Usage
 
 MEBIBYTE = 1024 * 1024
 HOLD = "import time; held = b'x' * (90 << 20); print('held', flush=True); time.sleep(60)"

@@ -19,7 +19,7 @@ import pytest
 from e2e_jobs import channel, files_in_tar, log_lines, run, script_request, wait, wait_for
 from emulators import REPOSITORY, free_port
 
-from emulator.storage.weed import find_program
+from emulator.data.objectstore.weed import find_program
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 

@@ -15,12 +15,12 @@ from emulators import sdk_python
 from http_server import serving
 
 from emulator.aws.gateway import Gateway
-from emulator.aws.s3_proxy import S3Proxy
-from emulator.jobs.faults import FaultBook
+from emulator.aws.s3.proxy import S3Proxy
+from emulator.data.objectstore.embedded import EmbeddedStore
+from emulator.data.objectstore.objects import ObjectStore
 from emulator.model.faults import Chance, Fault, Kind
 from emulator.settings import Settings
-from emulator.storage.embedded import EmbeddedStore
-from emulator.storage.objects import ObjectStore
+from emulator.workloads.fault_book import FaultBook
 
 KEY, SECRET = "emulator", "emulator-secret"
 SCRIPT = Path(__file__).parent / "sdk_scripts" / "s3_one_connection.py"

@@ -15,10 +15,10 @@ from http_server import serving
 from s3_features import FEATURES, KEYS, verdict
 
 from emulator.aws.gateway import Gateway
-from emulator.aws.s3_proxy import S3Proxy
+from emulator.aws.s3.proxy import S3Proxy
+from emulator.data.objectstore.embedded import EmbeddedStore
+from emulator.data.objectstore.weed import key_problem
 from emulator.settings import Settings
-from emulator.storage.embedded import EmbeddedStore
-from emulator.storage.weed import key_problem
 
 PAGE = REPOSITORY / "docs" / "s3.md"
 STORES = ("SeaweedFS (embedded)", "moto's server")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from emulators import RunningEmulator, start_emulator
 
-from emulator.cluster.device import Gpu
-from emulator.cluster.gpus import find_gpus
+from emulator.placement.device import Gpu
+from emulator.placement.gpus import find_gpus
 
 SCRIPTS = Path(__file__).parent / "scripts"
 BUCKET = "gpu-tests"

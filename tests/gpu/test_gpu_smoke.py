@@ -14,7 +14,7 @@ import pytest
 from e2e_jobs import channel, files_in_tar, log_lines, run, shell_request, wait_for
 from emulators import RunningEmulator
 
-from emulator.cluster.device import Gpu
+from emulator.placement.device import Gpu
 
 BUCKET = "gpu-tests"
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from emulator.drivers.process.driver import ProcessRuntime
+from emulator.drivers.process.seccomp import ARCHITECTURES
 from emulator.model.plan import InstancePlan, JobPlan
-from emulator.runtimes.process import ProcessRuntime
-from emulator.runtimes.seccomp import ARCHITECTURES
 
 _PROBE = """
 import ctypes, json, os, re, stat, sys

@@ -11,14 +11,14 @@ from typing import Any
 
 from docker.client import DockerClient
 
-from emulator.container.layout import InstanceDirs, create_instances
-from emulator.container.plan import Credentials, plan_job
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import inspect_engine
+from emulator.drivers.images.resolution import Images
 from emulator.model.job import JobSpec
 from emulator.model.plan import Exit, InstancePlan, JobPlan
 from emulator.model.scope import Scope
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import inspect_engine
-from emulator.runtimes.images import Images
+from emulator.workloads.plan.job_plan import Credentials, plan_job
+from emulator.workloads.plan.layout import InstanceDirs, create_instances
 
 IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 CODE = "/opt/ml/input/data/code"

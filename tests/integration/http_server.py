@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 
 from emulator.aws.endpoint import endpoint_protocol
-from emulator.aws.s3_proxy import S3Proxy
+from emulator.aws.s3.proxy import S3Proxy
 
 
 @contextmanager

@@ -14,28 +14,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emulator.cluster import leases
-from emulator.cluster.gpu_capacity import GpuCapacity
-from emulator.cluster.gpus import Inventory
-from emulator.cluster.instance_types import load_catalog
-from emulator.cluster.machine import Machine
-from emulator.container.plan import Credentials
+from emulator.data.objectstore.objects import Cancelled
 from emulator.database import Database
-from emulator.jobs.directories import has_files
-from emulator.jobs.store import MIGRATIONS, JobStore
-from emulator.jobs.supervisor import Supervisor
-from emulator.jobs.workshop import Ends, Instances, StagedInputs, Workshop
-from emulator.logs.collector import GROUP
-from emulator.logs.streams import LogStore
+from emulator.drivers.base import OutputSink
+from emulator.drivers.choice import Runtimes
 from emulator.model.errors import ClientError, ResourceNotFound, ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.plan import Exit, InstancePlan, JobPlan, RuntimeTraits
 from emulator.model.record import Job
 from emulator.model.scope import Scope
-from emulator.runtimes.base import OutputSink
-from emulator.runtimes.choice import Runtimes
-from emulator.storage.objects import Cancelled
+from emulator.placement import leases
+from emulator.placement.gpu_capacity import GpuCapacity
+from emulator.placement.gpus import Inventory
+from emulator.placement.instance_types import load_catalog
+from emulator.placement.machine import Machine
+from emulator.telemetry.logs.collector import GROUP
+from emulator.telemetry.logs.streams import LogStore
+from emulator.workloads.plan.job_plan import Credentials
+from emulator.workloads.run.context import Ends, Instances, StagedInputs, Workshop
+from emulator.workloads.run.directories import has_files
+from emulator.workloads.run.supervisor import Supervisor
+from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 SCOPE = Scope("123456789012", "us-east-1")
 SECONDS = 60.0

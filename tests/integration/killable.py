@@ -10,10 +10,10 @@ from typing import Any
 
 from job_bench import Bench
 
-from emulator.jobs.exchange import S3Outputs
-from emulator.jobs.reports import JobReports
-from emulator.jobs.syncing import S3Syncs
-from emulator.storage.objects import ObjectStore
+from emulator.data.objectstore.objects import ObjectStore
+from emulator.workloads.transfers.checkpoint_sync import S3Syncs
+from emulator.workloads.transfers.inputs_outputs import S3Outputs
+from emulator.workloads.transfers.reports import JobReports
 
 INTERVAL = 0.2
 

@@ -22,8 +22,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from emulator.storage import embedded
-from emulator.storage.embedded import EmbeddedStore
+from emulator.data.objectstore import embedded
+from emulator.data.objectstore.embedded import EmbeddedStore
 
 BUCKET = "rounds"
 PART = 5 << 20

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from emulator.data.objectstore.objects import ObjectStore, StoreError
+from emulator.data.objectstore.uploading import PART
+from emulator.data.outputs.artifacts import Uploaded, upload_artifacts
 from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
-from emulator.storage.artifacts import Uploaded, upload_artifacts
-from emulator.storage.objects import ObjectStore, StoreError
-from emulator.storage.uploading import PART
 
 Roots = list[tuple[Path, Path]]
 

@@ -25,8 +25,8 @@ import pytest
 from job_bench import SECONDS, Bench, statuses
 from killable import bench_with_s3
 
+from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.model.lifecycle import Secondary, Status
-from emulator.storage.objects import ObjectStore, StoreError
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 """Kills a mode; more of them find rarer moments."""

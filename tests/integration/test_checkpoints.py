@@ -9,12 +9,12 @@ from zipfile import ZipFile
 
 import pytest
 
+from emulator.data.checkpoints.mirror import Killed, LastRound, Mirror, Rules, is_open_for_writing
+from emulator.data.checkpoints.restore import restore
+from emulator.data.objectstore.objects import Cancelled, ObjectStore, StoreError, never
+from emulator.data.outputs.tree import Found, scan
 from emulator.model.errors import ClientError
 from emulator.model.job import S3Uri
-from emulator.storage.checkpoints import restore
-from emulator.storage.mirror import Killed, LastRound, Mirror, Rules, is_open_for_writing
-from emulator.storage.objects import Cancelled, ObjectStore, StoreError, never
-from emulator.storage.tree import Found, scan
 
 Make = Callable[..., Mirror]
 

@@ -18,8 +18,8 @@ from http_server import serving
 from emulator.aws.gateway import Gateway
 from emulator.aws.services import cloudwatch, sagemaker_metrics
 from emulator.database import Database
-from emulator.metrics.store import MIGRATIONS, MetricStore
 from emulator.settings import Settings
+from emulator.telemetry.metrics.store import MIGRATIONS, MetricStore
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=timezone.utc)
 NOW = START.timestamp()

@@ -14,7 +14,7 @@ import pytest
 from confinement import MASKED, SECRETS, SHOWN, in_sandbox, probe_command
 from test_process_ordinary_user import SOMEBODY, as_somebody, readable_python
 
-from emulator.runtimes.docker_engine import connect
+from emulator.drivers.docker.engine import connect
 
 HERE = Path(__file__).parent
 IMAGE = "sagemaker-emulator/pytorch-training:cpu"

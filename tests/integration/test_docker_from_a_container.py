@@ -17,9 +17,9 @@ EMULATOR = """
 import http.server, sys, threading
 from pathlib import Path
 from emulator.model.plan import InstancePlan, JobPlan
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import connect, inspect_engine, listen_addresses
-from emulator.runtimes.images import Images
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import connect, inspect_engine, listen_addresses
+from emulator.drivers.images.resolution import Images
 
 state, image = Path(sys.argv[1]), sys.argv[2]
 server = http.server.ThreadingHTTPServer(("0.0.0.0", 4570), http.server.SimpleHTTPRequestHandler)

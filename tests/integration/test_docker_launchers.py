@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from docker_jobs import Finished, run_job
 
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import connect, inspect_engine
-from emulator.runtimes.images import Images
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import connect, inspect_engine
+from emulator.drivers.images.resolution import Images
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 

@@ -22,13 +22,13 @@ import pytest
 from docker.client import DockerClient
 from docker_jobs import IMAGE, Output, plan_of, runtime_on
 
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import connect, inspect_engine, listen_addresses
+from emulator.drivers.docker.fleet import DockerFleet
+from emulator.drivers.docker.watch import ENGINE_RESTARTED, REMOVED
+from emulator.drivers.images.resolution import CANNOT_PULL
 from emulator.model.errors import CapacityError, ClientError
 from emulator.model.plan import Exit, InstancePlan, JobPlan, Mount, Sharing
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import connect, inspect_engine, listen_addresses
-from emulator.runtimes.docker_fleet import DockerFleet
-from emulator.runtimes.docker_watch import ENGINE_RESTARTED, REMOVED
-from emulator.runtimes.images import CANNOT_PULL
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 SLEEP = "echo ready; while :; do sleep 0.1; done"
@@ -260,9 +260,9 @@ AS_A_USER = """
 import sys, time
 from pathlib import Path
 from emulator.model.plan import InstancePlan, JobPlan, Mount
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import connect, inspect_engine
-from emulator.runtimes.images import Images
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import connect, inspect_engine
+from emulator.drivers.images.resolution import Images
 state, image = Path(sys.argv[1]), sys.argv[2]
 client = connect()
 runtime = DockerRuntime(client, inspect_engine(client), Images(client), port=1, emulator=state.name)

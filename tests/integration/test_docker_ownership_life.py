@@ -17,10 +17,10 @@ from docker.client import DockerClient
 from docker.errors import ImageNotFound
 from docker_jobs import IMAGE
 
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import connect, inspect_engine
+from emulator.drivers.images.resolution import Images
 from emulator.model.plan import InstancePlan, JobPlan, Mount
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import connect, inspect_engine
-from emulator.runtimes.images import Images
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 USER = 12_345

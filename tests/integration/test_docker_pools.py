@@ -12,9 +12,9 @@ import pytest
 from docker.client import DockerClient
 from docker_jobs import Output, plan_of, runtime_on
 
+from emulator.drivers.docker.driver import DockerRuntime
+from emulator.drivers.docker.engine import connect
 from emulator.model.plan import JobPlan
-from emulator.runtimes.docker import DockerRuntime
-from emulator.runtimes.docker_engine import connect
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 

@@ -18,15 +18,16 @@ from pathlib import Path
 import pytest
 from store_rounds import rounds
 
+from emulator.data.objectstore import embedded, weed
+from emulator.data.objectstore import pdeathsig as tether
+from emulator.data.objectstore.embedded import EmbeddedStore
+from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.model.errors import SetupError
-from emulator.storage import embedded, tether, weed
-from emulator.storage.embedded import EmbeddedStore
-from emulator.storage.objects import ObjectStore, StoreError
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from emulator.storage.embedded import EmbeddedStore
+from emulator.data.objectstore.embedded import EmbeddedStore
 store = EmbeddedStore(Path(sys.argv[1]), "key", "secret").start()
 print(store.pid, store.endpoint, flush=True)
 time.sleep(600)

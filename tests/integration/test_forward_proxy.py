@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from wire import answer_head, whole
 
-from emulator.runtimes.forward_proxy import ForwardProxy
-from emulator.runtimes.tunnel import Target
+from emulator.drivers.forward_proxy import ForwardProxy
+from emulator.drivers.tunnel import Target
 
 
 class Elsewhere(BaseHTTPRequestHandler):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from emulator.data.objectstore.disk_reserve import Reserve
 from emulator.database import Database
 from emulator.model.errors import SetupError
-from emulator.storage.reserve import Reserve
 
 MIB = 1 << 20
 SCHEMA = ("CREATE TABLE t (x);",)

@@ -20,15 +20,15 @@ from http_server import serving
 
 from emulator.aws.gateway import BODY_LIMIT, Gateway
 from emulator.aws.operation import Call, Operations
-from emulator.aws.s3_proxy import S3Proxy
+from emulator.aws.s3.proxy import S3Proxy
 from emulator.aws.services import iam, sts, training_jobs
 from emulator.database import Database
-from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.scope import Scope
 from emulator.settings import Settings
+from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 SETTINGS = Settings(role_arn="arn:aws:iam::123456789012:role/service-role/Trainer")
 SESSION = boto3.Session()  # keeps the models it has read

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from job_bench import SCOPE, Bench, statuses
 
-from emulator.jobs import supervisor
 from emulator.model.lifecycle import Secondary
 from emulator.model.record import Job
+from emulator.workloads.run import supervisor
 
 PORT = {"HyperParameters": {"holds": "a port"}}
 """Only one job at a time can have it."""

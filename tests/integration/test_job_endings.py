@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, FolderSyncs, statuses
 
-from emulator.jobs.faults import FaultBook
 from emulator.model.errors import ValidationError
 from emulator.model.faults import read_fault
 from emulator.model.lifecycle import DOWNLOADING_IMAGE, Secondary, Status
+from emulator.workloads.fault_book import FaultBook
 
 LONG = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
 SPOT: dict[str, Any] = {
@@ -286,7 +286,7 @@ def test_the_emulators_own_output_tells_how_a_job_goes(
     new_bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = new_bench()
-    with caplog.at_level(logging.INFO, "emulator.jobs.progress"):
+    with caplog.at_level(logging.INFO, "emulator.workloads.run.status"):
         bench.submit("exit 3")
         assert bench.ended().life.secondary is Secondary.FAILED
     assert [record.getMessage() for record in caplog.records] == [

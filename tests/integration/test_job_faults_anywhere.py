@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from job_bench import SCOPE, Bench, LocalRuntime, Processes
 
-from emulator.cluster.device import Gpu
-from emulator.cluster.gpus import Inventory
 from emulator.database import Database
-from emulator.jobs import settling
+from emulator.drivers.base import OutputSink
+from emulator.drivers.choice import Runtimes
 from emulator.model.errors import ValidationError
 from emulator.model.plan import JobPlan
-from emulator.runtimes.base import OutputSink
-from emulator.runtimes.choice import Runtimes
+from emulator.placement.device import Gpu
+from emulator.placement.gpus import Inventory
+from emulator.workloads.run import settling
 
 ONE_GPU = Inventory((Gpu("GPU-0", "NVIDIA L40S", 46068, 0),), source="nvml", rehearsal=True)
 ON_GPU = {
@@ -110,10 +110,10 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Nth:
     monkeypatch.setattr(Database, "writing", fragile)
     end = settling.end_in_time
     monkeypatch.setattr(
-        "emulator.jobs.supervisor.end_in_time",
+        "emulator.workloads.run.supervisor.end_in_time",
         lambda *arguments: end(*arguments, pause=0.01),
     )
-    monkeypatch.setattr("emulator.jobs.supervisor._AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("emulator.workloads.run.supervisor._AGAIN_SECONDS", 0.01)
     return nth
 
 

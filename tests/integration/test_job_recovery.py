@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, FolderSyncs, statuses
 
-from emulator.jobs.recovery import RESTART_NOTICE
 from emulator.model.lifecycle import Lifecycle, Secondary, Status
+from emulator.workloads.run.recovery import RESTART_NOTICE
 
 ONCE = ["Starting", "Downloading", "Training"]
 SPOT: dict[str, Any] = {

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
-from emulator.jobs import supervisor
-from emulator.jobs.attempt import SHUTDOWN_NOTICE
-from emulator.jobs.recovery import RESTART_NOTICE
-from emulator.jobs.store import JobStore
-from emulator.jobs.workshop import Instances, NoSyncs
 from emulator.model.errors import ResourceInUse
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary, Status
+from emulator.workloads.run import supervisor
+from emulator.workloads.run.attempt import SHUTDOWN_NOTICE
+from emulator.workloads.run.context import Instances, NoSyncs
+from emulator.workloads.run.recovery import RESTART_NOTICE
+from emulator.workloads.store.runs import JobStore
 
 ONCE = ["Starting", "Downloading", "Training"]
 SAVES = 'echo weights > "$MODEL/weights"; '

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
-from emulator.jobs.attempt import SHUTDOWN_NOTICE
-from emulator.logs.collector import GROUP
 from emulator.model.errors import ResourceInUse, ValidationError
 from emulator.model.lifecycle import Secondary, Status
+from emulator.telemetry.logs.collector import GROUP
+from emulator.workloads.run.attempt import SHUTDOWN_NOTICE
 
 
 @pytest.fixture

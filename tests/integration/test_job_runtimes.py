@@ -7,10 +7,10 @@ from pathlib import Path
 
 from job_bench import Bench, LocalRuntime
 
+from emulator.drivers.choice import Runtimes
+from emulator.drivers.images.resolution import Presence
 from emulator.model.lifecycle import Secondary
 from emulator.model.plan import RuntimeTraits
-from emulator.runtimes.choice import Runtimes
-from emulator.runtimes.images import Presence
 
 ONE_AT_A_TIME = {"HyperParameters": {"port": "the only one"}}
 

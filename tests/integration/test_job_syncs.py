@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from job_bench import SCOPE, Bench
 
-from emulator.jobs.exchange import S3Outputs
-from emulator.jobs.reports import JobReports
-from emulator.jobs.syncing import S3Syncs
-from emulator.jobs.workshop import Instances
+from emulator.data.objectstore.objects import ObjectStore
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Status
-from emulator.storage.objects import ObjectStore
+from emulator.workloads.run.context import Instances
+from emulator.workloads.transfers.checkpoint_sync import S3Syncs
+from emulator.workloads.transfers.inputs_outputs import S3Outputs
+from emulator.workloads.transfers.reports import JobReports
 
 NOWHERE = {"S3Uri": "s3://no-such-bucket-anywhere/c"}
 NOWHERE_ELSE = {"S3OutputPath": "s3://no-such-bucket-anywhere/t"}

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from job_bench import INTERNAL_ERROR, Bench, LocalRuntime
 
-from emulator.jobs.workshop import Instances, NoSyncs
+from emulator.drivers.base import LeavableFleet, OutputSink
+from emulator.drivers.choice import Runtimes
 from emulator.model.errors import InternalServerError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.plan import RuntimeTraits
-from emulator.runtimes.base import LeavableFleet, OutputSink
-from emulator.runtimes.choice import Runtimes
+from emulator.workloads.run.context import Instances, NoSyncs
 
 TRAINS = 'echo weights > "$MODEL/weights"; echo ready; while :; do sleep 0.05; done'
 

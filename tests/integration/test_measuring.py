@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from emulator.database import Database
-from emulator.jobs.clock import Clock
-from emulator.jobs.measuring import NAMESPACE, JobMetrics, job_dimensions
-from emulator.logs.collector import GROUP, LineCollector
-from emulator.logs.streams import LogStore
-from emulator.metrics.store import MIGRATIONS, MetricStore, Series, SeriesQuery
+from emulator.drivers.base import Usage
 from emulator.model.job import JobSpec
 from emulator.model.plan import InstancePlan, JobPlan
 from emulator.model.scope import Scope
-from emulator.runtimes.base import Usage
+from emulator.telemetry.logs.collector import GROUP, LineCollector
+from emulator.telemetry.logs.streams import LogStore
+from emulator.telemetry.metrics.store import MIGRATIONS, MetricStore, Series, SeriesQuery
+from emulator.workloads.run.clock import Clock
+from emulator.workloads.run.measuring import NAMESPACE, JobMetrics, job_dimensions
 
 SCOPE = Scope("123456789012", "us-east-1")
 LOSS = {"Name": "loss", "Regex": r"loss=(\S+)"}

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from emulator.logs import metric_scan
-from emulator.logs.metric_scan import Found, MetricScan
+from emulator.telemetry.logs import metric_scan
+from emulator.telemetry.logs.metric_scan import Found, MetricScan
 
 CATASTROPHE = r"(\w+\s?)+:(\d+)$"
 BAIT = b"word " * 40 + b"\n"

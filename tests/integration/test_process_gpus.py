@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from runtime_harness import Output, Run
 
+from emulator.drivers.process.driver import ProcessRuntime
+from emulator.drivers.process.interpreter import write_command
+from emulator.drivers.process.sandbox_probe import Verdict
 from emulator.model.plan import InstancePlan, JobPlan, Mount, Sharing
-from emulator.runtimes.interpreter import write_command
-from emulator.runtimes.process import ProcessRuntime
-from emulator.runtimes.sandbox_probe import Verdict
 
 LISTING = (
     "GPU 0: NVIDIA A100 (UUID: GPU-a)\n"

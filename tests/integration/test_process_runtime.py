@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from runtime_harness import Output, Run
 
+from emulator.drivers.process.driver import ProcessRuntime
 from emulator.model.plan import InstancePlan, JobPlan, Sharing
-from emulator.runtimes.process import ProcessRuntime
 
 EMULATOR = """
 import sys, time
 from pathlib import Path
 from emulator.model.plan import InstancePlan, JobPlan
-from emulator.runtimes.process import ProcessRuntime
-from emulator.runtimes.sandbox_probe import Verdict
+from emulator.drivers.process.driver import ProcessRuntime
+from emulator.drivers.process.sandbox_probe import Verdict
 
 root = Path(sys.argv[1])
 verdict = Verdict(None, "switched off for this test") if sys.argv[2] == "bare" else None

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from emulator.runtimes.base import Usage
-from emulator.runtimes.process_usage import usage_of_trees
+from emulator.drivers.base import Usage
+from emulator.drivers.process.usage import usage_of_trees
 
 MEBIBYTE = 1024 * 1024
 # A child that works and is waited for, then one that holds memory.

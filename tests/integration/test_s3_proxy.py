@@ -23,10 +23,10 @@ from botocore.exceptions import ClientError
 from http_server import serving
 
 from emulator.aws.gateway import Gateway
-from emulator.aws.s3_proxy import S3Proxy
+from emulator.aws.s3.proxy import S3Proxy
+from emulator.data.objectstore.embedded import EmbeddedStore
+from emulator.data.objectstore.weed import key_problem
 from emulator.settings import Settings
-from emulator.storage.embedded import EmbeddedStore
-from emulator.storage.weed import key_problem
 
 KEY, SECRET = "emulator", "emulator-secret"
 MIB = 1024 * 1024

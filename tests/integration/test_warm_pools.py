@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from job_bench import SCOPE, Bench, statuses
 
-from emulator.cluster.device import Gpu
-from emulator.cluster.gpus import Inventory
 from emulator.model.errors import ResourceInUse, ValidationError
 from emulator.model.lifecycle import Secondary, Status
 from emulator.model.warm_pool import PoolStatus, WarmPool
+from emulator.placement.device import Gpu
+from emulator.placement.gpus import Inventory
 
 
 @pytest.fixture

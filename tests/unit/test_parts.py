@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from emulator.data.state_lock import StateLock
+from emulator.drivers.process.shared_memory import SharedMemory
 from emulator.model.errors import SetupError
 from emulator.parts import build
-from emulator.runtimes.shared_memory import SharedMemory
 from emulator.settings import Settings
-from emulator.storage.lock import StateLock
 
 
 def test_a_second_emulator_touches_nothing_of_the_first(

@@ -20,9 +20,9 @@ from emulator.aws.services.metric_reading import (
     token_of,
     window,
 )
-from emulator.metrics.statistics import Sample, periods
-from emulator.metrics.store import MetricStore, Series, SeriesQuery
 from emulator.model.errors import NotBuilt
+from emulator.telemetry.metrics.statistics import Sample, periods
+from emulator.telemetry.metrics.store import MetricStore, Series, SeriesQuery
 
 STATISTICS_LIMIT = 1440
 """Data points in an answer of GetMetricStatistics (API reference)."""

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from emulator.metrics.statistics import Sample
 from emulator.model.job import DEFAULT_MAX_RUNTIME
 from emulator.model.lifecycle import Transition
 from emulator.model.record import Job
 from emulator.model.warm_pool import WarmPool
+from emulator.telemetry.metrics.statistics import Sample
 
 _SWITCHES = (
     "EnableNetworkIsolation",

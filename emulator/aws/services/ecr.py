@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from emulator.aws.operation import Call, Operations
+from emulator.drivers.images.resolution import Presence
 from emulator.model.errors import ApiError
 from emulator.model.scope import Scope
-from emulator.runtimes.images import Presence
 
 CREATED = 1_514_764_800
 """When every repository and image was made, in epoch seconds: 2018-01-01."""

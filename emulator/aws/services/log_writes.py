@@ -9,8 +9,8 @@ from typing import Any
 
 from emulator.aws.operation import Call, Operations
 from emulator.aws.services.logs import InvalidParameter
-from emulator.logs import groups
-from emulator.logs.streams import LogStore
+from emulator.telemetry.logs import groups
+from emulator.telemetry.logs.streams import LogStore
 
 EVENT_OVERHEAD = 26
 """Bytes that count for an event beside its message (API reference)."""

@@ -15,12 +15,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from emulator.aws.operation import Call, Operations
-from emulator.logs.groups import retention_of
-from emulator.logs.patterns import UnusablePattern, compile_pattern
-from emulator.logs.search import Found, Position, search
-from emulator.logs.streams import NO_GROUP, PAGE_EVENTS, LogEvent, LogStore, StreamInfo
 from emulator.model.errors import ApiError, ResourceNotFound
 from emulator.model.scope import Scope
+from emulator.telemetry.logs.groups import retention_of
+from emulator.telemetry.logs.patterns import UnusablePattern, compile_pattern
+from emulator.telemetry.logs.search import Found, Position, search
+from emulator.telemetry.logs.streams import NO_GROUP, PAGE_EVENTS, LogEvent, LogStore, StreamInfo
 
 LIST_LIMIT = 50
 _CLASS = "STANDARD"

@@ -9,12 +9,12 @@ from typing import Any
 
 from emulator.aws.operation import Call
 from emulator.aws.services.metric_reading import offset_of, read, statistic_of, token_of, window
-from emulator.metrics.expressions import UnusableExpression
-from emulator.metrics.metric_math import MetricMath, UnknownFunction, labelled
-from emulator.metrics.series_math import Many, TimeSeries
-from emulator.metrics.statistics import periods
-from emulator.metrics.store import MetricStore
 from emulator.model.errors import ApiError, NotBuilt
+from emulator.telemetry.metrics.expressions import UnusableExpression
+from emulator.telemetry.metrics.metric_math import MetricMath, UnknownFunction, labelled
+from emulator.telemetry.metrics.series_math import Many, TimeSeries
+from emulator.telemetry.metrics.statistics import periods
+from emulator.telemetry.metrics.store import MetricStore
 
 DATA_LIMIT = 100_800
 """Data points in an answer (API reference)."""

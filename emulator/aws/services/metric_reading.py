@@ -7,16 +7,16 @@ import binascii
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from emulator.metrics.statistics import (
+from emulator.model.errors import ApiError
+from emulator.model.scope import Scope
+from emulator.telemetry.metrics.statistics import (
     Sample,
     Statistic,
     first_period,
     is_of_sums,
     statistic,
 )
-from emulator.metrics.store import Dimensions, MetricStore, Series
-from emulator.model.errors import ApiError
-from emulator.model.scope import Scope
+from emulator.telemetry.metrics.store import Dimensions, MetricStore, Series
 
 _MINUTE = 60
 _MAX_PERIOD = 2**31 - 1

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from emulator.aws.operation import Call, Operations
-from emulator.metrics.store import MetricStore, TrialValue
+from emulator.telemetry.metrics.store import MetricStore, TrialValue
 
 _SECONDS = {"OneMinute": 60, "FiveMinute": 300, "OneHour": 3600}
 _MAX_STEP = 2**31 - 1

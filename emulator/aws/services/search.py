@@ -13,7 +13,6 @@ from threading import BoundedSemaphore, Lock
 from typing import Any, Protocol, TypeAlias
 
 from emulator.aws.operation import Call, Operations
-from emulator.aws.service_models import Shape, service_model
 from emulator.aws.services.describe import REQUEST_MEMBERS, describe, shown_member
 from emulator.aws.services.search_expressions import (
     Property,
@@ -25,12 +24,13 @@ from emulator.aws.services.search_expressions import (
     test_of,
 )
 from emulator.aws.services.search_terms import COLUMNS, conditions_of
-from emulator.jobs.queries import Condition, Cursor, JobPage, JobQuery
-from emulator.jobs.store import Excerpt
-from emulator.metrics.statistics import Sample
+from emulator.aws.wire.service_models import Shape, service_model
 from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.telemetry.metrics.statistics import Sample
+from emulator.workloads.store.queries import Condition, Cursor, JobPage, JobQuery
+from emulator.workloads.store.runs import Excerpt
 
 WAITING = 8
 """Searches that may be on their way through all jobs, the one that goes on included."""

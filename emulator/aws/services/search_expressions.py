@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from emulator.aws.json_protocol import iso_to_epoch
-from emulator.aws.service_models import Shape
+from emulator.aws.wire.json_protocol import iso_to_epoch
+from emulator.aws.wire.service_models import Shape
 from emulator.model.errors import ValidationError
 
 ELEMENTS = 50

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from emulator.aws.json_protocol import iso_to_epoch
 from emulator.aws.services.search_expressions import choices_of
-from emulator.jobs.queries import Column, Condition, Tagged, Term
+from emulator.aws.wire.json_protocol import iso_to_epoch
+from emulator.workloads.store.queries import Column, Condition, Tagged, Term
 
 COLUMNS: Mapping[str, Column] = {
     "TrainingJobName": "name",

@@ -14,17 +14,17 @@ from emulator.aws.roles import Roles
 from emulator.aws.services.describe import describe, summarize
 from emulator.aws.services.tags import check_tags
 from emulator.aws.services.training_rules import check
-from emulator.container.saved import refuse_unusable
-from emulator.jobs.measuring import NAMESPACE, job_dimensions
-from emulator.jobs.queries import Column, Cursor, JobPage, JobQuery, Term
-from emulator.jobs.store import NOT_FOUND
-from emulator.metrics.statistics import Sample
-from emulator.metrics.store import Dimensions
 from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Status
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.telemetry.metrics.statistics import Sample
+from emulator.telemetry.metrics.store import Dimensions
+from emulator.workloads.plan.saved import refuse_unusable
+from emulator.workloads.run.measuring import NAMESPACE, job_dimensions
+from emulator.workloads.store.queries import Column, Cursor, JobPage, JobQuery, Term
+from emulator.workloads.store.runs import NOT_FOUND
 
 DEFAULT_PAGE = 10
 """Jobs in a page when MaxResults is not given."""

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.logs.metrics import compile_metric
 from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.job import DEFAULT_MAX_RUNTIME
+from emulator.telemetry.logs.metric_definitions import compile_metric
 
 LONGEST_RUNTIME = 28 * 86_400
 """Seconds that MaxRuntimeInSeconds may ask for (API reference)."""

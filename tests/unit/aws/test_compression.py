@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from emulator.aws.compression import unpacked
-from emulator.aws.wire import HttpRequest
+from emulator.aws.wire.compression import unpacked
+from emulator.aws.wire.http import HttpRequest
 from emulator.model.errors import ApiError
 
 

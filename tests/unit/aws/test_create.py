@@ -11,11 +11,11 @@ from emulator.aws.operation import Call
 from emulator.aws.roles import Roles
 from emulator.aws.services.training_jobs import operations
 from emulator.database import Database
-from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
 from emulator.settings import Settings
+from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 SCOPE = Scope("123456789012", "us-east-1")
 REQUEST: dict[str, Any] = {

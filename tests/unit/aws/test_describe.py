@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.aws.json_protocol import JsonProtocol
-from emulator.aws.service_models import operation_model, service_model
 from emulator.aws.services.describe import describe, summarize
+from emulator.aws.wire.json_protocol import JsonProtocol
+from emulator.aws.wire.service_models import operation_model, service_model
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job

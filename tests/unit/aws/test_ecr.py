@@ -10,9 +10,9 @@ import pytest
 
 from emulator.aws.operation import Call
 from emulator.aws.services.ecr import operations
+from emulator.drivers.images.resolution import Presence
 from emulator.model.errors import ApiError
 from emulator.model.scope import Scope
-from emulator.runtimes.images import Presence
 
 
 class Registry:

@@ -13,10 +13,10 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from emulator.aws.endpoint import HEAD_LIMIT, EndpointProtocol, endpoint_protocol
-from emulator.aws.s3_exchange import Exchange
-from emulator.aws.s3_proxy import S3Proxy
-from emulator.jobs.faults import FaultBook
+from emulator.aws.s3.exchange import Exchange
+from emulator.aws.s3.proxy import S3Proxy
 from emulator.model.faults import Fault, Kind
+from emulator.workloads.fault_book import FaultBook
 
 SIGNED = (
     "Authorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-west-2/s3/aws4_request, "

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from emulator.aws.gateway import Gateway
 from emulator.aws.services import iam, search, sts, training_jobs
-from emulator.aws.wire import HttpRequest
+from emulator.aws.wire.http import HttpRequest
 from emulator.database import Database
-from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
 from emulator.settings import Settings
+from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 VALID = json.loads(
     (Path(__file__).parents[2] / "data" / "requests" / "v2" / "heterogeneous.json").read_text()

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from emulator.aws.images import INVALID, TrainingImages
+from emulator.drivers.images.resolution import Presence
 from emulator.model.errors import ValidationError
-from emulator.runtimes.images import Presence
 from emulator.settings import Settings
 
 ACCOUNT = "123456789012"

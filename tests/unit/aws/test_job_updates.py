@@ -11,11 +11,11 @@ import pytest
 from emulator.aws.operation import Call
 from emulator.aws.services.job_updates import operations
 from emulator.database import Database
-from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.model.errors import ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.scope import Scope
+from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 SCOPE = Scope("123456789012", "us-west-2")
 RULE = {"RuleConfigurationName": "Report", "RuleEvaluatorImage": "image"}

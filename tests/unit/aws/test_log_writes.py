@@ -10,9 +10,9 @@ import pytest
 
 from emulator.aws.operation import Call
 from emulator.aws.services import log_writes, logs
-from emulator.logs.streams import LogStore
 from emulator.model.errors import ApiError
 from emulator.model.scope import Scope
+from emulator.telemetry.logs.streams import LogStore
 
 SCOPE = Scope("123456789012", "us-east-1")
 NOW = 1_700_000_000.0

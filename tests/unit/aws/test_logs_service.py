@@ -8,9 +8,9 @@ import pytest
 
 from emulator.aws.operation import Call
 from emulator.aws.services.logs import operations
-from emulator.logs.streams import LogStore
 from emulator.model.errors import ApiError
 from emulator.model.scope import Scope
+from emulator.telemetry.logs.streams import LogStore
 
 SCOPE = Scope("123456789012", "us-east-1")
 GROUP = "/aws/sagemaker/TrainingJobs"

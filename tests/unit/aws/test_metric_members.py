@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from emulator.aws.json_protocol import JsonProtocol
-from emulator.aws.rest_json_protocol import RestJsonProtocol
-from emulator.aws.service_models import operation_model, service_model
 from emulator.aws.services.describe import describe
 from emulator.aws.services.training_rules import check
-from emulator.aws.wire import HttpRequest
-from emulator.metrics.statistics import Sample
+from emulator.aws.wire.http import HttpRequest
+from emulator.aws.wire.json_protocol import JsonProtocol
+from emulator.aws.wire.rest_json_protocol import RestJsonProtocol
+from emulator.aws.wire.service_models import operation_model, service_model
 from emulator.model.errors import UnknownOperation, ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.telemetry.metrics.statistics import Sample
 
 
 def request(*patterns: str) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from emulator.aws.gateway import Gateway
 from emulator.aws.services import cloudwatch, sagemaker_metrics
 from emulator.aws.signatures import Signer
-from emulator.aws.wire import HttpRequest
+from emulator.aws.wire.http import HttpRequest
 from emulator.database import Database
-from emulator.metrics.store import MIGRATIONS, MetricStore
 from emulator.settings import Settings
+from emulator.telemetry.metrics.store import MIGRATIONS, MetricStore
 
 NOW = 1_700_000_000.0
 DIMENSIONS = [{"Name": "Host", "Value": "job/algo-1"}]

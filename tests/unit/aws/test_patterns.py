@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.aws.patterns import java_pattern
-from emulator.aws.service_models import service_model
+from emulator.aws.validation.java_patterns import java_pattern
+from emulator.aws.wire.service_models import service_model
 
 # Java allows to repeat `$`; as they stand, these match no value that Python could check.
 NOT_CHECKED = {"CustomerMetadataKey", "CustomerMetadataValue"}

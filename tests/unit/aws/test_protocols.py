@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.aws.json_protocol import JsonProtocol, SerializationError, iso_to_epoch
-from emulator.aws.protocols import protocol_of
-from emulator.aws.query_protocol import MalformedInput, QueryProtocol
-from emulator.aws.service_models import operation_model, service_model
-from emulator.aws.wire import HttpRequest
+from emulator.aws.wire.http import HttpRequest
+from emulator.aws.wire.json_protocol import JsonProtocol, SerializationError, iso_to_epoch
+from emulator.aws.wire.protocols import protocol_of
+from emulator.aws.wire.query_protocol import MalformedInput, QueryProtocol
+from emulator.aws.wire.service_models import operation_model, service_model
 from emulator.model.errors import ApiError, NotBuilt, UnknownOperation, ValidationError
 
 REQUEST_ID = "11111111-2222-4333-8444-555555555555"

@@ -16,13 +16,13 @@ from emulator.aws.operation import Call
 from emulator.aws.services.describe import REQUEST_MEMBERS, describe, shown_member
 from emulator.aws.services.search import WAITING, operations
 from emulator.database import Database
-from emulator.jobs.store import MIGRATIONS, JobStore
-from emulator.metrics.statistics import Sample
 from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.telemetry.metrics.statistics import Sample
+from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 SCOPE = Scope("123456789012", "us-east-1")
 

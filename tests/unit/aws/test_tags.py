@@ -11,11 +11,11 @@ import pytest
 from emulator.aws.operation import Call
 from emulator.aws.services.tags import operations
 from emulator.database import Database
-from emulator.jobs.store import MIGRATIONS, JobStore
 from emulator.model.errors import ApiError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.scope import Scope
+from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 SCOPE = Scope("123456789012", "us-west-2")
 ARN = "arn:aws:sagemaker:us-west-2:123456789012:training-job/"

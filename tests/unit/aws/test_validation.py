@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.aws.json_protocol import JsonProtocol
-from emulator.aws.patterns import java_pattern
-from emulator.aws.service_models import operation_model, service_model
-from emulator.aws.valid import test_of as quick_test_of
-from emulator.aws.validation import LISTED, VALUE_LIMIT, failures_of, java_text, validate
-from emulator.aws.wire import HttpRequest
+from emulator.aws.validation.java_patterns import java_pattern
+from emulator.aws.validation.validate import LISTED, VALUE_LIMIT, failures_of, java_text, validate
+from emulator.aws.validation.validity import test_of as quick_test_of
+from emulator.aws.wire.http import HttpRequest
+from emulator.aws.wire.json_protocol import JsonProtocol
+from emulator.aws.wire.service_models import operation_model, service_model
 from emulator.model.errors import ERROR_LIMIT, ValidationError
 
 DATA = Path(__file__).parents[2] / "data"

@@ -16,9 +16,9 @@ HEAVY = ("botocore", "boto3", "fastapi", "uvicorn", "docker", "minio", "obstore"
 SERVER = (
     "emulator.app",
     "emulator.parts",
-    "emulator.jobs",
-    "emulator.storage",
-    "emulator.runtimes",
+    "emulator.workloads",
+    "emulator.data",
+    "emulator.drivers",
 )
 LOADED = f"""
 import sys

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from emulator.cli.doctor_checks import judge_engine, judge_gpus
 from emulator.cli.gpu_test import Outcome, Trial, failure_of, read_outcome, run_plain, trials
-from emulator.cluster.device import Gpu, GpuProcess
-from emulator.cluster.gpus import Inventory
 from emulator.model.errors import SetupError
+from emulator.placement.device import Gpu, GpuProcess
+from emulator.placement.gpus import Inventory
 
 L40S = Gpu("GPU-a", "NVIDIA L40S", 46068)
 TRIAL = Trial("network", "nccl", 100, "ml.local.1gpu")

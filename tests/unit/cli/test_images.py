@@ -9,7 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from emulator.cli import app
-from emulator.runtimes.image_builds import images_root
+from emulator.drivers.images.builds import images_root
 
 if sys.version_info >= (3, 11):
     import tomllib

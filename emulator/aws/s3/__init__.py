@@ -1,0 +1,1 @@
+"""The S3 requests of the endpoint, forwarded to the store."""

@@ -1,0 +1,199 @@
+"""S3 on the emulator's port: every request goes through to the object store, byte for byte.
+
+The store checks signatures itself, so nothing it could notice changes on the way: target,
+host and headers stay as they came. Two things have to change, because the embedded store
+refuses them (measured with SeaweedFS 4.48): encryption with KMS, which it does not have and
+SDK v2 asks for in every upload, and session tokens, which AssumeRole hands out. Such a
+request is checked here, with the same credentials, and signed anew without them. A request
+of another account (see accounts.py) is signed anew with the store's credentials.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from urllib.parse import unquote
+
+from emulator.aws.accounts import is_account
+from emulator.aws.s3.exchange import Client, Exchange, Refusal
+from emulator.aws.s3.store import StorePool
+from emulator.aws.signatures import Headers, SignedRequest, Signer, signer_of
+from emulator.data.objectstore.availability import Availability
+from emulator.model.faults import Chance, Kind
+from emulator.workloads.fault_book import FaultBook
+from emulator.workloads.fault_injection import SLOW_DOWN
+
+_ENCRYPTION = b"x-amz-server-side-encryption"
+_KMS = (
+    _ENCRYPTION,
+    b"x-amz-server-side-encryption-aws-kms-key-id",
+    b"x-amz-server-side-encryption-context",
+    b"x-amz-server-side-encryption-bucket-key-enabled",
+)
+_TOKEN = b"x-amz-security-token"
+_REGION = b"x-amz-bucket-region"
+_LENGTH = re.compile(r"[0-9]{1,19}")
+_DEFAULT_REGION = "us-east-1"
+_UNREACHABLE = "The object store behind sagemaker-emulator is unreachable."
+
+
+class S3Proxy:
+    """In front of one object store: what requests become on their way there."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        faults: FaultBook | None = None,
+        patience: float = 0,
+        availability: Availability | None = None,
+        key_problem: Callable[[str, int], str] | None = None,
+    ):
+        """`endpoint` is the store's base URL; the credentials are those of the store.
+
+        `faults` are those that a user seeds. A store that cannot be reached is tried again
+        for `patience` seconds; then `availability` is told. `key_problem` says why the store
+        would not keep so many bytes under a key ("" if it does).
+        """
+        self._key_problem = key_problem
+        self._availability = availability or Availability()
+        self._faults = faults or FaultBook()
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._pool = StorePool(endpoint, patience)
+
+    def close(self) -> None:
+        """Break off what goes on and close the connections to the store.
+
+        To be called in the event loop of the exchanges.
+        """
+        self._pool.close()
+
+    def exchange(
+        self,
+        request: SignedRequest,
+        client: Client,
+        *,
+        expects_continue: bool,
+        keep_alive: bool,
+        http_10: bool,
+    ) -> Exchange:
+        """Pass one request through, once that is started."""
+        return Exchange(
+            request,
+            client,
+            self,
+            self._pool,
+            expects_continue=expects_continue,
+            keep_alive=keep_alive,
+            http_10=http_10,
+        )
+
+    def delay(self, request: SignedRequest) -> float:
+        """Seconds that a seeded SlowS3 keeps the request waiting."""
+        if self._faults.is_empty:  # the common case: cheap for every request
+            return 0
+        slow = self._faults.strike(Chance(Kind.SLOW_S3, bucket=_bucket(request)))
+        return slow.seconds if slow else 0
+
+    def admit(self, request: SignedRequest) -> SignedRequest:
+        """The request as the store can take it.
+
+        Raises Refusal for a wrong signature, if that is checked here, for a key that the store
+        does not keep, and where a seeded SlowDown meets the request.
+        """
+        if not self._faults.is_empty and self._faults.strike(
+            Chance(Kind.SLOW_DOWN, bucket=_bucket(request))
+        ):
+            raise Refusal(503, "SlowDown", SLOW_DOWN)
+        self._check_key(request)
+        return self._acceptable(request)
+
+    def _check_key(self, request: SignedRequest) -> None:
+        key = unquote(request.path.lstrip("/").partition("/")[2])
+        if not key or self._key_problem is None:
+            return
+        # The second one where the payload is in signed or checked chunks.
+        sizes = (request.header(b"content-length"), request.header(b"x-amz-decoded-content-length"))
+        size = next((int(text) for text in reversed(sizes) if _LENGTH.fullmatch(text)), 0)
+        if problem := self._key_problem(key, size):
+            if request.method in ("GET", "HEAD"):
+                raise Refusal(404, "NoSuchKey", "The specified key does not exist.")
+            raise Refusal(400, "InvalidArgument", problem)
+
+    def added_headers(self, request: SignedRequest, status: int) -> Headers:
+        """`HeadBucket` says where the bucket is: in the region it was asked for in.
+
+        Source: HeadBucket in the S3 API reference; every region here has all buckets.
+        """
+        if request.method != "HEAD" or status >= HTTPStatus.BAD_REQUEST:
+            return []
+        path = request.path.strip("/")
+        if not path or "/" in path:
+            return []
+        signer = _signer(request)
+        region = signer.region if signer else ""
+        return [(_REGION, (region or _DEFAULT_REGION).encode("latin-1"))]
+
+    def store_away(self) -> Refusal:
+        """503, which every SDK tries again, with what is known of the store."""
+        reason = self._availability.problem()
+        self._availability.note(reason or _UNREACHABLE)
+        return Refusal(503, "ServiceUnavailable", f"{_UNREACHABLE} {reason}".rstrip())
+
+    def _acceptable(self, request: SignedRequest) -> SignedRequest:
+        """The request as the store can take it; raises Refusal for a wrong signature."""
+        dropped: list[bytes] = []
+        if request.header(_ENCRYPTION).startswith("aws:kms"):
+            dropped += _KMS
+        if request.header(_TOKEN) or "X-Amz-Security-Token=" in request.query:
+            dropped.append(_TOKEN)
+        signer = _signer(request)
+        if signer is None:
+            return request
+        # The store knows one account only; buckets have one name for all accounts anyway.
+        foreign = signer.access_key != self._access_key and is_account(signer.access_key)
+        if not dropped and not foreign:
+            return request
+        if not request.says_how_it_is_signed:
+            raise Refusal(
+                400,
+                "AuthorizationHeaderMalformed",
+                "The authorization header that you provided is not valid.",
+            )
+        if not foreign and signer.access_key != self._access_key:
+            raise Refusal(
+                403,
+                "InvalidAccessKeyId",
+                "The AWS Access Key Id you provided does not exist in our records.",
+            )
+        if not foreign and not request.is_signed_by(self._access_key, self._secret_key):
+            raise Refusal(
+                403,
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match the signature you provided. "
+                "Check your key and signing method.",
+            )
+        if request.header(b"x-amz-content-sha256").startswith("STREAMING-AWS4"):
+            # Each chunk is signed with the signature of the one before it and so, in the end,
+            # with the one of the headers.
+            raise Refusal(
+                501,
+                "NotImplemented",
+                "Signed chunks together with aws:kms, a session token or the credentials of "
+                "another account are not built into sagemaker-emulator yet; send the payload "
+                "unsigned or in one piece.",
+            )
+        if foreign:
+            request = request.in_the_name_of(self._access_key)
+        return request.without(dropped, self._secret_key)
+
+
+def _signer(request: SignedRequest) -> Signer | None:
+    return signer_of({"authorization": request.header(b"authorization")}, request.query)
+
+
+def _bucket(request: SignedRequest) -> str:
+    return request.path.lstrip("/").partition("/")[0]

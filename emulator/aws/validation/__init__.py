@@ -1,0 +1,1 @@
+"""Requests checked against botocore's models, in the service's words."""

@@ -1,0 +1,1 @@
+"""AWS's wire protocols, read and written by botocore's models."""

@@ -1,0 +1,1 @@
+"""Downloaded objects kept between workloads."""

@@ -1,0 +1,1 @@
+"""Directories kept in S3 while instances run, and restored before they start."""

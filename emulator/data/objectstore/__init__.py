@@ -1,0 +1,1 @@
+"""The S3 store: embedded or external, and transfers from and to it."""

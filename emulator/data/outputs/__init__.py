@@ -1,0 +1,1 @@
+"""What instances leave behind, on its way to S3."""

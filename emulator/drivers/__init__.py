@@ -1,0 +1,1 @@
+"""Where instances run; one package a runtime, all behind one protocol."""

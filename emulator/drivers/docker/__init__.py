@@ -1,0 +1,1 @@
+"""The docker runtime: one container an instance, one bridge network a workload."""

@@ -1,0 +1,1 @@
+"""The process runtime: instances as sandboxed processes of this machine."""

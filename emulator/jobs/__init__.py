@@ -1,1 +1,0 @@
-"""Which jobs run, one job's life, and the record that is kept of it."""

@@ -1,0 +1,1 @@
+"""What this machine has, which workload holds it, and who waits for it."""

@@ -1,0 +1,122 @@
+"""GPUs as the driver's own library tells them; needs the optional package nvidia-ml-py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Any, TypeVar
+
+from emulator.placement.device import DriverProblem, Gpu, GpuProcess, NoDriver, Reading, remedy
+
+BYTES_PER_MIB = 1024 * 1024
+T = TypeVar("T")
+
+
+def _library() -> Any:
+    try:
+        return import_module("pynvml")
+    except ImportError:  # The extra `gpu` is not installed: nvidia-smi is asked instead.
+        return None
+
+
+_INSTALLED = _library()
+
+
+def read(nvml: Any = _INSTALLED) -> Reading:
+    """Ask NVML; raises NoDriver without its library, DriverProblem if that does not work.
+
+    A GPU that does not answer is left out with a finding: its neighbours still compute.
+    """
+    if nvml is None:
+        raise NoDriver("nvidia-ml-py is not installed")
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        if error.value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+            raise NoDriver("libnvidia-ml.so.1 is not there") from None
+        raise DriverProblem(_explain(error)) from None
+    try:
+        return _read_all(nvml)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _read_all(nvml: Any) -> Reading:
+    gpus: list[Gpu] = []
+    findings: list[str] = []
+    for number in range(_ask(nvml, nvml.nvmlDeviceGetCount, 0)):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(number)
+            gpu = _gpu(nvml, handle, len(gpus))
+        except nvml.NVMLError as error:
+            findings.append(f"GPU {number}: {_explain(error)}")
+            continue
+        gpus.append(gpu)
+        gpus.extend(_slices(nvml, handle, gpu, len(gpus)))
+    return Reading(tuple(gpus), tuple(findings))
+
+
+def _gpu(nvml: Any, handle: Any, index: int) -> Gpu:
+    mode = _ask(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0], nvml.NVML_DEVICE_MIG_DISABLE)
+    mig_enabled = mode == nvml.NVML_DEVICE_MIG_ENABLE
+    return Gpu(
+        uuid=nvml.nvmlDeviceGetUUID(handle),
+        name=nvml.nvmlDeviceGetName(handle),
+        memory_mib=_memory(nvml, handle),
+        index=index,
+        mig_enabled=mig_enabled,
+        # In MIG mode a process is told to be on the GPU and on one slice: the slice counts.
+        processes=() if mig_enabled else _processes(nvml, handle),
+    )
+
+
+def _slices(nvml: Any, handle: Any, gpu: Gpu, index: int) -> Iterator[Gpu]:
+    if not gpu.mig_enabled:
+        return
+    places = _ask(nvml, lambda: nvml.nvmlDeviceGetMaxMigDeviceCount(handle), 0)
+    for place in range(places):
+        try:
+            device = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
+        except nvml.NVMLError:
+            continue  # No slice in this place.
+        yield Gpu(
+            uuid=nvml.nvmlDeviceGetUUID(device),
+            name=nvml.nvmlDeviceGetName(device),
+            memory_mib=_memory(nvml, device),
+            index=index + place,
+            parent=gpu.uuid,
+            mig_enabled=True,
+            processes=_processes(nvml, device),
+        )
+
+
+def _memory(nvml: Any, handle: Any) -> int:
+    # GPUs that share the machine's memory have none of their own to tell.
+    total: int = _ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total, 0)
+    return total // BYTES_PER_MIB
+
+
+def _processes(nvml: Any, handle: Any) -> tuple[GpuProcess, ...]:
+    running: Iterable[Any] = _ask(
+        nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle), ()
+    )
+    return tuple(_process(nvml, process) for process in running)
+
+
+def _process(nvml: Any, process: Any) -> GpuProcess:
+    # A process in a container of somebody else has no name that this user may see.
+    name = _ask(nvml, lambda: nvml.nvmlSystemGetProcessName(process.pid), "")
+    return GpuProcess(process.pid, name, (process.usedGpuMemory or 0) // BYTES_PER_MIB)
+
+
+def _ask(nvml: Any, question: Callable[[], T], otherwise: T) -> T:
+    """An answer that some GPUs and drivers do not give."""
+    try:
+        return question()
+    except nvml.NVMLError:
+        return otherwise
+
+
+def _explain(error: Exception) -> str:
+    reason = str(error)
+    return f"{reason}. {remedy(reason)}".strip()

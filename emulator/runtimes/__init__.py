@@ -1,1 +1,0 @@
-"""Where instances run; one file a runtime, all behind one protocol."""

@@ -1,0 +1,140 @@
+"""A job and what it was given → what a runtime has to start. Pure: it touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from emulator.model.job import JobSpec
+from emulator.model.plan import InstancePlan, JobPlan, Mount, RuntimeTraits, Sharing
+from emulator.workloads.plan.layout import InstanceDirs
+from emulator.workloads.plan.saved import mounted, unmounted
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the job's scripts sign their AWS requests with."""
+
+    access_key: str
+    secret_key: str
+    session_token: str = ""
+    account: str = ""
+    """Whose they are; "" if that is not told apart."""
+
+    def of(self, account: str) -> Credentials:
+        """Those of a job in that account: an access key id of twelve digits stands for one."""
+        if account == self.account or not self.account:
+            return self
+        return replace(self, access_key=account, session_token="", account=account)
+
+    def __repr__(self) -> str:
+        return f"Credentials(access_key={self.access_key!r})"
+
+
+def plan_job(
+    spec: JobSpec,
+    dirs: Mapping[str, InstanceDirs],
+    traits: RuntimeTraits,
+    gpus: Mapping[str, tuple[str, ...]],
+    credentials: Credentials,
+    labels: Mapping[str, str] | None = None,
+    conveniences: Mapping[str, Mapping[str, str]] | None = None,
+    sharing: Sharing | None = None,
+    channels: Mapping[str, tuple[Mount, ...]] | None = None,
+) -> JobPlan:
+    """All instances of the job; `dirs` and `gpus` (UUIDs) by host name.
+
+    `channels` are the mounts through which each host sees its input data.
+
+    `conveniences` are further variables of each host that the request may replace.
+    """
+    sharing = sharing or Sharing()
+    more = conveniences or {}
+    tmp = dirs[spec.hosts[0].name].tmp if sharing.tmp else None
+    return JobPlan(
+        job=spec.name,
+        arn=spec.arn,
+        instances=tuple(
+            InstancePlan(
+                host=host.name,
+                image=spec.image,
+                entrypoint=spec.entrypoint,
+                arguments=_arguments(spec),
+                environment=_environment(
+                    spec,
+                    traits,
+                    bool(gpus.get(host.name)),
+                    credentials,
+                    more.get(host.name, {}),
+                ),
+                mounts=(
+                    *_mounts(spec, dirs[host.name], tmp or dirs[host.name].tmp),
+                    *(channels or {}).get(host.name, ()),
+                ),
+                scratch=dirs[host.name].scratch,
+                gpus=gpus.get(host.name, ()),
+            )
+            for host in spec.hosts
+        ),
+        network_isolation=spec.network_isolation,
+        labels=labels or {},
+        sharing=sharing,
+    )
+
+
+def _arguments(spec: JobSpec) -> tuple[str, ...]:
+    """`train`, unless the request replaces it (AlgorithmSpecification, API reference)."""
+    if spec.arguments is not None:
+        return spec.arguments
+    return () if spec.entrypoint is not None else ("train",)
+
+
+def _mounts(spec: JobSpec, dirs: InstanceDirs, tmp: Path) -> tuple[Mount, ...]:
+    """Each directory on its own: images may have code of their own in /opt/ml/code."""
+    return (
+        *(Mount(dirs.behind(spec, path), path) for path in mounted(spec)),
+        Mount(tmp, "/tmp"),  # noqa: S108 - a path inside the instance
+        *(Mount(dirs.saved(path), path) for path in unmounted(spec)),
+    )
+
+
+def _environment(
+    spec: JobSpec,
+    traits: RuntimeTraits,
+    has_gpus: bool,
+    credentials: Credentials,
+    more: Mapping[str, str],
+) -> Mapping[str, str]:
+    """The request's own variables win over conveniences and lose to the platform's names.
+
+    No SM_* among them: the toolkit makes those itself.
+    """
+    owned = credentials.of(spec.scope.account)
+    conveniences = {
+        "AWS_DEFAULT_REGION": spec.scope.region,
+        # Never half of one pair and half of another.
+        **({} if "AWS_ACCESS_KEY_ID" in spec.environment else _credentials(owned)),
+        "AWS_ENDPOINT_URL": traits.emulator_url,
+        # The toolkit's own name for it; AWS_ENDPOINT_URL needs boto3 1.28 in the image.
+        "S3_ENDPOINT_URL": traits.emulator_url,
+        **more,
+    }
+    platform = {
+        "TRAINING_JOB_NAME": spec.name,
+        "TRAINING_JOB_ARN": spec.arn,
+        "AWS_REGION": spec.scope.region,
+        "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
+        "SAGEMAKER_METRICS_DIRECTORY": "/opt/ml/output/metrics/sagemaker",
+        **({} if has_gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),
+    }
+    return {**conveniences, **spec.environment, **platform}
+
+
+def _credentials(credentials: Credentials) -> dict[str, str]:
+    token = credentials.session_token
+    return {
+        "AWS_ACCESS_KEY_ID": credentials.access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+        **({"AWS_SESSION_TOKEN": token} if token else {}),
+    }

@@ -1,0 +1,427 @@
+"""Which jobs run: lets them in, stops them, and settles those a former process left."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from functools import partial
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from emulator.drivers.base import Lasting
+from emulator.model.errors import (
+    ApiError,
+    JobError,
+    ResourceInUse,
+    ValidationError,
+)
+from emulator.model.job import JobSpec
+from emulator.model.lifecycle import WAITING_FOR_CAPACITY, Lifecycle, Secondary, Status
+from emulator.model.record import Job
+from emulator.model.scope import Scope
+from emulator.model.warm_pool import PoolStatus
+from emulator.placement.ledger import priority
+from emulator.workloads.run.backlog import Backlog
+from emulator.workloads.run.cancellation import Reason, Wish
+from emulator.workloads.run.capacity_wait import pending_limit
+from emulator.workloads.run.context import Workshop
+from emulator.workloads.run.recovery import EndingRecord, holds_nothing, remove_leftovers
+from emulator.workloads.run.refusals import refuse_nul
+from emulator.workloads.run.run_handle import Resumed, read_note
+from emulator.workloads.run.runner import JobRun
+from emulator.workloads.run.settling import end_as_lost, end_in_time, end_waiting
+from emulator.workloads.run.timers import Timers
+from emulator.workloads.store.runs import NOT_FOUND
+from emulator.workloads.warm_pools import WarmPools
+
+_WITH_INSTANCES = (Secondary.TRAINING, Secondary.UPLOADING, Secondary.STOPPING)
+_SHUTDOWN_SECONDS = 30.0
+_PUT_AWAY_SECONDS = 30.0
+_AGAIN_SECONDS = 5.0
+CONTENDERS = 100
+"""Jobs that wait for capacity in threads of their own; back-fill looks at so many."""
+_log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Runs every job in a thread of its own, but for those far behind in the queue."""
+
+    def __init__(self, workshop: Workshop):
+        self._shop = workshop
+        self._timers = Timers(workshop.clock.monotonic)
+        self._pools = WarmPools(
+            workshop.store,
+            workshop.clock,
+            self._timers,
+            workshop.pool_directory,
+            workshop.capacity.release,
+            workshop.runtimes.vacate,
+        )
+        self._lock = Lock()
+        self._running: dict[str, tuple[Wish, Thread]] = {}
+        """By the job's ARN."""
+        self._contenders: set[str] = set()
+        """Those of them that wait for capacity."""
+        self._backlog = Backlog()
+        """Jobs that wait without a thread, behind the contenders."""
+        self._closing = Event()
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Take a job in and start it; raises ApiError when it is refused."""
+        refuse_nul(spec.request)
+        try:
+            chosen = self._shop.runtimes.of(spec.image)
+            chosen.runtime.check(spec.image, len(spec.hosts), spec.network_isolation)
+        except JobError as error:
+            raise ValidationError(str(error)) from error
+        self._shop.inputs.check(spec)
+        self._shop.outputs.check(spec)
+        with self._lock:
+            if self._closing.is_set():
+                raise ApiError(
+                    "The emulator is shutting down.", code="ServiceUnavailable", status=503
+                )
+            job = self._shop.store.create(
+                spec, self._shop.clock.now(), chosen.runtime.traits.name, chosen.reason
+            )
+            return self._let_in(job)
+
+    def stop(self, scope: Scope, name: str) -> Job:
+        """StopTrainingJob: raises ValidationError for an unknown job and one that has ended."""
+        now = self._shop.clock.now()
+        job = self._shop.store.change(scope, name, lambda life: _stopping(life, now))
+        with self._lock:
+            wish, _ = self._running.get(job.spec.arn, (None, None))
+            waited = self._backlog.remove(job.spec.arn)
+        if waited:
+            self._end_held(job.spec, Reason.STOP)
+            return self.job(scope, name)
+        if wish:
+            wish.stop()
+            self._shop.capacity.wake()
+        return job
+
+    def kill(self, scope: Scope, name: str) -> Job:
+        """Give the instances of a job that is being stopped no more time.
+
+        Raises ValidationError for an unknown job and one that nobody has stopped.
+        """
+        job = self.job(scope, name)
+        if job.life.status is not Status.STOPPING:
+            raise ValidationError(
+                f"The training job {name} is not being stopped: it is {job.life.status.value}."
+            )
+        with self._lock:
+            wish, _ = self._running.get(job.spec.arn, (None, None))
+        if wish:
+            wish.at_once = True
+        return job
+
+    def interrupt(self, scope: Scope, name: str, away: float = 0) -> Job:
+        """Take a spot job's instances away; there are new ones after `away` seconds.
+
+        Raises ValidationError for an unknown job, one on demand, and one without instances.
+        """
+        job = self.job(scope, name)
+        with self._lock:
+            wish, _ = self._running.get(job.spec.arn, (None, None))
+        if not job.spec.spot:
+            raise ValidationError(f"The training job {name} is not a managed spot training job.")
+        if wish is None or job.life.secondary not in (Secondary.DOWNLOADING, Secondary.TRAINING):
+            raise ValidationError(
+                f"The training job {name} has no instances that could be taken away: "
+                f"it is {job.life.secondary.value}."
+            )
+        wish.interrupt(away)
+        return job
+
+    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> Job:
+        """UpdateTrainingJob's KeepAlivePeriodInSeconds; 0 ends a warm pool that is available.
+
+        Raises ValidationError for an unknown job, and one whose pool is over or never was.
+        """
+        return self._pools.update(scope, name, keep_alive)
+
+    def delete(self, scope: Scope, name: str) -> Job:
+        """DeleteTrainingJob: forget a job that has ended; its name can be used again.
+
+        Raises ValidationError for an unknown job, ResourceInUse for one that has not ended or
+        has an available warm pool (API reference).
+        """
+        ended = self.job(scope, name).life.status.terminal
+        # Its directory has the name that the next job may take.
+        if ended and not self.wait(scope, name, _PUT_AWAY_SECONDS):
+            raise ResourceInUse(
+                f"The training job {name} cannot be deleted yet: what it has left is still "
+                "being removed."
+            )
+        return self._shop.store.delete(scope, name, _refuse_deletion)
+
+    def job(self, scope: Scope, name: str) -> Job:
+        """The job as it stands; raises ValidationError when there is none."""
+        job = self._shop.store.get(scope, name)
+        if job is None:
+            raise ValidationError(NOT_FOUND)
+        return job
+
+    def wait(self, scope: Scope, name: str, timeout: float) -> bool:
+        """Wait for a job to end and be put away; False when `timeout` seconds were too short.
+
+        One in the backlog is not waited for.
+        """
+        arn = scope.training_job_arn(name)
+        with self._lock:
+            _, thread = self._running.get(arn, (None, None))
+            if arn in self._backlog:
+                return False
+        if thread is None:
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def running(self) -> int:
+        """How many jobs have not ended."""
+        with self._lock:
+            return len(self._running) + len(self._backlog)
+
+    def recover(self) -> None:
+        """Go on with the jobs that an earlier process left unfinished; call it once, at start.
+
+        Instances that still run are taken over, with what they hold. Jobs that had nothing yet
+        wait on, and those whose instances are gone go on or end as recovery.py says.
+        """
+        shop = self._shop
+        lasting = {
+            runtime.traits.name: runtime
+            for runtime in shop.runtimes.all
+            if isinstance(runtime, Lasting)
+        }
+        unfinished = shop.store.unfinished()
+        notes = {
+            job.spec.arn: note
+            for job in unfinished
+            if job.life.secondary in _WITH_INSTANCES
+            and (note := read_note(shop.job_directory(job.spec)))
+            and note.runtime in lasting
+        }
+        self._pools.settle([Path(note.cache) for note in notes.values() if note.cache])
+        if not shop.keep_directories:
+            remove_leftovers(shop.directory, {shop.job_directory(job.spec) for job in unfinished})
+        waiting = [job for job in unfinished if holds_nothing(job.life)]
+        leases = shop.capacity.recover(
+            (job.spec for job in unfinished if job.spec.arn in notes),
+            (job.spec for job in waiting),
+        )
+        for runtime in lasting.values():
+            runtime.clean(keep=notes)
+        for job in unfinished:
+            if note := notes.get(job.spec.arn):
+                self._go_on(job, Resumed(note, leases[job.spec.arn]))
+        for job in waiting:
+            with self._lock:
+                self._let_in(job, before=job)
+        for job in unfinished:
+            if job.spec.arn not in notes and not holds_nothing(job.life):
+                self._go_on(job)
+
+    def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
+        """End or leave all running jobs, and wait for that; new ones are refused.
+
+        Those whose instances end with this process fail; see Workshop.leaves_instances.
+        """
+        with self._lock:
+            self._closing.set()
+            running = list(self._running.values())
+        for wish, _ in running:
+            wish.shut_down()
+        self._shop.runtimes.stop_waiting()
+        self._shop.capacity.wake()
+        deadline = self._shop.clock.monotonic() + timeout
+        for _, thread in running:
+            thread.join(max(0.0, deadline - self._shop.clock.monotonic()))
+            if thread.is_alive():
+                _log.warning("%s did not end in time", thread.name)
+        self._tell_left()
+        self._pools.close()
+        self._timers.close()
+
+    def _tell_left(self) -> None:
+        """Say how many jobs go on, and how to get back to them."""
+        shop = self._shop
+        if not shop.leaves_instances:
+            return
+        left = sum(
+            job.life.secondary in _WITH_INSTANCES
+            and read_note(shop.job_directory(job.spec)) is not None
+            for job in shop.store.unfinished()
+        )
+        if left:
+            jobs = "1 job goes" if left == 1 else f"{left} jobs go"
+            _log.info("%s on; the next start on this state directory takes over", jobs)
+
+    def _let_in(self, job: Job, before: Job | None = None) -> Job:
+        """Only under the lock. Start a job that waits for capacity, or put it into the backlog.
+
+        `before`: as an earlier emulator left it. A job that was moved up passes the backlog.
+        """
+        rank = priority(job.spec)
+        full = len(self._contenders) >= CONTENDERS or len(self._backlog)
+        if (not full or rank > 0) and self._contend(job, before):
+            return job
+        return self._hold(job, rank)
+
+    def _contend(self, job: Job, before: Job | None) -> bool:
+        """Only under the lock. Let a job wait in a thread; False where there can be no more."""
+        self._contenders.add(job.spec.arn)
+        self._shop.capacity.enqueue(job.spec)
+        if self._start(job.spec, Wish(), before=before):
+            return True
+        self._contenders.discard(job.spec.arn)
+        self._shop.capacity.withdraw(job.spec)
+        return False
+
+    def _hold(self, job: Job, rank: int) -> Job:
+        """Only under the lock. Let a job wait without a thread."""
+        spec, now = job.spec, self._shop.clock.now()
+        if job.life.secondary is Secondary.STARTING:
+            job = self._say_pending(job, now)
+        entry = self._backlog.add(spec.arn, spec.scope, spec.name, rank)
+        limits: list[tuple[float | None, float, Reason]]
+        limits = [(spec.max_wait, job.life.created, Reason.MAX_WAIT)]
+        if job.life.secondary is Secondary.PENDING:
+            since = job.life.transitions[-1].started
+            limits.append((pending_limit(spec), since, Reason.MAX_PENDING))
+        for limit, since, reason in limits:
+            if limit is not None:
+                expire = partial(self._expire, spec.arn, spec.scope, spec.name, reason)
+                left = max(0.0, since + limit - now)
+                entry.timers.append(self._timers.after(left, expire))
+        if not self._contenders:  # whose end would let it go on: threads have run out
+            self._timers.after(_AGAIN_SECONDS, self._advance)
+        return job
+
+    def _say_pending(self, job: Job, now: float) -> Job:
+        """The job waits all the same where a full disk does not take that."""
+        spec = job.spec
+        try:
+            return self._shop.store.change(
+                spec.scope,
+                spec.name,
+                lambda life: life.enter(Secondary.PENDING, WAITING_FOR_CAPACITY, now),
+            )
+        except sqlite3.Error as error:
+            _log.warning("training job %s: it is not shown as Pending: %s", spec.name, error)
+            return job
+
+    def _expire(self, arn: str, scope: Scope, name: str, reason: Reason) -> None:
+        with self._lock:
+            waited = self._backlog.remove(arn)
+        if waited:
+            self._end_held(self.job(scope, name).spec, reason)
+
+    def _end_held(self, spec: JobSpec, reason: Reason) -> None:
+        """End a job that has left the backlog, later where the disk is full."""
+        try:
+            end_waiting(self._shop, spec, reason)
+        except sqlite3.Error as error:
+            _log.warning("training job %s: its end cannot be noted yet: %s", spec.name, error)
+            self._timers.after(_AGAIN_SECONDS, partial(self._end_held, spec, reason))
+
+    def _advance(self) -> None:
+        """Let jobs of the backlog wait in threads, as many as may."""
+        with self._lock:
+            while len(self._contenders) < CONTENDERS and not self._closing.is_set():
+                entry = self._backlog.pop()
+                if entry is None:
+                    return
+                job = self._shop.store.get(entry.scope, entry.name)
+                if job is None or job.life.status.terminal:
+                    continue
+                if job.life.stop_requested:  # whoever stops it does not find it any more
+                    self._end_held(job.spec, Reason.STOP)
+                    continue
+                if not self._contend(job, job):
+                    self._hold(job, -entry.before)
+                    return
+
+    def _has_begun(self, arn: str) -> None:
+        """A job waits for capacity no more, or has ended."""
+        with self._lock:
+            if arn not in self._contenders:
+                return
+            self._contenders.discard(arn)
+        self._advance()
+
+    def _go_on(self, job: Job, resumed: Resumed | None = None) -> None:
+        """Start a job of an earlier emulator: with the instances it has, or to wait for some."""
+        how = "waits on" if holds_nothing(job.life) else "recovered without its instances"
+        _log.info("training job %s: %s", job.spec.name, "taken over" if resumed else how)
+        wish = Wish()
+        if job.life.stop_requested:
+            record = EndingRecord.load(self._shop.job_directory(job.spec))
+            wish.stop((record and record.reason) or Reason.STOP)
+        with self._lock:
+            started = self._start(job.spec, wish, resumed, job)
+        if not started:
+            # Its instances, if any, go with the next start, and hold their GPUs until then.
+            end_as_lost(self._shop, job.spec)
+
+    def _start(
+        self,
+        spec: JobSpec,
+        wish: Wish,
+        resumed: Resumed | None = None,
+        before: Job | None = None,
+    ) -> bool:
+        """Only under the lock. False where there can be no more threads."""
+        thread = Thread(
+            target=self._run,
+            args=(spec, wish, resumed, before),
+            name=f"job-{spec.name}",
+            daemon=True,
+        )
+        self._running[spec.arn] = (wish, thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            _log.exception("training job %s: it has no thread", spec.name)
+            del self._running[spec.arn]
+            return False
+        return True
+
+    def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None, before: Job | None) -> None:
+        try:
+            begun = partial(self._has_begun, spec.arn)
+            JobRun(self._shop, spec, wish, self._timers, self._pools, resumed, before, begun).run()
+        except Exception as error:  # noqa: BLE001 - the top of the job's thread
+            # Not even its end could be written down. It holds nothing any more.
+            _log.exception("training job %s: lost", spec.name)
+            end_in_time(self._shop, spec, self._closing, error)
+        finally:
+            with self._lock:
+                # Never the entry of another job that has the name by now.
+                if self._running.get(spec.arn, (None,))[0] is wish:
+                    del self._running[spec.arn]
+                    self._shop.capacity.withdraw(spec)
+            self._has_begun(spec.arn)
+
+
+def _stopping(life: Lifecycle, now: float) -> Lifecycle:
+    if life.status.terminal:
+        raise ValidationError(
+            f"The request was rejected because the training job is in status {life.status.value}."
+        )
+    return life.request_stop(now)
+
+
+def _refuse_deletion(job: Job) -> None:
+    if not job.life.status.terminal:
+        raise ResourceInUse(
+            f"The training job {job.spec.name} cannot be deleted: it is in status "
+            f"{job.life.status.value}."
+        )
+    if job.warm_pool and job.warm_pool.status is PoolStatus.AVAILABLE:
+        raise ResourceInUse(
+            f"The training job {job.spec.name} cannot be deleted: it retains a warm pool that is "
+            "Available."
+        )

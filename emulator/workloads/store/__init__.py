@@ -1,0 +1,1 @@
+"""Workloads in the database, and the questions about many of them."""

@@ -59,7 +59,7 @@ from emulator.workloads.fault_book import FaultBook
 from emulator.workloads.fault_injection import DisturbedInputs, DisturbedOutputs
 from emulator.workloads.plan.job_plan import Credentials
 from emulator.workloads.retention import Retention
-from emulator.workloads.run.context import Workshop
+from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.supervisor import Supervisor
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 from emulator.workloads.transfers.checkpoint_sync import S3Syncs
@@ -130,7 +130,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     objects, availability = _objects(settings, keys, embedded)
     reports, kept = JobReports(records, streams), settings.state_dir / "kept"
     supervisor = Supervisor(
-        Workshop(
+        RunContext(
             store=records,
             logs=streams,
             runtimes=runtimes,

@@ -223,12 +223,12 @@ class GpuCapacity:
             self._looked_at = self._clock()
         found = self._survey()
         with self._changed:
-            self._ledger.see(found)
+            self._ledger.update_inventory(found)
             self._start_what_fits()
 
     def _start_what_fits(self) -> None:
         """Lease to every job that the policy lets start now."""
-        self._failed.update(self._ledger.expel())
+        self._failed.update(self._ledger.reject_infeasible())
         while lease := self._ledger.next_lease(self._clock()):
             spec = self._ledger.queue[lease.job].spec
             now = self._clock()

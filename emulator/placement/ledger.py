@@ -98,14 +98,14 @@ class Ledger:
         self._rules = rules
         self._exclusive = exclusive
         self.inventory = Inventory()
-        self.see(inventory)
+        self.update_inventory(inventory)
         self.leases: dict[str, Lease] = {}
         self.queue: dict[str, Order] = {}
         self._running: dict[str, Running] = {}
         self._arrivals = 0
         self._places: dict[str, int] = {}
 
-    def see(self, found: Inventory) -> None:
+    def update_inventory(self, found: Inventory) -> None:
         """Take in how the GPUs look now.
 
         A driver that fails for a moment takes no GPU away: jobs in the queue would fail.
@@ -139,7 +139,7 @@ class Ledger:
             demands.append(Demand(host.name, type_))
         return tuple(demands)
 
-    def expel(self) -> dict[str, CapacityError]:
+    def reject_infeasible(self) -> dict[str, CapacityError]:
         """Jobs leave the queue that the machine has lost the GPUs for, with the reason."""
         refused: dict[str, CapacityError] = {}
         for job, order in tuple(self.queue.items()):

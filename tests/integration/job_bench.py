@@ -32,7 +32,7 @@ from emulator.placement.machine import Machine
 from emulator.telemetry.logs.collector import GROUP
 from emulator.telemetry.logs.streams import LogStore
 from emulator.workloads.plan.job_plan import Credentials
-from emulator.workloads.run.context import Ends, Instances, StagedInputs, Workshop
+from emulator.workloads.run.context import Ends, Instances, RunContext, StagedInputs
 from emulator.workloads.run.directories import has_files
 from emulator.workloads.run.supervisor import Supervisor
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
@@ -230,13 +230,13 @@ class Bench:
     """A supervisor with all it needs, and short ways to use it."""
 
     def __init__(self, root: Path, inventory: Inventory | None = None, **more: Any):
-        """`inventory` has the machine's GPUs; `more` replaces parts of the workshop."""
+        """`inventory` has the machine's GPUs; `more` replaces parts of the context."""
         self.root = root
         self.folder = Folder(root / "s3")
         self.logs = LogStore(root / "logs")
         database = Database(root / "emulator.db", (*MIGRATIONS, leases.MIGRATION))
         self.store = JobStore(database)
-        self.workshop = Workshop(
+        self.context = RunContext(
             store=self.store,
             logs=self.logs,
             capacity=GpuCapacity(
@@ -257,7 +257,7 @@ class Bench:
                 **more,
             },
         )
-        self.supervisor = Supervisor(self.workshop)
+        self.supervisor = Supervisor(self.context)
 
     def submit(self, script: str, name: str = "job", instances: int = 1, **more: Any) -> JobSpec:
         image = more.pop("image", "local")

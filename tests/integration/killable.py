@@ -23,8 +23,8 @@ def bench_with_s3(root: Path, store: ObjectStore) -> Bench:
     bench = Bench(root)
     reports, kept = JobReports(bench.store, bench.logs), root / "kept"
     syncs = S3Syncs(store, reports, kept, INTERVAL, patience=10)
-    object.__setattr__(bench.workshop, "syncs", syncs)
-    object.__setattr__(bench.workshop, "outputs", S3Outputs(store, reports, kept, patience=10))
+    object.__setattr__(bench.context, "syncs", syncs)
+    object.__setattr__(bench.context, "outputs", S3Outputs(store, reports, kept, patience=10))
     return bench
 
 

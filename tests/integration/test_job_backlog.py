@@ -65,7 +65,7 @@ def test_one_that_is_stopped_as_its_turn_comes_ends(
     bench.until(Secondary.TRAINING, "first")
     for number in range(4):
         bench.submit("true", f"job-{number}", **PORT)
-    store = bench.supervisor._shop.store
+    store = bench.supervisor._context.store
     change, turned = store.change, threading.Event()
 
     def change_and_wait(*arguments: object) -> Job:
@@ -91,7 +91,7 @@ def test_a_full_disk_loses_none_that_has_just_been_taken_in(
     bench.until(Secondary.TRAINING, "first")
     for number in range(3):
         bench.submit("true", f"job-{number}", **PORT)
-    store = bench.supervisor._shop.store
+    store = bench.supervisor._context.store
     with monkeypatch.context() as patch:
 
         def full(*_: object) -> Job:

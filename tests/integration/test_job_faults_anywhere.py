@@ -140,7 +140,7 @@ def lives(bench: Bench, nth: Nth, length: int, stops: bool = False) -> int:
         bench.submit("true", f"{name}-after", **ON_GPU)
         after = bench.ended(f"{name}-after")
         assert after.life.status.value == "Completed", (n, after.life.failure_reason)
-        bench.eventually(lambda: bench.workshop.capacity.holdings()["gpus"][0]["job"] is None)  # type: ignore[attr-defined]
+        bench.eventually(lambda: bench.context.capacity.holdings()["gpus"][0]["job"] is None)  # type: ignore[attr-defined]
         if not reached:
             return n
     raise AssertionError("a job has no end of calls")

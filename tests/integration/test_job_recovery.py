@@ -105,7 +105,7 @@ def test_an_interrupted_job_and_one_that_is_to_be_retried_wait_on(emulators: Emu
     trains(bench, RESUMES, **SPOT)
     bench.supervisor.interrupt(SCOPE, "job", 300)
     bench.until(Secondary.INTERRUPTED)
-    bench.eventually(lambda: not bench.workshop.job_directory(bench.job().spec).exists())
+    bench.eventually(lambda: not bench.context.job_directory(bench.job().spec).exists())
     after = emulators.kill()
     assert statuses(after.ended())[3:5] == ["Interrupted", "Starting"]
     assert after.job().life.status is Status.COMPLETED
@@ -141,7 +141,7 @@ def test_a_kill_during_the_upload_makes_it_again(
     assert statuses(job) == [*ONCE, "Uploading", end]
     assert job.life.failure_reason == reason
     assert (after.folder.root / "job/algo-1/w").read_text() == "w\n"
-    assert not after.workshop.job_directory(job.spec).exists()
+    assert not after.context.job_directory(job.spec).exists()
 
 
 def test_a_kill_in_the_grace_of_a_time_limit(emulators: Emulators) -> None:
@@ -207,7 +207,7 @@ def earlier(life: Lifecycle) -> Lifecycle:
 def test_nothing_of_an_ended_job_stays(emulators: Emulators) -> None:
     emulators.bench.submit("true")
     job = emulators.bench.ended()
-    directory = emulators.bench.workshop.job_directory(job.spec)
+    directory = emulators.bench.context.job_directory(job.spec)
     (directory / "algo-1/ml").mkdir(parents=True)
     after = emulators.kill()
-    assert not after.workshop.job_directory(job.spec).exists()
+    assert not after.context.job_directory(job.spec).exists()

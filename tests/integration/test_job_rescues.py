@@ -74,7 +74,7 @@ def test_a_kill_during_the_upload_makes_it_again(bench: Bench, tmp_path: Path) -
     assert job.artifacts
     assert (started.folder.root / "job/algo-1/weights").read_text() == "weights\n"
     assert started.lines()[-1] == RESTART_NOTICE
-    assert not started.workshop.job_directory(started.job().spec).exists()
+    assert not started.context.job_directory(started.job().spec).exists()
 
 
 def test_a_kill_while_a_job_was_being_stopped_ends_it_as_stopped(
@@ -93,7 +93,7 @@ def test_a_kill_while_a_job_was_being_stopped_ends_it_as_stopped(
     assert (job.life.status, job.life.failure_reason) == (Status.STOPPED, None)
     assert (started.folder.root / "job/algo-1/weights").read_text() == "weights\n"
     assert started.lines()[-1] == RESTART_NOTICE
-    assert not started.workshop.job_directory(job.spec).exists()
+    assert not started.context.job_directory(job.spec).exists()
 
 
 class ForeignJournal(NoSyncs):
@@ -109,7 +109,7 @@ def test_the_emulator_starts_whatever_a_job_has_left(bench: Bench, tmp_path: Pat
     started = Bench(after, syncs=ForeignJournal())
     started.supervisor.recover()
     assert started.ended().life.status is Status.FAILED
-    directory = started.workshop.job_directory(started.job().spec)
+    directory = started.context.job_directory(started.job().spec)
     assert not directory.exists()
     assert [path.name.split(".")[0] for path in directory.parent.iterdir()] == ["job"]
 
@@ -141,9 +141,9 @@ def test_a_job_that_met_a_full_disk_ends_when_there_is_room(
     bench.until_logged("ready")
     bench.until(Secondary.TRAINING)
     disk.full.set()
-    bench.workshop.runtimes.all[0].last.kill()  # type: ignore[attr-defined]
+    bench.context.runtimes.all[0].last.kill()  # type: ignore[attr-defined]
     assert disk.refused.wait(SECONDS)
-    bench.eventually(lambda: not bench.workshop.job_directory(bench.job().spec).exists())
+    bench.eventually(lambda: not bench.context.job_directory(bench.job().spec).exists())
     disk.full.clear()
     reason = bench.ended().life.failure_reason
     assert reason
@@ -188,7 +188,7 @@ def test_when_a_crash_is_seen_nothing_runs_and_no_output_is_missing(bench: Bench
     bench.folder.holding.add("close")
     bench.submit("printf 'ready\\nhalf a line'; exec sleep 300")
     bench.until_logged("ready")
-    fleet = bench.workshop.runtimes.all[0].last  # type: ignore[attr-defined]
+    fleet = bench.context.runtimes.all[0].last  # type: ignore[attr-defined]
     fleet.next_exit = crash
     bench.until(Secondary.FAILED)
     assert "half a line" in bench.lines()
@@ -201,12 +201,12 @@ def test_what_cannot_be_removed_does_not_keep_the_rest(bench: Bench) -> None:
 
     bench.submit("echo ready; read nothing < /dev/null; exec sleep 300")
     bench.until_logged("ready")
-    fleet = bench.workshop.runtimes.all[0].last  # type: ignore[attr-defined]
+    fleet = bench.context.runtimes.all[0].last  # type: ignore[attr-defined]
     fleet.close = refuse
     bench.supervisor.stop(SCOPE, "job")
     job = bench.ended()
     assert job.life.status is Status.STOPPED
-    assert not bench.workshop.job_directory(job.spec).exists()
+    assert not bench.context.job_directory(job.spec).exists()
 
 
 @pytest.mark.parametrize("phase", ["stage", "upload"])

@@ -38,7 +38,7 @@ def test_success(bench: Bench) -> None:
     assert job.artifacts == "s3://bucket/out/job/output/model.tar.gz"
     assert bench.lines("algo-2") == ["hello from algo-2"]
     assert (bench.folder.root / "job/algo-2/model.pth").read_text() == "weights\n"
-    assert not bench.workshop.job_directory(job.spec).exists()
+    assert not bench.context.job_directory(job.spec).exists()
     assert job.life.training_started == job.life.transitions[1].started
 
 
@@ -101,7 +101,7 @@ def test_stop_while_training(bench: Bench) -> None:
 
 def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    object.__setattr__(bench.workshop, "stop_grace", 0.3)
+    object.__setattr__(bench.context, "stop_grace", 0.3)
     bench.submit("trap '' TERM; echo ready; sleep 300")
     bench.until_logged("ready")
     bench.supervisor.stop(SCOPE, "job")
@@ -210,7 +210,7 @@ def test_an_upload_that_fails_is_not_why_a_job_failed(bench: Bench) -> None:
 def test_a_directory_that_the_script_made_read_only_is_removed(bench: Bench) -> None:
     bench.submit('mkdir -p "$OUTPUT/a/b"; touch "$OUTPUT/a/b/c"; chmod 500 "$OUTPUT/a/b"')
     spec = bench.ended().spec
-    assert not bench.workshop.job_directory(spec).exists()
+    assert not bench.context.job_directory(spec).exists()
 
 
 def test_an_image_that_cannot_be_had(bench: Bench) -> None:
@@ -263,13 +263,13 @@ def test_jobs_that_a_kill_left_before_their_training_begin_anew(tmp_path: Path) 
     killed.ended("done")
 
     bench = Bench(tmp_path.with_name("after"))
-    (bench.workshop.directory / "123456789012/us-east-1/early").mkdir(parents=True, exist_ok=True)
+    (bench.context.directory / "123456789012/us-east-1/early").mkdir(parents=True, exist_ok=True)
     bench.supervisor.recover()
     bench.ended("done")
     job = bench.ended("early")
     again = ["Starting", "Downloading"]
     assert statuses(job) == [*again, *again, "Training", "Uploading", "Completed"]
-    assert not bench.workshop.job_directory(job.spec).exists()
+    assert not bench.context.job_directory(job.spec).exists()
     assert statuses(bench.job("done"))[-1] == "Completed"
 
 

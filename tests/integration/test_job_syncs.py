@@ -25,7 +25,7 @@ def bench(tmp_path: Path, object_store: ObjectStore) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     reports = JobReports(bench.store, bench.logs)
     syncs = Unrestored(object_store, reports, tmp_path / "kept", interval=0.05, patience=0)
-    object.__setattr__(bench.workshop, "syncs", syncs)
+    object.__setattr__(bench.context, "syncs", syncs)
     yield bench
     bench.folder.holding.clear()
     bench.supervisor.shutdown()
@@ -89,7 +89,7 @@ def test_a_missing_bucket_is_found_before_the_training(
 ) -> None:
     reports = JobReports(bench.store, bench.logs)
     syncs = S3Syncs(object_store, reports, tmp_path / "kept", interval=0.05, patience=0)
-    object.__setattr__(bench.workshop, "syncs", syncs)
+    object.__setattr__(bench.context, "syncs", syncs)
     bench.submit("echo never", CheckpointConfig=NOWHERE)
     reason = bench.ended().life.failure_reason
     assert reason
@@ -118,7 +118,7 @@ def test_a_long_upload_says_how_far_it_is(
 
     reports = Listening(bench.store, bench.logs)
     outputs = S3Outputs(object_store, reports, tmp_path / "kept")
-    object.__setattr__(bench.workshop, "outputs", outputs)
+    object.__setattr__(bench.context, "outputs", outputs)
     bench.submit(
         'head -c 3000000 /dev/urandom > "$MODEL/m"',
         OutputDataConfig={"S3OutputPath": f"s3://{bucket}/out"},

@@ -79,7 +79,7 @@ def left(tmp_path: Path) -> Iterator[Path]:
     after = tmp_path.with_name(f"{tmp_path.name}-after")
     shutil.copytree(tmp_path, after)
     yield after
-    bench.workshop.runtimes.all[0].last.kill()  # type: ignore[attr-defined]
+    bench.context.runtimes.all[0].last.kill()  # type: ignore[attr-defined]
     bench.supervisor.shutdown()
 
 
@@ -100,7 +100,7 @@ def test_nothing_of_it_runs_on_and_what_it_saved_stays(
     assert log == ["spare 1", "adopt", f"remove {job.spec.arn}", "rescue 1"]
     assert job.life.secondary is Secondary.FAILED
     assert (job.life.failure_reason == INTERNAL_ERROR) is (adopting is not silent)
-    directory = bench.workshop.job_directory(job.spec)
+    directory = bench.context.job_directory(job.spec)
     assert not directory.exists()
     aside = [path for path in directory.parent.iterdir() if path.name.startswith("job.")]
     assert len(aside) == broken

@@ -42,7 +42,7 @@ def pool(bench: Bench, name: str) -> WarmPool:
 
 
 def pools_on_disk(bench: Bench) -> int:
-    directory = bench.workshop.pool_directory
+    directory = bench.context.pool_directory
     return len(list(directory.iterdir())) if directory.exists() else 0
 
 
@@ -187,7 +187,7 @@ def test_gpus_stay_with_the_pool(tmp_path: Path) -> None:
         two = bench.ended("two")
         assert statuses(two)[:2] == ["Starting", "Downloading"], "it passes the one that waits"
         assert "GPUs and cache directories" in " ".join(bench.lines(name="two"))
-        (held,) = bench.workshop.capacity.holdings()["gpus"]
+        (held,) = bench.context.capacity.holdings()["gpus"]
         assert (held["job"], held["instance"]) == ("two", "algo-1")
         assert bench.job("larger").life.secondary is Secondary.PENDING
         bench.supervisor.update_keep_alive(SCOPE, "two", 0)

@@ -30,15 +30,15 @@ from emulator.telemetry.logs.collector import LineCollector
 from emulator.workloads.fault_book import JobFaults
 from emulator.workloads.plan.job_plan import plan_job
 from emulator.workloads.plan.layout import create_instances, instances_below
-from emulator.workloads.run.cancellation import Reason, Wish
+from emulator.workloads.run.cancellation import CancelToken, Reason
 from emulator.workloads.run.capacity_wait import wait_for_capacity
 from emulator.workloads.run.collectives import CollectiveWatch, Links, arrange_links
 from emulator.workloads.run.context import (
     Ends,
     Instances,
+    RunContext,
     RunningSync,
     StagedInputs,
-    Workshop,
     nothing,
 )
 from emulator.workloads.run.directories import remove_directory
@@ -52,7 +52,7 @@ from emulator.workloads.run.recovery import (
     ending_of_lost,
     last_sign_of_life,
 )
-from emulator.workloads.run.run_handle import Note, Resumed, can_be_left, runtime_of
+from emulator.workloads.run.run_handle import Resumed, RunHandle, can_be_left, runtime_of
 from emulator.workloads.run.settling import rescue
 from emulator.workloads.run.status import Progress
 from emulator.workloads.run.timers import Timers
@@ -73,24 +73,24 @@ class Attempt:
 
     def __init__(
         self,
-        workshop: Workshop,
+        context: RunContext,
         spec: JobSpec,
-        wish: Wish,
+        token: CancelToken,
         timers: Timers,
         kept: Kept | None,
         begun: Callable[[], None] = nothing,
     ):
         """`kept` is what the job takes over from a warm pool; `begun` is called when it holds
         all that its instances need."""
-        self._shop = workshop
+        self._context = context
         self._spec = spec
-        self._wish = wish
+        self._token = token
         self._timers = timers
         self._kept = kept
         self._begun = begun
-        self._progress = Progress(workshop, spec)
-        self._faults = JobFaults(workshop.faults, spec)
-        self._directory = workshop.job_directory(spec)
+        self._progress = Progress(context, spec)
+        self._faults = JobFaults(context.faults, spec)
+        self._directory = context.job_directory(spec)
         self._waited = False
         self._lines: LineCollector | None = None
         self._runtime: Runtime | None = None
@@ -115,12 +115,12 @@ class Attempt:
         Raises JobError, and Cancelled when the job shall end or its instances are taken away.
         """
         self._progress.say(lifecycle.PREPARING)
-        self._wish.take_interruption()
+        self._token.take_interruption()
         if self._faults.at(Kind.CAPACITY_ERROR):
             raise CapacityError(NO_CAPACITY)
         self.fail_at(Stage.STARTING)
         chosen = self._choice()
-        kept, capacity = self.lease, self._shop.capacity
+        kept, capacity = self.lease, self._context.capacity
         if kept:
             self.lease = capacity.pass_on(kept, self._spec)
             self._await(chosen.runtime)
@@ -134,20 +134,20 @@ class Attempt:
         remove_directory(self._directory)
         runtime = self._runtime = chosen.runtime
         self.instances = create_instances(self._directory, self._spec, runtime.traits)
-        self.staged = self._shop.inputs.stage(
-            self._spec, self.instances, runtime.traits, self._say_download, self._wish.calls
+        self.staged = self._context.inputs.stage(
+            self._spec, self.instances, runtime.traits, self._say_download, self._token.calls
         )
         self._go_on()
         self._progress.say(lifecycle.DOWNLOADING_IMAGE)
         if fault := self._faults.at(Kind.SLOW_IMAGE_PULL):
-            self._wish.pause(fault.seconds)
+            self._token.pause(fault.seconds)
         self._go_on()
         lines = self._open_lines()
         if chosen.reason:
             lines.say_all(f"Runtime {runtime.traits.name}: {chosen.reason}")
-        runtime.prepare(self._spec.image, lines.say_all, self._wish.calls)
+        runtime.prepare(self._spec.image, lines.say_all, self._token.calls)
         self._go_on()
-        self._sync = self._shop.syncs.start(self._spec, self.instances, self._wish.calls)
+        self._sync = self._context.syncs.start(self._spec, self.instances, self._token.calls)
         self.fail_at(Stage.DOWNLOADING)
         self._go_on()
 
@@ -159,22 +159,22 @@ class Attempt:
         `cache` has a directory an instance that outlives the job in a warm pool; `trained`
         and `retries` tell of the attempts before this one.
         """
-        clock = self._shop.clock
+        clock = self._context.clock
         runtime, lines = self._runtime, self._lines
         if runtime is None or lines is None:
             raise InternalServerError(INTERNAL_ERROR)  # prepare() comes first
-        outlives = self._shop.leaves_instances and can_be_left(self._spec)
+        outlives = self._context.leaves_instances and can_be_left(self._spec)
         plan = self._plan(cache, runtime.traits)
-        plan = replace(plan, outlives=outlives, seconds=seconds + self._shop.stop_grace)
-        if self._shop.leaves_instances and not outlives:
+        plan = replace(plan, outlives=outlives, seconds=seconds + self._context.stop_grace)
+        if self._context.leaves_instances and not outlives:
             lines.say_all(ENDS_WITH_EMULATOR)
         started = clock.monotonic()
         if isinstance(runtime, Lasting):
             where = None if cache is None else str(cache)
-            note = Note(runtime.traits.name, clock.now(), trained, retries, where)
-            note.save(self._directory)
-        self._collectives = watch_collectives(self._shop, self._spec, self._links(), lines)
-        metrics = measure(self._shop, self._spec, lines)
+            handle = RunHandle(runtime.traits.name, clock.now(), trained, retries, where)
+            handle.save(self._directory)
+        self._collectives = watch_collectives(self._context, self._spec, self._links(), lines)
+        metrics = measure(self._context, self._spec, lines)
         self._fleet = runtime.launch(plan, lines.feed)
         # Not before: the next emulator looks for the instances of a job that trains.
         self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
@@ -186,7 +186,7 @@ class Attempt:
         `seconds` counts from their start. Where they cannot be taken over nothing of them runs
         on, and the job is recovered without them.
         """
-        runtime = self._runtime = runtime_of(resumed.note, self._shop.runtimes.all)
+        runtime = self._runtime = runtime_of(resumed.handle, self._context.runtimes.all)
         self.instances = instances_below(self._directory, self._spec)
         try:
             if not can_be_left(self._spec):
@@ -196,11 +196,11 @@ class Attempt:
             raise
         except Exception:
             runtime.remove(self._spec.arn)
-            if ending := self._ending_without_instances(resumed.note.began):
+            if ending := self._ending_without_instances(resumed.handle.began):
                 return ending
             raise
-        clock = self._shop.clock
-        started = clock.monotonic() - max(0.0, clock.now() - resumed.note.began)
+        clock = self._context.clock
+        started = clock.monotonic() - max(0.0, clock.now() - resumed.handle.began)
         return self._to_the_end(self._plan(cache, runtime.traits), metrics, started, seconds)
 
     def recover(self) -> Ending:
@@ -209,7 +209,7 @@ class Attempt:
         What they saved is in S3 then. Raises Cancelled for a job that was stopped before it
         had instances, and InternalServerError for one that is lost with them.
         """
-        job = self._shop.store.get(self._spec.scope, self._spec.name)
+        job = self._context.store.get(self._spec.scope, self._spec.name)
         began = job.life.transitions[-1].started if job else 0.0
         if ending := self._ending_without_instances(began):
             return ending
@@ -217,35 +217,35 @@ class Attempt:
 
     def _ending_without_instances(self, began: float) -> Ending | None:
         """None if the job is lost with its instances; `began` is when they began to train."""
-        shop, spec = self._shop, self._spec
-        job = shop.store.get(spec.scope, spec.name)
+        context, spec = self._context, self._spec
+        job = context.store.get(spec.scope, spec.name)
         record = EndingRecord.load(self._directory)
         ending = ending_of_lost(spec, job.life, record) if job else None
         if ending is None:
             raise Cancelled
         self.instances = instances_below(self._directory, spec)
-        self.died = last_sign_of_life(shop, spec)
+        self.died = last_sign_of_life(context, spec)
         if job and job.life.secondary is Secondary.TRAINING:
             self.trained = max(0.0, self.died - began)
         self._progress.notice(RESTART_NOTICE)
         try:
-            self.unsaved = rescue(shop, spec, self.instances)
+            self.unsaved = rescue(context, spec, self.instances)
         except InternalServerError:
             self.instances = {}
-            if ending.cause not in (Cause.WISH, Cause.TIME, Cause.INTERRUPTED):
+            if ending.cause not in (Cause.CANCELLED, Cause.TIME, Cause.INTERRUPTED):
                 return None
-        if stops(ending, self._wish):
+        if stops(ending, self._token):
             self._progress.enter_stopping()
         return None if ending.cause is Cause.LOST and record is None else ending
 
     def _adopt(self, runtime: LastingRuntime) -> JobMetrics | None:
         lines = self._open_lines(go_on=True)
-        self._collectives = watch_collectives(self._shop, self._spec, self._links(), lines)
-        metrics = measure(self._shop, self._spec, lines)
+        self._collectives = watch_collectives(self._context, self._spec, self._links(), lines)
+        metrics = measure(self._context, self._spec, lines)
         self._fleet = runtime.adopt(self._spec.arn, lines.feed, lines.received)
         if self._fleet is None:
             raise InternalServerError(INTERNAL_ERROR)
-        self._sync = self._shop.syncs.resume(self._spec, self.instances)
+        self._sync = self._context.syncs.resume(self._spec, self.instances)
         return metrics
 
     def _to_the_end(
@@ -262,12 +262,17 @@ class Attempt:
     def _until_over(
         self, plan: JobPlan, metrics: JobMetrics | None, started: float, seconds: float
     ) -> Ending:
-        clock, shop, lines, runtime = self._shop.clock, self._shop, self._lines, self._runtime
+        clock, context, lines, runtime = (
+            self._context.clock,
+            self._context,
+            self._lines,
+            self._runtime,
+        )
         if self._fleet is None or lines is None or runtime is None:
             raise InternalServerError(INTERNAL_ERROR)  # they are there, or this is not called
         if metrics:
             metrics.follow(self._fleet, plan)
-        watch = FleetWatch(self._fleet, plan.hosts, lines, self._wish, clock.monotonic)
+        watch = FleetWatch(self._fleet, plan.hosts, lines, self._token, clock.monotonic)
         # An earlier emulator may have decided it, and was killed before all had ended.
         record = EndingRecord.load(self._directory)
         ending = (
@@ -278,16 +283,16 @@ class Attempt:
         if self._leaves(ending, runtime):
             return Ending(Cause.LEFT)
         self._record(ending)
-        if stops(ending, self._wish):
+        if stops(ending, self._token):
             self._progress.enter_stopping()
-        watch.end_all(grace_of(ending, shop), shop.failure_grace)
+        watch.end_all(grace_of(ending, context), context.failure_grace)
         self._ends = watch.ends
         ending = self._unless_stopped_meanwhile(ending)
         self.trained = clock.monotonic() - started
         self._finish_sync()
         if error := self.staged.trouble():
             raise error
-        if self._wish.reason is Reason.SHUTDOWN and ending.cause is not Cause.DONE:
+        if self._token.reason is Reason.SHUTDOWN and ending.cause is not Cause.DONE:
             lines.say_all(SHUTDOWN_NOTICE)
         # Clients read the logs for the last time when they see the end of the job.
         lines.close()
@@ -315,7 +320,7 @@ class Attempt:
         """End and remove everything but what a warm pool may keep: the lease, the input data."""
         try:
             with ExitStack() as left:  # the last one first; what one raises is no other's affair
-                if not self._shop.keep_directories:
+                if not self._context.keep_directories:
                     left.callback(remove_directory, self._directory)
                 if self._kept:
                     left.callback(self._kept.release_data)  # what is shared has a new holder
@@ -351,13 +356,13 @@ class Attempt:
         A job of an earlier version gets one now, as does one whose runtime the settings have
         ruled out since.
         """
-        shop, spec = self._shop, self._spec
-        job = shop.store.get(spec.scope, spec.name)
-        if job and (runtime := shop.runtimes.named(job.runtime)):
+        context, spec = self._context, self._spec
+        job = context.store.get(spec.scope, spec.name)
+        if job and (runtime := context.runtimes.named(job.runtime)):
             return Chosen(runtime, job.runtime_reason)
-        chosen = shop.runtimes.of(spec.image)
+        chosen = context.runtimes.of(spec.image)
         name = chosen.runtime.traits.name
-        shop.store.update(
+        context.store.update(
             spec.scope,
             spec.name,
             lambda job: replace(job, runtime=name, runtime_reason=chosen.reason),
@@ -369,21 +374,21 @@ class Attempt:
         while True:
             self._await(runtime)
             self.lease = wait_for_capacity(
-                self._shop, self._spec, self._wish, self._timers, self._say_waiting
+                self._context, self._spec, self._token, self._timers, self._say_waiting
             )
             if not _away(runtime):
                 return
             lease, self.lease = self.lease, None
-            self._shop.capacity.release(lease)
+            self._context.capacity.release(lease)
 
     def _await(self, runtime: Runtime) -> None:
         """Wait until the runtime can start instances. Raises Cancelled."""
         while why := _away(runtime):
             self._waited = True
-            self._shop.capacity.withdraw(self._spec)  # its turn is for those who can start
+            self._context.capacity.withdraw(self._spec)  # its turn is for those who can start
             message = f"{lifecycle.WAITING_FOR_CAPACITY}: {why}"
             self._progress.enter(Secondary.PENDING, message)
-            if self._wish.pause(_LOOK_SECONDS):
+            if self._token.pause(_LOOK_SECONDS):
                 raise Cancelled
 
     def _say_waiting(self) -> None:
@@ -391,14 +396,14 @@ class Attempt:
         self._progress.enter(Secondary.PENDING, lifecycle.WAITING_FOR_CAPACITY)
 
     def _plan(self, cache: Path | None, traits: RuntimeTraits) -> JobPlan:
-        shop = self._shop
+        context = self._context
         links = self._links()
         plan = plan_job(
             self._spec,
             self.instances,
             traits,
             self.lease.gpus if self.lease else {},
-            shop.credentials,
+            context.credentials,
             conveniences=links.environments,
             channels=self.staged.mounts,
             sharing=links.sharing,
@@ -424,16 +429,16 @@ class Attempt:
         return isinstance(runtime, Lasting) and can_be_left(self._spec)
 
     def _leaves(self, ending: Ending, runtime: Runtime) -> bool:
-        shutdown = ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN
-        return shutdown and self._shop.leaves_instances and self._can_be_left(runtime)
+        shutdown = ending.cause is Cause.CANCELLED and self._token.reason is Reason.SHUTDOWN
+        return shutdown and self._context.leaves_instances and self._can_be_left(runtime)
 
     def _unless_stopped_meanwhile(self, ending: Ending) -> Ending:
         """A stop during the notice of an interruption ends the job: nothing comes back."""
-        if ending.cause is not Cause.INTERRUPTED or not self._wish.end.is_set():
+        if ending.cause is not Cause.INTERRUPTED or not self._token.end.is_set():
             return ending
-        stopped = Ending(Cause.WISH)
+        stopped = Ending(Cause.CANCELLED)
         self._record(stopped)
-        if stops(stopped, self._wish):
+        if stops(stopped, self._token):
             self._progress.enter_stopping()
         return stopped
 
@@ -442,10 +447,10 @@ class Attempt:
 
         A shutdown is no end of the job's own.
         """
-        if ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN:
+        if ending.cause is Cause.CANCELLED and self._token.reason is Reason.SHUTDOWN:
             return
         try:
-            EndingRecord(ending, self._wish.reason).save(self._directory)
+            EndingRecord(ending, self._token.reason).save(self._directory)
         except OSError as error:
             _log.warning("training job %s: no record of its end: %s", self._spec.name, error)
 
@@ -469,15 +474,15 @@ class Attempt:
         if self._lines is None:
             notes = self.lease.notes if self.lease else ()
             reused = (self._kept.note,) if self._kept else ()
-            self._lines = collect_lines(self._shop, self._spec, (*notes, *reused), go_on)
+            self._lines = collect_lines(self._context, self._spec, (*notes, *reused), go_on)
         return self._lines
 
     def _links(self) -> Links:
         lease = self.lease or Lease(self._spec.arn, self._spec.name)
-        return arrange_links(self._spec, lease, self._shop.nccl_preset)
+        return arrange_links(self._spec, lease, self._context.nccl_preset)
 
     def _go_on(self) -> None:
-        if self._wish.calls():
+        if self._token.calls():
             raise Cancelled
 
 

@@ -15,7 +15,7 @@ class Reason(Enum):
     SHUTDOWN = "the emulator is going down"
 
 
-class Wish:
+class CancelToken:
     """Told by any thread, listened to by the job's own."""
 
     def __init__(self) -> None:

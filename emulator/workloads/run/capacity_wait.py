@@ -8,8 +8,8 @@ from emulator.data.objectstore.objects import Cancelled
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.placement.leases import Lease
-from emulator.workloads.run.cancellation import Reason, Wish
-from emulator.workloads.run.context import Workshop
+from emulator.workloads.run.cancellation import CancelToken, Reason
+from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.timers import Timer, Timers
 
 _ACCELERATED = ("ml.p", "ml.g", "ml.trn")
@@ -17,7 +17,11 @@ _ACCELERATED = ("ml.p", "ml.g", "ml.trn")
 
 
 def wait_for_capacity(
-    shop: Workshop, spec: JobSpec, wish: Wish, timers: Timers, waiting: Callable[[], None]
+    context: RunContext,
+    spec: JobSpec,
+    token: CancelToken,
+    timers: Timers,
+    waiting: Callable[[], None],
 ) -> Lease:
     """What the job holds from now on; `waiting` is called if it cannot start at once.
 
@@ -27,17 +31,17 @@ def wait_for_capacity(
     timer: Timer | None = None
 
     def expire() -> None:
-        wish.stop(Reason.MAX_PENDING)
-        shop.capacity.wake()
+        token.stop(Reason.MAX_PENDING)
+        context.capacity.wake()
 
     def begin() -> None:
         nonlocal timer
         waiting()
         if (limit := pending_limit(spec)) is not None:
-            timer = timers.after(max(0.0, limit - _pending(shop, spec)), expire)
+            timer = timers.after(max(0.0, limit - _pending(context, spec)), expire)
 
     try:
-        lease = shop.capacity.acquire(spec, wish.end, begin)
+        lease = context.capacity.acquire(spec, token.end, begin)
     finally:
         if timer:
             timer.cancel()
@@ -46,12 +50,12 @@ def wait_for_capacity(
     return lease
 
 
-def _pending(shop: Workshop, spec: JobSpec) -> float:
+def _pending(context: RunContext, spec: JobSpec) -> float:
     """Seconds for which the job has been Pending, be it under an earlier emulator."""
-    job = shop.store.get(spec.scope, spec.name)
+    job = context.store.get(spec.scope, spec.name)
     if job is None or job.life.secondary is not Secondary.PENDING:
         return 0.0
-    return max(0.0, shop.clock.now() - job.life.transitions[-1].started)
+    return max(0.0, context.clock.now() - job.life.transitions[-1].started)
 
 
 def pending_limit(spec: JobSpec) -> float | None:

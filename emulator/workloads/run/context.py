@@ -204,7 +204,7 @@ class NoSyncs:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class RunContext:
     """The parts a run works with; `app.py` puts it together."""
 
     store: JobStore

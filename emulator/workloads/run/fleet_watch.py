@@ -9,8 +9,8 @@ from enum import Enum
 from emulator.drivers.base import Fleet, HandsOver, OutOfReach, Unreachable
 from emulator.model.plan import Exit
 from emulator.telemetry.logs.collector import LineCollector
-from emulator.workloads.run.cancellation import Reason, Wish
-from emulator.workloads.run.context import Ends, Workshop
+from emulator.workloads.run.cancellation import CancelToken, Reason
+from emulator.workloads.run.context import Ends, RunContext
 
 TICK_SECONDS = 0.2
 """How often a watch looks beside its instances' ends; an end itself is seen at once."""
@@ -24,7 +24,7 @@ class Cause(Enum):
     FAILED = "an instance failed"
     LOST = "an instance was lost, or the platform failed"
     HUNG = "the instances wait for each other in vain"
-    WISH = "somebody or something asked for the job's end"
+    CANCELLED = "somebody or something asked for the job's end"
     TIME = "MaxRuntimeInSeconds passed"
     INTERRUPTED = "the spot instances are taken away"
     LEFT = "the emulator ends, and the instances go on without it"
@@ -43,18 +43,18 @@ class Ending:
     """What shows that the job hangs."""
 
 
-def stops(ending: Ending, wish: Wish) -> bool:
+def stops(ending: Ending, token: CancelToken) -> bool:
     """Whether the job is stopped with it; a shutdown of the emulator fails it."""
-    by_wish = ending.cause is Cause.WISH and wish.reason is not Reason.SHUTDOWN
-    return by_wish or ending.cause is Cause.TIME
+    cancelled = ending.cause is Cause.CANCELLED and token.reason is not Reason.SHUTDOWN
+    return cancelled or ending.cause is Cause.TIME
 
 
-def grace_of(ending: Ending, shop: Workshop) -> float:
+def grace_of(ending: Ending, context: RunContext) -> float:
     """Seconds that instances have between SIGTERM and SIGKILL."""
     if ending.cause is Cause.INTERRUPTED:
-        return shop.spot_notice
+        return context.spot_notice
     failed = ending.cause in (Cause.FAILED, Cause.HUNG, Cause.LOST)
-    return shop.failure_grace if failed else shop.stop_grace
+    return context.failure_grace if failed else context.stop_grace
 
 
 class FleetWatch:
@@ -65,13 +65,13 @@ class FleetWatch:
         fleet: Fleet,
         hosts: Iterable[str],
         lines: LineCollector,
-        wish: Wish,
+        token: CancelToken,
         monotonic: Callable[[], float],
     ):
         self._fleet = fleet
         self._running = set(hosts)
         self._lines = lines
-        self._wish = wish
+        self._token = token
         self._monotonic = monotonic
         self._exits: dict[str, Exit] = {}
         self._asked: frozenset[str] = frozenset()
@@ -115,9 +115,9 @@ class FleetWatch:
         while self._running:
             if self._out_of_reach():
                 started = self._monotonic()  # the grace begins when they hear of it
-            patience = min(grace, hurried_grace) if self._wish.hurry else grace
+            patience = min(grace, hurried_grace) if self._token.hurry else grace
             left = started + patience - self._monotonic()
-            if left <= 0 or self._wish.at_once:
+            if left <= 0 or self._token.at_once:
                 break
             self._next(min(TICK_SECONDS, left))
         self._kill()
@@ -125,12 +125,12 @@ class FleetWatch:
     def _called_off(
         self, started: float, seconds: float, trouble: Callable[[float], Ending | None]
     ) -> Ending | None:
-        if self._wish.end.is_set():
-            return Ending(Cause.WISH)
+        if self._token.end.is_set():
+            return Ending(Cause.CANCELLED)
         trained = self._monotonic() - started
         if trained >= seconds:
             return Ending(Cause.TIME)
-        if (away := self._wish.take_interruption()) is not None:
+        if (away := self._token.take_interruption()) is not None:
             return Ending(Cause.INTERRUPTED, away=away)
         return trouble(trained)
 
@@ -146,7 +146,7 @@ class FleetWatch:
 
     def _out_of_reach(self) -> bool:
         away = isinstance(self._fleet, OutOfReach) and self._fleet.out_of_reach
-        if away and self._wish.hurry:
+        if away and self._token.hurry:
             raise Unreachable("The instances cannot be reached while the emulator ends")
         return away
 

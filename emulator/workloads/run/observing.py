@@ -8,41 +8,43 @@ from emulator.model.job import JobSpec
 from emulator.model.members import unacted
 from emulator.telemetry.logs.collector import LineCollector
 from emulator.workloads.run.collectives import CollectiveWatch, Links
-from emulator.workloads.run.context import Workshop
+from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.measuring import JobMetrics
 
 TAKEN_OVER_NOTICE = "The emulator was restarted; this instance went on meanwhile."
 
 
 def collect_lines(
-    shop: Workshop, spec: JobSpec, notes: Iterable[str], go_on: bool
+    context: RunContext, spec: JobSpec, notes: Iterable[str], go_on: bool
 ) -> LineCollector:
     """The log of a job, which begins with `notes` and with what is done otherwise than asked.
 
     `go_on`: the one that an earlier emulator has begun; that has told all this.
     """
     hosts = [host.name for host in spec.hosts]
-    lines = LineCollector(shop.logs, spec.scope, spec.name, hosts, shop.clock.now, go_on)
+    lines = LineCollector(context.logs, spec.scope, spec.name, hosts, context.clock.now, go_on)
     for note in (TAKEN_OVER_NOTICE,) if go_on else (*notes, *unacted(spec.request)):
         lines.say_all(note)
     return lines
 
 
 def watch_collectives(
-    shop: Workshop, spec: JobSpec, links: Links, lines: LineCollector
+    context: RunContext, spec: JobSpec, links: Links, lines: LineCollector
 ) -> CollectiveWatch:
     """Sees whether the instances of a job talk to each other, and how."""
     watch = CollectiveWatch(
-        spec, links.preset, shop.idle_seconds, shop.clock.monotonic, lines.say_all
+        spec, links.preset, context.idle_seconds, context.clock.monotonic, lines.say_all
     )
     lines.observe(watch)
     return watch
 
 
-def measure(shop: Workshop, spec: JobSpec, lines: LineCollector) -> JobMetrics | None:
+def measure(context: RunContext, spec: JobSpec, lines: LineCollector) -> JobMetrics | None:
     """The metrics of a job, where any are kept."""
-    if shop.metrics is None:
+    if context.metrics is None:
         return None
-    metrics = JobMetrics(shop.metrics, spec, shop.clock, shop.system_metrics_seconds, lines.say_all)
+    metrics = JobMetrics(
+        context.metrics, spec, context.clock, context.system_metrics_seconds, lines.say_all
+    )
     lines.observe(metrics)
     return metrics

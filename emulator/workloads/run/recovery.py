@@ -23,7 +23,7 @@ from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.plan import Exit
 from emulator.telemetry.logs.collector import GROUP
 from emulator.workloads.run.cancellation import Reason
-from emulator.workloads.run.context import Workshop
+from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.directories import remove_directory
 from emulator.workloads.run.fleet_watch import Cause, Ending
 
@@ -87,7 +87,7 @@ class EndingRecord:
         try:
             stored = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
             ending, reason = stored["ending"], stored["reason"]
-            cause, failed = Cause[ending.pop("cause")], ending.pop("failed")
+            cause, failed = _cause(ending.pop("cause")), ending.pop("failed")
             return cls(
                 Ending(cause, Exit(**failed) if failed else None, **ending),
                 Reason[reason] if reason else None,
@@ -97,6 +97,11 @@ class EndingRecord:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             _log.warning("%s cannot be read: %s", directory / _RECORD, error)
             return None
+
+
+def _cause(name: str) -> Cause:
+    """Earlier versions wrote WISH for CANCELLED. Raises KeyError."""
+    return Cause.CANCELLED if name == "WISH" else Cause[name]
 
 
 def holds_nothing(life: Lifecycle) -> bool:
@@ -118,22 +123,22 @@ def ending_of_lost(spec: JobSpec, life: Lifecycle, record: EndingRecord | None) 
     if record:
         return record.ending
     if life.stop_requested:
-        return None if life.secondary in _WITHOUT_FILES else Ending(Cause.WISH)
+        return None if life.secondary in _WITHOUT_FILES else Ending(Cause.CANCELLED)
     if spec.spot and life.secondary in _INTERRUPTED_IN:
         return Ending(Cause.INTERRUPTED)
     return Ending(Cause.LOST)
 
 
-def last_sign_of_life(shop: Workshop, spec: JobSpec) -> float:
+def last_sign_of_life(context: RunContext, spec: JobSpec) -> float:
     """When a job's instances were last known to run (epoch seconds), or 0.
 
     Asked before anything is written for the job: by its log, and by what its emulator wrote
     into its directory.
     """
-    paths = list(shop.job_directory(spec).glob("*.json"))
+    paths = list(context.job_directory(spec).glob("*.json"))
     with suppress(ResourceNotFound):
-        names = shop.logs.stream_names(spec.scope, GROUP, f"{spec.name}/")
-        paths += [shop.logs.path(spec.scope, GROUP, name) for name in names]
+        names = context.logs.stream_names(spec.scope, GROUP, f"{spec.name}/")
+        paths += [context.logs.path(spec.scope, GROUP, name) for name in names]
     times = [0.0]
     for path in paths:
         with suppress(OSError):

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Note:
+class RunHandle:
     """An attempt whose instances run, as far as its job's record does not tell."""
 
     runtime: str
@@ -42,15 +42,15 @@ class Note:
 class Resumed:
     """A job that is taken over."""
 
-    note: Note
+    handle: RunHandle
     lease: Lease
     """What its instances hold."""
 
 
-def read_note(directory: Path) -> Note | None:
+def read_handle(directory: Path) -> RunHandle | None:
     """None if the job that has this directory has no instances that outlive an emulator."""
     try:
-        return Note(**json.loads((directory / _NOTE).read_text(encoding="utf-8")))
+        return RunHandle(**json.loads((directory / _NOTE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -58,13 +58,13 @@ def read_note(directory: Path) -> Note | None:
         return None
 
 
-def runtime_of(note: Note, runtimes: Iterable[Runtime]) -> LastingRuntime:
+def runtime_of(handle: RunHandle, runtimes: Iterable[Runtime]) -> LastingRuntime:
     """The one that has the instances, whatever it would be for the job's image by now.
 
     Raises InternalServerError where there is none of that name any more.
     """
     for runtime in runtimes:
-        if runtime.traits.name == note.runtime and isinstance(runtime, LastingRuntime):
+        if runtime.traits.name == handle.runtime and isinstance(runtime, LastingRuntime):
             return runtime
     raise InternalServerError(INTERNAL_ERROR)
 

@@ -23,8 +23,8 @@ from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job
 from emulator.model.warm_pool import keep_alive_of
 from emulator.workloads.run.attempt import SHUTDOWN_NOTICE, Attempt
-from emulator.workloads.run.cancellation import Reason, Wish
-from emulator.workloads.run.context import Workshop, nothing
+from emulator.workloads.run.cancellation import CancelToken, Reason
+from emulator.workloads.run.context import RunContext, nothing
 from emulator.workloads.run.directories import failure_file, has_files
 from emulator.workloads.run.fleet_watch import Cause, Ending
 from emulator.workloads.run.outcome import INTERNAL_ERROR, KILLED, STORE_SECONDS, failure_of
@@ -55,9 +55,9 @@ class JobRun:
 
     def __init__(
         self,
-        workshop: Workshop,
+        context: RunContext,
         spec: JobSpec,
-        wish: Wish,
+        token: CancelToken,
         timers: Timers,
         pools: WarmPools,
         resumed: Resumed | None = None,
@@ -66,18 +66,18 @@ class JobRun:
     ):
         """`resumed`: an earlier emulator has started the job's instances; `before`: the job as
         that emulator left it; `begun` is called when it waits for capacity no more."""
-        self._shop = workshop
+        self._context = context
         self._spec = spec
-        self._wish = wish
+        self._token = token
         self._timers = timers
         self._pools = pools
-        self._progress = Progress(workshop, spec)
+        self._progress = Progress(context, spec)
         self._resumed = resumed
         self._before = before
         self._begun = begun
         past = Past.of(before.life) if before else Past()
-        self._trained = resumed.note.trained if resumed else past.trained
-        self._retries = resumed.note.retries if resumed else past.retries
+        self._trained = resumed.handle.trained if resumed else past.trained
+        self._retries = resumed.handle.retries if resumed else past.retries
         self._left = False
         """The instances go on without this emulator."""
         self._cache: Path | None = None
@@ -96,8 +96,8 @@ class JobRun:
 
     def _age(self) -> float:
         """Seconds since the job was created, be it under an earlier emulator."""
-        job = self._shop.store.get(self._spec.scope, self._spec.name)
-        return self._shop.clock.now() - job.life.created if job else 0.0
+        job = self._context.store.get(self._spec.scope, self._spec.name)
+        return self._context.clock.now() - job.life.created if job else 0.0
 
     def _live(self) -> None:
         again = self._begin()
@@ -112,21 +112,21 @@ class JobRun:
         if life and begins_anew(self._spec, life):
             return _Again()
         if life and not holds_nothing(life):
-            attempt = Attempt(self._shop, self._spec, self._wish, self._timers, None)
+            attempt = Attempt(self._context, self._spec, self._token, self._timers, None)
             return self._carry_out(attempt, attempt.recover)
         if life and life.secondary is Secondary.INTERRUPTED:
             return _Again()
         first = life is None or life.attempts == 1
-        return self._attempt(self._pools.take(self._spec, self._wish.calls) if first else None)
+        return self._attempt(self._pools.take(self._spec, self._token.calls) if first else None)
 
     def _expire(self) -> None:
-        self._wish.stop(Reason.MAX_WAIT)
-        self._shop.capacity.wake()
+        self._token.stop(Reason.MAX_WAIT)
+        self._context.capacity.wake()
 
     def _attempt(self, kept: Kept | None) -> _Again | None:
         """One set of instances; None when the job has ended with it."""
         self._cache = self._cache_directory(kept)
-        attempt = Attempt(self._shop, self._spec, self._wish, self._timers, kept, self._begun)
+        attempt = Attempt(self._context, self._spec, self._token, self._timers, kept, self._begun)
 
         def train() -> Ending:
             attempt.prepare()
@@ -137,8 +137,8 @@ class JobRun:
 
     def _take_over(self, resumed: Resumed) -> _Again | None:
         """The same with instances that run already."""
-        self._cache = Path(resumed.note.cache) if resumed.note.cache else None
-        attempt = Attempt(self._shop, self._spec, self._wish, self._timers, None)
+        self._cache = Path(resumed.handle.cache) if resumed.handle.cache else None
+        attempt = Attempt(self._context, self._spec, self._token, self._timers, None)
         attempt.lease = resumed.lease
         left = self._spec.max_runtime - self._trained
         return self._carry_out(attempt, lambda: attempt.resume(resumed, left, self._cache))
@@ -153,8 +153,8 @@ class JobRun:
                 return self._interrupted(ending.away, attempt.died)
             return self._conclude(ending, attempt)
         except Cancelled:
-            away = self._wish.take_interruption()
-            if away is not None and not self._wish.end.is_set():
+            away = self._token.take_interruption()
+            if away is not None and not self._token.end.is_set():
                 return self._interrupted(away)
             self._end_early(attempt)
             return None
@@ -164,11 +164,11 @@ class JobRun:
             return None
         except JobError as error:
             internal = isinstance(error, InternalServerError)
-            full = error_of_crash(self._shop, self._spec, error) if internal else None
+            full = error_of_crash(self._context, self._spec, error) if internal else None
             return self._fail_or_retry(full or error, attempt)
         except Exception as error:  # noqa: BLE001 - the top of the job's thread
             _log.exception("training job %s: the emulator failed", self._spec.name)
-            full = error_of_crash(self._shop, self._spec, error)
+            full = error_of_crash(self._context, self._spec, error)
             self._progress.notice(str(full) if full else CRASH_NOTICE)
             return self._fail_or_retry(full or InternalServerError(INTERNAL_ERROR), attempt)
         finally:
@@ -187,7 +187,7 @@ class JobRun:
 
     def _comes_back(self, again: _Again) -> bool:
         """Wait for other instances; False when the job has ended before."""
-        if not self._wish.end.wait(again.away):
+        if not self._token.end.wait(again.away):
             return True
         self._end_early(None)
         return False
@@ -201,7 +201,7 @@ class JobRun:
 
     def _retry(self, error: JobError, attempt: Attempt) -> _Again | None:
         """RetryStrategy: only what the platform is to blame for is tried again."""
-        if not self._may_retry(error) or self._wish.end.is_set():
+        if not self._may_retry(error) or self._token.end.is_set():
             return None
         self._retries += 1
         _log.info("training job %s: retry %d after %s", self._spec.name, self._retries, error)
@@ -216,24 +216,24 @@ class JobRun:
 
     def _conclude(self, ending: Ending, attempt: Attempt) -> _Again | None:
         """Upload what there is, then say how the job ended."""
-        if failure := _failure(ending, attempt, self._shop.availability):
+        if failure := _failure(ending, attempt, self._context.availability):
             if again := self._retry(failure, attempt):
                 return again
             self._upload_remains(attempt)
             # A failed job ends when its failure was seen (API reference, TrainingEndTime).
             self._fail(failure, ending.failed.at if ending.failed else None)
             return None
-        if ending.cause is Cause.WISH and self._wish.reason is Reason.SHUTDOWN:
+        if ending.cause is Cause.CANCELLED and self._token.reason is Reason.SHUTDOWN:
             self._lose_at_shutdown(attempt)
             return None
         self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
         attempt.fail_at(Stage.UPLOADING)
-        self._shop.outputs.upload(self._spec, attempt.instances)
+        self._context.outputs.upload(self._spec, attempt.instances)
         if attempt.unsaved and ending.cause is Cause.DONE:
             # Only now: the model is no less worth for that.
             raise attempt.unsaved
         self._offer(
-            lambda life, now: _succeeded(life, ending, self._wish.reason, now),
+            lambda life, now: _succeeded(life, ending, self._token.reason, now),
             self._spec.model_artifacts,
         )
         return None
@@ -252,24 +252,24 @@ class JobRun:
     def _keep(self, attempt: Attempt) -> None:
         """What nobody uploads any more stays on this machine: it may be hours of training."""
         try:
-            self._shop.outputs.keep(self._spec, attempt.instances)
+            self._context.outputs.keep(self._spec, attempt.instances)
         except OSError as error:
             _log.warning("training job %s: not kept: %s", self._spec.name, error)
 
     def _upload_remains(self, attempt: Attempt) -> None:
         """Also a failed job's files are kept; that they cannot be is not why it failed."""
-        if self._wish.hurry or not any(has_files(dirs) for dirs in attempt.instances.values()):
+        if self._token.hurry or not any(has_files(dirs) for dirs in attempt.instances.values()):
             return
         self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
         try:
-            self._shop.outputs.upload(self._spec, attempt.instances)
+            self._context.outputs.upload(self._spec, attempt.instances)
         except JobError as error:
             _log.warning("training job %s: after its failure: %s", self._spec.name, error)
 
     def _end_early(self, attempt: Attempt | None) -> None:
         """The job's end while nothing of it runs."""
-        if self._wish.reason is Reason.SHUTDOWN:
-            job = self._shop.store.get(self._spec.scope, self._spec.name)
+        if self._token.reason is Reason.SHUTDOWN:
+            job = self._context.store.get(self._spec.scope, self._spec.name)
             if job and holds_nothing(job.life):
                 return  # The next emulator lets it wait on.
             self._progress.notice(SHUTDOWN_NOTICE)
@@ -280,7 +280,7 @@ class JobRun:
             return
         self._progress.enter_stopping()
         self._offer(
-            lambda life, now: stopped(life, self._wish.reason, now),
+            lambda life, now: stopped(life, self._token.reason, now),
             has_instances=bool(attempt and attempt.instances),
         )
 
@@ -299,7 +299,7 @@ class JobRun:
         has_instances: bool = True,
     ) -> None:
         """End the job; its instances, if it has some, become its warm pool."""
-        keeps = has_instances and not self._wish.hurry and self._cache is not None
+        keeps = has_instances and not self._token.hurry and self._cache is not None
         self._pool = self._pools.offer(
             self._spec, lambda: self._progress.finish(step, artifacts, keeps)
         )
@@ -327,7 +327,7 @@ class JobRun:
             if cache:
                 self._pools.give_back(Kept(self._spec.name, cache))
         if lease:
-            self._shop.capacity.release(lease)
+            self._context.capacity.release(lease)
 
 
 def _failure(ending: Ending, attempt: Attempt, store: Availability) -> JobError | None:
@@ -346,6 +346,6 @@ def _succeeded(life: Lifecycle, ending: Ending, reason: Reason | None, now: floa
     """The end after the upload; a stop that came as late as during it still counts."""
     if ending.cause is Cause.TIME:
         return life.finish(Secondary.MAX_RUNTIME_EXCEEDED, lifecycle.MAX_RUNTIME_EXCEEDED, now)
-    if ending.cause is Cause.WISH or life.stop_requested:
+    if ending.cause is Cause.CANCELLED or life.stop_requested:
         return stopped(life, reason, now)
     return life.finish(Secondary.COMPLETED, lifecycle.COMPLETED, now)

@@ -14,7 +14,7 @@ from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle, Secondary
 from emulator.model.record import Job
 from emulator.workloads.run.cancellation import Reason
-from emulator.workloads.run.context import Instances, Workshop
+from emulator.workloads.run.context import Instances, RunContext
 from emulator.workloads.run.outcome import INTERNAL_ERROR
 from emulator.workloads.run.status import tell_end
 
@@ -22,9 +22,9 @@ _LONGEST_PAUSE = 60.0
 _log = logging.getLogger(__name__)
 
 
-def error_of_crash(shop: Workshop, spec: JobSpec, error: BaseException) -> JobError | None:
+def error_of_crash(context: RunContext, spec: JobSpec, error: BaseException) -> JobError | None:
     """What a full disk has hit, if that made the emulator fail; it is not retried."""
-    where = disk_full(error, str(shop.job_directory(spec)))
+    where = disk_full(error, str(context.job_directory(spec)))
     if where is None:
         return None
     if isinstance(error, JobError) and where.partition(":")[0] in str(error):
@@ -32,13 +32,13 @@ def error_of_crash(shop: Workshop, spec: JobSpec, error: BaseException) -> JobEr
     return ClientError(where)
 
 
-def end_as_lost(shop: Workshop, spec: JobSpec, error: BaseException | None = None) -> Job:
+def end_as_lost(context: RunContext, spec: JobSpec, error: BaseException | None = None) -> Job:
     """Write down that the emulator lost a job, unless it has ended. Raises sqlite3.Error.
 
     It has failed then, for `error` if that says more than that the emulator is to blame; but
     one that was being stopped is stopped.
     """
-    known = error_of_crash(shop, spec, error) if error else None
+    known = error_of_crash(context, spec, error) if error else None
     reason = str(known or InternalServerError(INTERNAL_ERROR))
 
     def lost(life: Lifecycle, now: float) -> Lifecycle:
@@ -48,22 +48,22 @@ def end_as_lost(shop: Workshop, spec: JobSpec, error: BaseException | None = Non
             life = life.enter(Secondary.STOPPING, lifecycle.STOPPING, now)
         return life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
 
-    return _end(shop, spec, lost)
+    return _end(context, spec, lost)
 
 
-def end_waiting(shop: Workshop, spec: JobSpec, reason: Reason) -> Job:
+def end_waiting(context: RunContext, spec: JobSpec, reason: Reason) -> Job:
     """End a job that holds nothing and has no thread. Raises sqlite3.Error."""
 
     def stop(life: Lifecycle, now: float) -> Lifecycle:
         stopping = life.request_stop(now).enter(Secondary.STOPPING, lifecycle.STOPPING, now)
         return stopped(stopping, reason, now)
 
-    return _end(shop, spec, stop)
+    return _end(context, spec, stop)
 
 
-def _end(shop: Workshop, spec: JobSpec, step: Callable[[Lifecycle, float], Lifecycle]) -> Job:
+def _end(context: RunContext, spec: JobSpec, step: Callable[[Lifecycle, float], Lifecycle]) -> Job:
     """Take a job and its warm pool to their end by `step`, unless the job has ended."""
-    now = shop.clock.now()
+    now = context.clock.now()
 
     def end(job: Job) -> Job:
         if job.life.status.terminal:
@@ -71,7 +71,7 @@ def _end(shop: Workshop, spec: JobSpec, step: Callable[[Lifecycle, float], Lifec
         pool = job.warm_pool and job.warm_pool.end(now)
         return replace(job, life=step(job.life, now), warm_pool=pool)
 
-    ended = shop.store.update(spec.scope, spec.name, end)
+    ended = context.store.update(spec.scope, spec.name, end)
     tell_end(ended)
     return ended
 
@@ -84,7 +84,7 @@ def stopped(life: Lifecycle, reason: Reason | None, now: float) -> Lifecycle:
 
 
 def end_in_time(
-    shop: Workshop, spec: JobSpec, closing: Event, why: BaseException, pause: float = 1.0
+    context: RunContext, spec: JobSpec, closing: Event, why: BaseException, pause: float = 1.0
 ) -> None:
     """The same for as long as it takes: a full disk has room again some day.
 
@@ -93,7 +93,7 @@ def end_in_time(
     """
     while True:
         try:
-            end_as_lost(shop, spec, why)
+            end_as_lost(context, spec, why)
         except sqlite3.Error as error:
             _log.warning("training job %s: its end cannot be noted yet: %s", spec.name, error)
         else:
@@ -103,7 +103,7 @@ def end_in_time(
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def rescue(shop: Workshop, spec: JobSpec, instances: Instances) -> JobError | None:
+def rescue(context: RunContext, spec: JobSpec, instances: Instances) -> JobError | None:
     """Save what instances that are gone had saved; says why not all of it is in S3.
 
     What could not be looked at stays, set aside beside the job's directory: whatever is wrong
@@ -111,20 +111,20 @@ def rescue(shop: Workshop, spec: JobSpec, instances: Instances) -> JobError | No
     Raises InternalServerError then: there is nothing left to work with.
     """
     try:
-        shop.syncs.rescue(spec, instances)
+        context.syncs.rescue(spec, instances)
     except JobError as error:
         return error
     except Exception as error:  # files of any kind lie there; the other jobs must run
         _log.exception("training job %s: what it left could not be saved", spec.name)
-        _set_aside(shop, spec)
+        _set_aside(context, spec)
         raise InternalServerError(INTERNAL_ERROR) from error
     return None
 
 
-def _set_aside(shop: Workshop, spec: JobSpec) -> None:
-    directory = shop.job_directory(spec)
+def _set_aside(context: RunContext, spec: JobSpec) -> None:
+    directory = context.job_directory(spec)
     # No job's name has a dot in it.
-    aside = directory.with_name(f"{spec.name}.{int(shop.clock.now())}")
+    aside = directory.with_name(f"{spec.name}.{int(context.clock.now())}")
     try:
         directory.rename(aside)
     except OSError as error:

@@ -11,7 +11,7 @@ from emulator.model.job import JobSpec
 from emulator.model.lifecycle import STOPPING, Lifecycle, Secondary, Status
 from emulator.model.record import Job
 from emulator.telemetry.logs.collector import notice
-from emulator.workloads.run.context import Workshop
+from emulator.workloads.run.context import RunContext
 
 _STAYS = (Secondary.PENDING, Secondary.STOPPING, Secondary.UPLOADING)
 _REASON_WIDTH = 300
@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class Progress:
     """One job's record, as its run writes it."""
 
-    def __init__(self, workshop: Workshop, spec: JobSpec):
-        self._shop = workshop
+    def __init__(self, context: RunContext, spec: JobSpec):
+        self._context = context
         self._spec = spec
 
     def enter(self, status: Secondary, message: str, at: float | None = None) -> None:
@@ -43,10 +43,10 @@ class Progress:
 
     def enter_stopping(self) -> None:
         """Not again for a job that an earlier emulator had stopped and was uploading."""
-        job = self._shop.store.change(
+        job = self._context.store.change(
             self._spec.scope,
             self._spec.name,
-            lambda life: life.request_stop(self._shop.clock.now()),
+            lambda life: life.request_stop(self._context.clock.now()),
         )
         if job.life.secondary is not Secondary.UPLOADING:
             self.enter(Secondary.STOPPING, STOPPING)
@@ -58,7 +58,7 @@ class Progress:
         keeps_pool: bool = False,
     ) -> Job:
         """The job's end; its warm pool becomes available or ends with the same step."""
-        now = self._shop.clock.now()
+        now = self._context.clock.now()
 
         def end(job: Job) -> Job:
             pool = job.warm_pool
@@ -69,7 +69,7 @@ class Progress:
                 warm_pool=pool and (pool.keep(now) if keeps_pool else pool.end(now)),
             )
 
-        ended = self._shop.store.update(self._spec.scope, self._spec.name, end)
+        ended = self._context.store.update(self._spec.scope, self._spec.name, end)
         tell_end(ended)
         return ended
 
@@ -78,15 +78,15 @@ class Progress:
 
         A disk without room for it must not keep the job from ending.
         """
-        hosts, shop = [host.name for host in self._spec.hosts], self._shop
+        hosts, context = [host.name for host in self._spec.hosts], self._context
         try:
-            notice(shop.logs, self._spec.scope, self._spec.name, hosts, text, shop.clock.now)
+            notice(context.logs, self._spec.scope, self._spec.name, hosts, text, context.clock.now)
         except OSError as error:
             _log.warning("training job %s: not in its log (%s): %s", self._spec.name, error, text)
 
     def _change(self, step: Callable[[Lifecycle, float], Lifecycle]) -> None:
-        now = self._shop.clock.now()
-        self._shop.store.change(self._spec.scope, self._spec.name, lambda life: step(life, now))
+        now = self._context.clock.now()
+        self._context.store.change(self._spec.scope, self._spec.name, lambda life: step(life, now))
 
 
 def tell_end(job: Job) -> None:

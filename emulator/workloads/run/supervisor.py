@@ -22,12 +22,12 @@ from emulator.model.scope import Scope
 from emulator.model.warm_pool import PoolStatus
 from emulator.placement.ledger import priority
 from emulator.workloads.run.backlog import Backlog
-from emulator.workloads.run.cancellation import Reason, Wish
+from emulator.workloads.run.cancellation import CancelToken, Reason
 from emulator.workloads.run.capacity_wait import pending_limit
-from emulator.workloads.run.context import Workshop
+from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.recovery import EndingRecord, holds_nothing, remove_leftovers
 from emulator.workloads.run.refusals import refuse_nul
-from emulator.workloads.run.run_handle import Resumed, read_note
+from emulator.workloads.run.run_handle import Resumed, read_handle
 from emulator.workloads.run.runner import JobRun
 from emulator.workloads.run.settling import end_as_lost, end_in_time, end_waiting
 from emulator.workloads.run.timers import Timers
@@ -46,19 +46,19 @@ _log = logging.getLogger(__name__)
 class Supervisor:
     """Runs every job in a thread of its own, but for those far behind in the queue."""
 
-    def __init__(self, workshop: Workshop):
-        self._shop = workshop
-        self._timers = Timers(workshop.clock.monotonic)
+    def __init__(self, context: RunContext):
+        self._context = context
+        self._timers = Timers(context.clock.monotonic)
         self._pools = WarmPools(
-            workshop.store,
-            workshop.clock,
+            context.store,
+            context.clock,
             self._timers,
-            workshop.pool_directory,
-            workshop.capacity.release,
-            workshop.runtimes.vacate,
+            context.pool_directory,
+            context.capacity.release,
+            context.runtimes.vacate,
         )
         self._lock = Lock()
-        self._running: dict[str, tuple[Wish, Thread]] = {}
+        self._running: dict[str, tuple[CancelToken, Thread]] = {}
         """By the job's ARN."""
         self._contenders: set[str] = set()
         """Those of them that wait for capacity."""
@@ -70,35 +70,35 @@ class Supervisor:
         """Take a job in and start it; raises ApiError when it is refused."""
         refuse_nul(spec.request)
         try:
-            chosen = self._shop.runtimes.of(spec.image)
+            chosen = self._context.runtimes.of(spec.image)
             chosen.runtime.check(spec.image, len(spec.hosts), spec.network_isolation)
         except JobError as error:
             raise ValidationError(str(error)) from error
-        self._shop.inputs.check(spec)
-        self._shop.outputs.check(spec)
+        self._context.inputs.check(spec)
+        self._context.outputs.check(spec)
         with self._lock:
             if self._closing.is_set():
                 raise ApiError(
                     "The emulator is shutting down.", code="ServiceUnavailable", status=503
                 )
-            job = self._shop.store.create(
-                spec, self._shop.clock.now(), chosen.runtime.traits.name, chosen.reason
+            job = self._context.store.create(
+                spec, self._context.clock.now(), chosen.runtime.traits.name, chosen.reason
             )
             return self._let_in(job)
 
     def stop(self, scope: Scope, name: str) -> Job:
         """StopTrainingJob: raises ValidationError for an unknown job and one that has ended."""
-        now = self._shop.clock.now()
-        job = self._shop.store.change(scope, name, lambda life: _stopping(life, now))
+        now = self._context.clock.now()
+        job = self._context.store.change(scope, name, lambda life: _stopping(life, now))
         with self._lock:
-            wish, _ = self._running.get(job.spec.arn, (None, None))
+            token, _ = self._running.get(job.spec.arn, (None, None))
             waited = self._backlog.remove(job.spec.arn)
         if waited:
             self._end_held(job.spec, Reason.STOP)
             return self.job(scope, name)
-        if wish:
-            wish.stop()
-            self._shop.capacity.wake()
+        if token:
+            token.stop()
+            self._context.capacity.wake()
         return job
 
     def kill(self, scope: Scope, name: str) -> Job:
@@ -112,9 +112,9 @@ class Supervisor:
                 f"The training job {name} is not being stopped: it is {job.life.status.value}."
             )
         with self._lock:
-            wish, _ = self._running.get(job.spec.arn, (None, None))
-        if wish:
-            wish.at_once = True
+            token, _ = self._running.get(job.spec.arn, (None, None))
+        if token:
+            token.at_once = True
         return job
 
     def interrupt(self, scope: Scope, name: str, away: float = 0) -> Job:
@@ -124,15 +124,15 @@ class Supervisor:
         """
         job = self.job(scope, name)
         with self._lock:
-            wish, _ = self._running.get(job.spec.arn, (None, None))
+            token, _ = self._running.get(job.spec.arn, (None, None))
         if not job.spec.spot:
             raise ValidationError(f"The training job {name} is not a managed spot training job.")
-        if wish is None or job.life.secondary not in (Secondary.DOWNLOADING, Secondary.TRAINING):
+        if token is None or job.life.secondary not in (Secondary.DOWNLOADING, Secondary.TRAINING):
             raise ValidationError(
                 f"The training job {name} has no instances that could be taken away: "
                 f"it is {job.life.secondary.value}."
             )
-        wish.interrupt(away)
+        token.interrupt(away)
         return job
 
     def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> Job:
@@ -155,11 +155,11 @@ class Supervisor:
                 f"The training job {name} cannot be deleted yet: what it has left is still "
                 "being removed."
             )
-        return self._shop.store.delete(scope, name, _refuse_deletion)
+        return self._context.store.delete(scope, name, _refuse_deletion)
 
     def job(self, scope: Scope, name: str) -> Job:
         """The job as it stands; raises ValidationError when there is none."""
-        job = self._shop.store.get(scope, name)
+        job = self._context.store.get(scope, name)
         if job is None:
             raise ValidationError(NOT_FOUND)
         return job
@@ -190,55 +190,57 @@ class Supervisor:
         Instances that still run are taken over, with what they hold. Jobs that had nothing yet
         wait on, and those whose instances are gone go on or end as recovery.py says.
         """
-        shop = self._shop
+        context = self._context
         lasting = {
             runtime.traits.name: runtime
-            for runtime in shop.runtimes.all
+            for runtime in context.runtimes.all
             if isinstance(runtime, Lasting)
         }
-        unfinished = shop.store.unfinished()
-        notes = {
-            job.spec.arn: note
+        unfinished = context.store.unfinished()
+        handles = {
+            job.spec.arn: handle
             for job in unfinished
             if job.life.secondary in _WITH_INSTANCES
-            and (note := read_note(shop.job_directory(job.spec)))
-            and note.runtime in lasting
+            and (handle := read_handle(context.job_directory(job.spec)))
+            and handle.runtime in lasting
         }
-        self._pools.settle([Path(note.cache) for note in notes.values() if note.cache])
-        if not shop.keep_directories:
-            remove_leftovers(shop.directory, {shop.job_directory(job.spec) for job in unfinished})
+        self._pools.settle([Path(handle.cache) for handle in handles.values() if handle.cache])
+        if not context.keep_directories:
+            remove_leftovers(
+                context.directory, {context.job_directory(job.spec) for job in unfinished}
+            )
         waiting = [job for job in unfinished if holds_nothing(job.life)]
-        leases = shop.capacity.recover(
-            (job.spec for job in unfinished if job.spec.arn in notes),
+        leases = context.capacity.recover(
+            (job.spec for job in unfinished if job.spec.arn in handles),
             (job.spec for job in waiting),
         )
         for runtime in lasting.values():
-            runtime.clean(keep=notes)
+            runtime.clean(keep=handles)
         for job in unfinished:
-            if note := notes.get(job.spec.arn):
-                self._go_on(job, Resumed(note, leases[job.spec.arn]))
+            if handle := handles.get(job.spec.arn):
+                self._go_on(job, Resumed(handle, leases[job.spec.arn]))
         for job in waiting:
             with self._lock:
                 self._let_in(job, before=job)
         for job in unfinished:
-            if job.spec.arn not in notes and not holds_nothing(job.life):
+            if job.spec.arn not in handles and not holds_nothing(job.life):
                 self._go_on(job)
 
     def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
         """End or leave all running jobs, and wait for that; new ones are refused.
 
-        Those whose instances end with this process fail; see Workshop.leaves_instances.
+        Those whose instances end with this process fail; see RunContext.leaves_instances.
         """
         with self._lock:
             self._closing.set()
             running = list(self._running.values())
-        for wish, _ in running:
-            wish.shut_down()
-        self._shop.runtimes.stop_waiting()
-        self._shop.capacity.wake()
-        deadline = self._shop.clock.monotonic() + timeout
+        for token, _ in running:
+            token.shut_down()
+        self._context.runtimes.stop_waiting()
+        self._context.capacity.wake()
+        deadline = self._context.clock.monotonic() + timeout
         for _, thread in running:
-            thread.join(max(0.0, deadline - self._shop.clock.monotonic()))
+            thread.join(max(0.0, deadline - self._context.clock.monotonic()))
             if thread.is_alive():
                 _log.warning("%s did not end in time", thread.name)
         self._tell_left()
@@ -247,13 +249,13 @@ class Supervisor:
 
     def _tell_left(self) -> None:
         """Say how many jobs go on, and how to get back to them."""
-        shop = self._shop
-        if not shop.leaves_instances:
+        context = self._context
+        if not context.leaves_instances:
             return
         left = sum(
             job.life.secondary in _WITH_INSTANCES
-            and read_note(shop.job_directory(job.spec)) is not None
-            for job in shop.store.unfinished()
+            and read_handle(context.job_directory(job.spec)) is not None
+            for job in context.store.unfinished()
         )
         if left:
             jobs = "1 job goes" if left == 1 else f"{left} jobs go"
@@ -273,16 +275,16 @@ class Supervisor:
     def _contend(self, job: Job, before: Job | None) -> bool:
         """Only under the lock. Let a job wait in a thread; False where there can be no more."""
         self._contenders.add(job.spec.arn)
-        self._shop.capacity.enqueue(job.spec)
-        if self._start(job.spec, Wish(), before=before):
+        self._context.capacity.enqueue(job.spec)
+        if self._start(job.spec, CancelToken(), before=before):
             return True
         self._contenders.discard(job.spec.arn)
-        self._shop.capacity.withdraw(job.spec)
+        self._context.capacity.withdraw(job.spec)
         return False
 
     def _hold(self, job: Job, rank: int) -> Job:
         """Only under the lock. Let a job wait without a thread."""
-        spec, now = job.spec, self._shop.clock.now()
+        spec, now = job.spec, self._context.clock.now()
         if job.life.secondary is Secondary.STARTING:
             job = self._say_pending(job, now)
         entry = self._backlog.add(spec.arn, spec.scope, spec.name, rank)
@@ -304,7 +306,7 @@ class Supervisor:
         """The job waits all the same where a full disk does not take that."""
         spec = job.spec
         try:
-            return self._shop.store.change(
+            return self._context.store.change(
                 spec.scope,
                 spec.name,
                 lambda life: life.enter(Secondary.PENDING, WAITING_FOR_CAPACITY, now),
@@ -322,7 +324,7 @@ class Supervisor:
     def _end_held(self, spec: JobSpec, reason: Reason) -> None:
         """End a job that has left the backlog, later where the disk is full."""
         try:
-            end_waiting(self._shop, spec, reason)
+            end_waiting(self._context, spec, reason)
         except sqlite3.Error as error:
             _log.warning("training job %s: its end cannot be noted yet: %s", spec.name, error)
             self._timers.after(_AGAIN_SECONDS, partial(self._end_held, spec, reason))
@@ -334,7 +336,7 @@ class Supervisor:
                 entry = self._backlog.pop()
                 if entry is None:
                     return
-                job = self._shop.store.get(entry.scope, entry.name)
+                job = self._context.store.get(entry.scope, entry.name)
                 if job is None or job.life.status.terminal:
                     continue
                 if job.life.stop_requested:  # whoever stops it does not find it any more
@@ -356,31 +358,31 @@ class Supervisor:
         """Start a job of an earlier emulator: with the instances it has, or to wait for some."""
         how = "waits on" if holds_nothing(job.life) else "recovered without its instances"
         _log.info("training job %s: %s", job.spec.name, "taken over" if resumed else how)
-        wish = Wish()
+        token = CancelToken()
         if job.life.stop_requested:
-            record = EndingRecord.load(self._shop.job_directory(job.spec))
-            wish.stop((record and record.reason) or Reason.STOP)
+            record = EndingRecord.load(self._context.job_directory(job.spec))
+            token.stop((record and record.reason) or Reason.STOP)
         with self._lock:
-            started = self._start(job.spec, wish, resumed, job)
+            started = self._start(job.spec, token, resumed, job)
         if not started:
             # Its instances, if any, go with the next start, and hold their GPUs until then.
-            end_as_lost(self._shop, job.spec)
+            end_as_lost(self._context, job.spec)
 
     def _start(
         self,
         spec: JobSpec,
-        wish: Wish,
+        token: CancelToken,
         resumed: Resumed | None = None,
         before: Job | None = None,
     ) -> bool:
         """Only under the lock. False where there can be no more threads."""
         thread = Thread(
             target=self._run,
-            args=(spec, wish, resumed, before),
+            args=(spec, token, resumed, before),
             name=f"job-{spec.name}",
             daemon=True,
         )
-        self._running[spec.arn] = (wish, thread)
+        self._running[spec.arn] = (token, thread)
         try:
             thread.start()
         except RuntimeError:
@@ -389,20 +391,24 @@ class Supervisor:
             return False
         return True
 
-    def _run(self, spec: JobSpec, wish: Wish, resumed: Resumed | None, before: Job | None) -> None:
+    def _run(
+        self, spec: JobSpec, token: CancelToken, resumed: Resumed | None, before: Job | None
+    ) -> None:
         try:
             begun = partial(self._has_begun, spec.arn)
-            JobRun(self._shop, spec, wish, self._timers, self._pools, resumed, before, begun).run()
+            JobRun(
+                self._context, spec, token, self._timers, self._pools, resumed, before, begun
+            ).run()
         except Exception as error:  # noqa: BLE001 - the top of the job's thread
             # Not even its end could be written down. It holds nothing any more.
             _log.exception("training job %s: lost", spec.name)
-            end_in_time(self._shop, spec, self._closing, error)
+            end_in_time(self._context, spec, self._closing, error)
         finally:
             with self._lock:
                 # Never the entry of another job that has the name by now.
-                if self._running.get(spec.arn, (None,))[0] is wish:
+                if self._running.get(spec.arn, (None,))[0] is token:
                     del self._running[spec.arn]
-                    self._shop.capacity.withdraw(spec)
+                    self._context.capacity.withdraw(spec)
             self._has_begun(spec.arn)
 
 

@@ -90,15 +90,15 @@ def test_with_a_broken_driver_a_gpu_job_fails_with_the_reason():
 def test_a_driver_that_fails_for_a_moment_takes_no_gpu_away():
     book = ledger(inventory(1))
     start(book, spec("a"), spec("b"))
-    book.see(Inventory(findings=("nvidia-smi did not answer",)))
-    assert book.expel() == {}
+    book.update_inventory(Inventory(findings=("nvidia-smi did not answer",)))
+    assert book.reject_infeasible() == {}
     assert len(book.inventory.gpus) == 1
 
 
 def test_a_gpu_that_falls_off_the_bus_is_not_counted_as_free():
     book = ledger(inventory(2))
     start(book, spec("a"))
-    book.see(Inventory(gpus(2)[1:], ("GPU 0: GPU is lost",)))
+    book.update_inventory(Inventory(gpus(2)[1:], ("GPU 0: GPU is lost",)))
     assert start(book, spec("b"), spec("c")) == ["b"]
     assert book.leases[spec("b").arn].held == {"algo-1": ("GPU-1",)}
 
@@ -107,8 +107,8 @@ def test_a_job_that_the_machine_lost_the_gpus_for_leaves_the_queue():
     book = ledger(inventory(2), gpu_policy="exact")
     waiting = spec("b", "ml.g5.xlarge", 2)
     start(book, spec("a"), waiting)
-    book.see(inventory(1))
-    (reason,) = book.expel().values()
+    book.update_inventory(inventory(1))
+    (reason,) = book.reject_infeasible().values()
     assert "this machine has 1 GPU" in str(reason)
     assert book.queue == {}
 
@@ -131,7 +131,7 @@ def test_gpus_that_others_compute_on_are_given_out_if_the_user_says_so():
 def test_where_others_use_every_gpu_a_job_waits_for_them():
     book = ledger(inventory(1, busy=[0]))
     assert start(book, spec("a")) == []
-    book.see(inventory(1))
+    book.update_inventory(inventory(1))
     assert start(book) == ["a"]
 
 
@@ -139,7 +139,7 @@ def test_the_processes_of_a_job_are_not_those_of_others():
     book = ledger(inventory(1))
     job = spec("a")
     start(book, job)
-    book.see(inventory(1, busy=[0]))
+    book.update_inventory(inventory(1, busy=[0]))
     assert not book.others_compute
     book.drop(job.arn)
     assert start(book, spec("b")) == ["b"]
@@ -283,7 +283,7 @@ class Workstation(RuleBasedStateMachine):
 
     @rule(busy=st.sets(st.integers(0, 3)))
     def others_come_and_go(self, busy):
-        self.book.see(inventory(4, busy))
+        self.book.update_inventory(inventory(4, busy))
         start(self.book, now=self.now)
 
     @rule(seconds=st.integers(1, 2000))

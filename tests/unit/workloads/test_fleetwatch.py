@@ -10,7 +10,7 @@ from emulator.model.plan import Exit
 from emulator.model.scope import Scope
 from emulator.telemetry.logs.collector import LineCollector
 from emulator.telemetry.logs.streams import LogStore
-from emulator.workloads.run.cancellation import Wish
+from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.fleet_watch import Cause, Ending, FleetWatch
 
 HOSTS = ("algo-1", "algo-2")
@@ -50,10 +50,10 @@ class Fleet:
         """Nothing to remove."""
 
 
-def watch(tmp_path: Path, fleet: Fleet, wish: Wish | None = None) -> FleetWatch:
+def watch(tmp_path: Path, fleet: Fleet, token: CancelToken | None = None) -> FleetWatch:
     scope = Scope("123456789012", "us-east-1")
     lines = LineCollector(LogStore(tmp_path), scope, "job", HOSTS, lambda: 0.0)
-    return FleetWatch(fleet, HOSTS, lines, wish or Wish(), lambda: fleet.now)
+    return FleetWatch(fleet, HOSTS, lines, token or CancelToken(), lambda: fleet.now)
 
 
 def calm(_: float) -> None:
@@ -88,17 +88,17 @@ def test_no_time_is_left(tmp_path: Path) -> None:
 
 
 def test_a_stop_ends_it(tmp_path: Path) -> None:
-    wish = Wish()
-    wish.stop()
+    token = CancelToken()
+    token.stop()
     fleet = Fleet(never())
-    assert watch(tmp_path, fleet, wish).until_over(60, calm).cause is Cause.WISH
+    assert watch(tmp_path, fleet, token).until_over(60, calm).cause is Cause.CANCELLED
     assert fleet.now < 0.5
 
 
 def test_interruptions_and_other_trouble(tmp_path: Path) -> None:
-    wish = Wish()
-    wish.interrupt(30)
-    ending = watch(tmp_path, Fleet(never()), wish).until_over(60, calm)
+    token = CancelToken()
+    token.interrupt(30)
+    ending = watch(tmp_path, Fleet(never()), token).until_over(60, calm)
     assert ending == Ending(Cause.INTERRUPTED, away=30)
     fleet = Fleet(never())
     lost = Ending(Cause.LOST)
@@ -122,11 +122,11 @@ def test_who_does_not_is_killed_after_the_grace(tmp_path: Path) -> None:
 
 
 def test_a_shutdown_shortens_the_grace(tmp_path: Path) -> None:
-    wish = Wish()
-    wish.stop()
-    wish.shut_down()
+    token = CancelToken()
+    token.stop()
+    token.shut_down()
     fleet = Fleet(never())
-    watch(tmp_path, fleet, wish).end_all(grace=120, hurried_grace=3)
+    watch(tmp_path, fleet, token).end_all(grace=120, hurried_grace=3)
     assert fleet.log[1][0] == pytest.approx(3)
 
 

@@ -16,7 +16,7 @@ from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
 from emulator.model.scope import Scope
 from emulator.placement.leases import Lease
-from emulator.workloads.run.cancellation import Wish
+from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.capacity_wait import wait_for_capacity
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
@@ -66,7 +66,7 @@ def test_the_time_counts_on_under_the_next_emulator(
 
     store.update(SPEC.scope, "one", lambda job: replace(job, life=enter(job.life)))
     clock = SimpleNamespace(now=lambda: 1000.0)
-    shop: Any = SimpleNamespace(store=store, clock=clock, capacity=Capacity())
+    context: Any = SimpleNamespace(store=store, clock=clock, capacity=Capacity())
     timers: Any = Timers()
-    wait_for_capacity(shop, SPEC, Wish(), timers, lambda: None)
+    wait_for_capacity(context, SPEC, CancelToken(), timers, lambda: None)
     assert timers.seconds == [left]

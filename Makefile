@@ -8,8 +8,11 @@ STAMP := $(VENV)/.installed
 CONSTRAINTS := .ci/constraints.txt
 SOURCES := emulator tests examples
 
+# Tests start this package in hundreds of processes; each would compile it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: bench-api coverage-table lock help setup fmt lint types arch test test-docker test-gpu test-all check demo clean
+.PHONY: bench-api coverage coverage-table lock help setup fmt lint types arch unit test test-docker test-gpu test-all check demo clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,11 +39,20 @@ types: $(STAMP) ## Check types (mypy, strict)
 arch: $(STAMP) ## Check that no floor imports one above it
 	$(BIN)/lint-imports
 
-check: lint types arch ## Lint, types, floors and unit tests
-	$(BIN)/pytest -q tests/unit tests/architecture
+unit: $(STAMP) ## Unit tests, with few examples of each property
+	$(BIN)/pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal --hypothesis-profile quick \
+		tests/unit tests/architecture
+
+# At the same time: mypy without its cache takes as long as the tests.
+check: $(STAMP) ## Lint, types, floors and unit tests
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory lint arch types unit
 
 test: $(STAMP) ## Every test that needs no container engine
 	$(BIN)/pytest -m "not docker" $(PYTEST_FLAGS)
+
+coverage: $(STAMP) ## Which lines the tests run, those in processes of their own left out
+	$(BIN)/pytest -q -m "not docker and not sdk" --cov emulator --cov-report term:skip-covered \
+		tests/unit tests/contract tests/integration $(PYTEST_FLAGS)
 
 test-gpu: $(STAMP) ## Jobs on this machine's GPUs; says why where it cannot
 	$(BIN)/pytest -m gpu tests/gpu

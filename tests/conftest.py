@@ -14,9 +14,10 @@ from emulator.data.objectstore.objects import ObjectStore
 ACCESS_KEY = "emulator"
 SECRET_KEY = "emulator-secret"
 
-# Hypothesis without its deadline: a busy machine is no defect.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+# No deadline: a busy machine is no defect. `make check` takes the quick profile.
+settings.register_profile("full", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20)
+settings.load_profile("full")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import re
 import sys
 import unicodedata
 from functools import cache
+from itertools import groupby
 
 log = logging.getLogger(__name__)
 
@@ -68,18 +69,25 @@ def _ranges(name: str) -> str:
 @cache
 def _category(name: str) -> str:
     """All characters of a Unicode category (L, M, Z, …, or Lu) as ranges of a class."""
-    ranges = []
-    start = None
-    for code in range(sys.maxunicode + 2):
-        inside = code <= sys.maxunicode and unicodedata.category(chr(code)).startswith(name)
-        if inside and start is None:
-            start = code
-        elif not inside and start is not None:
-            ranges.append(f"\\U{start:08x}-\\U{code - 1:08x}")
-            start = None
+    ranges = [
+        f"\\U{first:08x}-\\U{last:08x}"
+        for first, last, category in _category_runs()
+        if category.startswith(name)
+    ]
     if not ranges:
         raise KeyError(name)
     return "".join(ranges)
+
+
+@cache
+def _category_runs() -> list[tuple[int, int, str]]:
+    """First and last code point of each run of one category; once, as it looks at all of them."""
+    runs = []
+    end = 0
+    for category, run in groupby(map(unicodedata.category, map(chr, range(sys.maxunicode + 1)))):
+        first, end = end, end + sum(1 for _ in run)
+        runs.append((first, end - 1, category))
+    return runs
 
 
 def _code_point(match: re.Match[str]) -> str:

@@ -22,6 +22,7 @@ def test_gzip_is_undone_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [(b"words", 400), (gzip.compress(b"words")[:-9], 400), (gzip.compress(bytes(10**6)), 413)],
+    ids=["no gzip", "cut off", "too large"],
 )
 def test_what_cannot_be_unpacked_is_refused(body: bytes, status: int) -> None:
     with pytest.raises(ApiError) as refusal:

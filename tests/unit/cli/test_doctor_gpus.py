@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from emulator.cli.doctor_checks import judge_engine, judge_gpus
-from emulator.cli.gpu_test import Outcome, Trial, failure_of, read_outcome, run_plain, trials
+from emulator.cli.gpu_test import Outcome, Trial, failure_of, read_outcome, trials
 from emulator.model.errors import SetupError
 from emulator.placement.device import Gpu, GpuProcess
 from emulator.placement.gpus import Inventory
@@ -86,10 +83,3 @@ def test_a_job_that_failed_is_told_with_its_last_words() -> None:
     assert failure_of(end, lines) == "AlgorithmError: , exit code: 1 (RuntimeError: no NCCL)"
     assert failure_of({"TrainingJobStatus": "Stopped"}, []) == "Stopped"
     assert failure_of({"TrainingJobStatus": "Completed"}, lines) == ""
-
-
-def test_two_plain_processes_reduce_with_gloo() -> None:
-    outcome = run_plain(Path(sys.executable), Trial("gloo", "gloo", 1, ""), ())
-    assert outcome.problem == ""
-    assert outcome.gigabytes_per_second
-    assert outcome.gigabytes_per_second > 0

@@ -38,7 +38,9 @@ def test_a_file_that_ends_too_early(cut: int) -> None:
         list(gunzip([packed[:-cut]]))
 
 
-@pytest.mark.parametrize("data", [b"plain text", gzip.compress(b"x") + b"garbage"])
+@pytest.mark.parametrize(
+    "data", [b"plain text", gzip.compress(b"x") + b"garbage"], ids=["text", "garbage after it"]
+)
 def test_what_is_no_gzip(data: bytes) -> None:
     with pytest.raises(BadGzip, match="no gzip"):
         list(gunzip([data]))

@@ -221,7 +221,6 @@ def test_the_first_in_line_starts_by_the_time_it_was_first_promised(world):
         assert world.started[name] <= promised
 
 
-@settings(max_examples=100, deadline=None)
 @given(worlds(priorities=st.integers(-2, 2)))
 def test_priorities_starve_nobody_in_a_crowd_that_ends(world):
     # A more urgent job may put off the first in line: that promise is to equals only.
@@ -230,7 +229,6 @@ def test_priorities_starve_nobody_in_a_crowd_that_ends(world):
     assert set(world.started) == {plan.waiting.job for plan in world.plans}
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(2, 8), st.integers(1, 30), st.integers(20, 60))
 def test_a_stream_of_small_jobs_does_not_starve_a_big_one(gpus, runtime, count):
     """Two small jobs arrive at every moment, for ever as it were; the big one needs everything."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.database import Database
@@ -204,7 +204,6 @@ def listed(store: JobStore, limit: int, **terms: Any) -> list[str]:
         query = JobQuery(limit=limit, after=page.next, **terms)
 
 
-@settings(deadline=None)
 @given(
     limit=st.integers(1, 13),
     sort_by=st.sampled_from(["name", "created", "modified", "status"]),

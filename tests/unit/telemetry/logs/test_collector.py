@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.model.scope import Scope
@@ -61,7 +61,6 @@ def test_every_instance_has_its_stream_from_the_start(
     assert read(store, "algo-2") == []
 
 
-@settings(deadline=None)
 @given(
     text=st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n")),
     cuts=st.lists(st.integers(0, 400)),

@@ -8,7 +8,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.telemetry.logs.metric_definitions import (
@@ -68,7 +68,6 @@ def test_any_text_compiles_or_is_refused(pattern: str) -> None:
     assert isinstance(compiled, re.Pattern)
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(st.integers(0, 10**6), max_size=30),
     end=st.sampled_from([b"\n", b"\r", b"\r\n"]),

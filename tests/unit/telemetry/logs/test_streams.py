@@ -53,7 +53,6 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-@settings(deadline=None)
 @given(lines=messages, limit=st.integers(1, 9))
 def test_any_lines_come_back_in_pages_of_any_size(
     lines: list[tuple[str, int]], limit: int, tmp_path_factory: pytest.TempPathFactory
@@ -65,7 +64,6 @@ def test_any_lines_come_back_in_pages_of_any_size(
     assert all_backward(store, limit) == expected
 
 
-@settings(deadline=None)
 @given(lines=messages, since=st.integers(0, 1200), until=st.integers(0, 1200))
 def test_a_time_range_includes_its_start_and_excludes_its_end(
     lines: list[tuple[str, int]],

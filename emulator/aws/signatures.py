@@ -91,8 +91,13 @@ class SignedRequest:
         credential = self._parts["Credential"]
         own = "/".join([access_key, *credential.split("/")[-4:]])
         if self.presigned:
-            encoded = self.query.replace(_encoded(credential), _encoded(own))
-            return replace(self, query=encoded.replace(credential, own))
+            pairs = (
+                f"X-Amz-Credential={_encoded(own)}"
+                if _decoded(pair.partition("=")[0]) == "X-Amz-Credential"
+                else pair
+                for pair in self.query.split("&")
+            )
+            return replace(self, query="&".join(pairs))
         old, new = (f"Credential={one}".encode("latin-1") for one in (credential, own))
         changed = [
             (name, value.replace(old, new) if name == b"authorization" else value)

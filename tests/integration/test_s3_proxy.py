@@ -8,6 +8,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,18 @@ def endpoint(embedded_store: EmbeddedStore) -> Iterator[str]:
         yield url
 
 
-def client(endpoint: str, secret: str = SECRET, key: str = KEY, **options: Any) -> Any:
+def client(
+    endpoint: str, secret: str = SECRET, key: str = KEY, style: str = "auto", **options: Any
+) -> Any:
     return SESSION.client(
         "s3",
         endpoint_url=endpoint,
         region_name=options.pop("region", "us-east-1"),
         aws_access_key_id=key,
         aws_secret_access_key=secret,
-        config=Config(retries={"max_attempts": 0}, signature_version="s3v4"),
+        config=Config(
+            retries={"max_attempts": 0}, signature_version="s3v4", s3={"addressing_style": style}
+        ),
         **options,
     )
 
@@ -368,3 +373,45 @@ def test_a_key_that_ends_in_a_slash_is_kept_without_content_only(s3: Any) -> Non
     assert get(s3, "folder/") == b""
     with pytest.raises(ClientError, match="ends in a slash and has content"):
         put(s3, "folder/", b"content")
+
+
+@pytest.fixture
+def names_below_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every such name is this machine, as systemd's resolver and RFC 6761 have it."""
+    ask = socket.getaddrinfo
+
+    def answer(host: Any, *more: Any, **options: Any) -> Any:
+        below = isinstance(host, str) and host.endswith(".localhost")
+        return ask("127.0.0.1" if below else host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+
+
+@pytest.mark.usefixtures("names_below_localhost")
+@pytest.mark.parametrize("host", ["localhost", "s3.localhost"])
+@pytest.mark.parametrize("credentials", [{}, {"aws_session_token": "t"}, {"key": "111122223333"}])
+def test_virtual_hosted_buckets(endpoint: str, host: str, credentials: dict[str, str]) -> None:
+    hosts = []
+    virtual = client(endpoint.replace("127.0.0.1", host), style="virtual", **credentials)
+    virtual.meta.events.register("before-send.s3", lambda request, **_: hosts.append(request.url))
+    bucket = f"virtual-{uuid.uuid4().hex[:12]}"
+    virtual.create_bucket(Bucket=bucket)
+    virtual.put_object(Bucket=bucket, Key="a/ü +%2F", Body=b"virtual")
+    assert all(f"//{bucket}.{host}:" in url for url in hosts), hosts
+    assert virtual.get_object(Bucket=bucket, Key="a/ü +%2F")["Body"].read() == b"virtual"
+    listed = virtual.list_objects_v2(Bucket=bucket, Prefix="a/")
+    assert [item["Key"] for item in listed["Contents"]] == ["a/ü +%2F"]
+    head = virtual.head_bucket(Bucket=bucket)
+    assert head["BucketRegion"] == "us-east-1"
+    virtual.upload_fileobj(io.BytesIO(b"y" * 9 * MIB), bucket, "multi")
+    assert client(endpoint).head_object(Bucket=bucket, Key="multi")["ContentLength"] == 9 * MIB
+    names = {"Bucket": bucket, "Key": "a/ü +%2F"}
+    with urllib.request.urlopen(virtual.generate_presigned_url("get_object", names)) as answer:
+        assert answer.read() == b"virtual"
+    form = virtual.generate_presigned_post(bucket, "posted")
+    assert f"//{bucket}.{host}:" in form["url"]
+    if not credentials:
+        stranger = client(endpoint.replace("127.0.0.1", host), "wrong", style="virtual")
+        with pytest.raises(ClientError) as error:
+            stranger.get_object(Bucket=bucket, Key="multi")
+        assert code_of(error) == "SignatureDoesNotMatch"

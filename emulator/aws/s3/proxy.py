@@ -1,10 +1,13 @@
 """S3 on the emulator's port: every request goes through to the object store, byte for byte.
 
-The store checks signatures itself, so nothing it could notice changes on the way: target,
-host and headers stay as they came. Two things have to change, because the embedded store
-refuses them (measured with SeaweedFS 4.48): encryption with KMS, which it does not have and
-SDK v2 asks for in every upload, and session tokens, which AssumeRole hands out. Such a
-request is checked here, with the same credentials, and signed anew without them. A request
+The store checks signatures itself, so nothing that is signed changes on the way. Some requests
+have to change, because the embedded store refuses them (measured with SeaweedFS 4.48):
+
+- encryption with KMS, which it does not have and SDK v2 asks for in every upload;
+- session tokens, which AssumeRole hands out;
+- a bucket in the host instead of the path (see addressing.py).
+
+Their signature is checked here, with the same credentials, and they are signed anew. A request
 of another account (see accounts.py) is signed anew with the store's credentials.
 """
 
@@ -16,6 +19,7 @@ from http import HTTPStatus
 from urllib.parse import unquote
 
 from emulator.aws.accounts import is_account
+from emulator.aws.s3.addressing import path_style
 from emulator.aws.s3.exchange import Client, Exchange, Refusal
 from emulator.aws.s3.store import StorePool
 from emulator.aws.signatures import Headers, SignedRequest, Signer, signer_of
@@ -108,8 +112,16 @@ class S3Proxy:
             Chance(Kind.SLOW_DOWN, bucket=_bucket(request))
         ):
             raise Refusal(503, "SlowDown", SLOW_DOWN)
-        self._check_key(request)
-        return self._acceptable(request)
+        if request.header(b"transfer-encoding").lower() not in ("", "chunked"):
+            # A body that is compressed on the way only: neither S3 nor the store unpacks it.
+            raise Refusal(
+                501,
+                "NotImplemented",
+                "A header you provided implies functionality that is not implemented.",
+            )
+        moved = path_style(request)
+        self._check_key(moved)
+        return self._acceptable(request, moved)
 
     def _check_key(self, request: SignedRequest) -> None:
         key = unquote(request.path.lstrip("/").partition("/")[2])
@@ -130,7 +142,7 @@ class S3Proxy:
         """
         if request.method != "HEAD" or status >= HTTPStatus.BAD_REQUEST:
             return []
-        path = request.path.strip("/")
+        path = path_style(request).path.strip("/")
         if not path or "/" in path:
             return []
         signer = _signer(request)
@@ -143,8 +155,11 @@ class S3Proxy:
         self._availability.note(reason or _UNREACHABLE)
         return Refusal(503, "ServiceUnavailable", f"{_UNREACHABLE} {reason}".rstrip())
 
-    def _acceptable(self, request: SignedRequest) -> SignedRequest:
-        """The request as the store can take it; raises Refusal for a wrong signature."""
+    def _acceptable(self, request: SignedRequest, moved: SignedRequest) -> SignedRequest:
+        """The request as the store can take it; raises Refusal for a wrong signature.
+
+        `moved` is the request with its bucket in the path.
+        """
         dropped: list[bytes] = []
         if request.header(_ENCRYPTION).startswith("aws:kms"):
             dropped += _KMS
@@ -152,10 +167,10 @@ class S3Proxy:
             dropped.append(_TOKEN)
         signer = _signer(request)
         if signer is None:
-            return request
+            return moved
         # The store knows one account only; buckets have one name for all accounts anyway.
         foreign = signer.access_key != self._access_key and is_account(signer.access_key)
-        if not dropped and not foreign:
+        if not dropped and not foreign and moved is request:
             return request
         if not request.says_how_it_is_signed:
             raise Refusal(
@@ -182,13 +197,13 @@ class S3Proxy:
             raise Refusal(
                 501,
                 "NotImplemented",
-                "Signed chunks together with aws:kms, a session token or the credentials of "
-                "another account are not built into sagemaker-emulator yet; send the payload "
-                "unsigned or in one piece.",
+                "Signed chunks together with aws:kms, a session token, a bucket in the host or the "
+                "credentials of another account are not built into sagemaker-emulator yet; send "
+                "the payload unsigned or in one piece.",
             )
         if foreign:
-            request = request.in_the_name_of(self._access_key)
-        return request.without(dropped, self._secret_key)
+            moved = moved.in_the_name_of(self._access_key)
+        return moved.without(dropped, self._secret_key)
 
 
 def _signer(request: SignedRequest) -> Signer | None:
@@ -196,4 +211,4 @@ def _signer(request: SignedRequest) -> Signer | None:
 
 
 def _bucket(request: SignedRequest) -> str:
-    return request.path.lstrip("/").partition("/")[0]
+    return path_style(request).path.lstrip("/").partition("/")[0]

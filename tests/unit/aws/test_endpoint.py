@@ -257,6 +257,18 @@ async def test_chunks_of_a_body(at: World) -> None:
 
 
 @with_world
+async def test_a_body_that_is_compressed_on_the_way_is_refused(at: World) -> None:
+    line = await at.connect()
+    line.send(head("PUT", more="Transfer-Encoding: gzip, chunked\r\n"), "1\r\na\r\n0\r\n\r\n")
+    status, _, body = await line.answer()
+    assert status == 501
+    assert b"<Code>NotImplemented</Code>" in body
+    assert not at.store.requests
+    line.send(head())
+    assert (await line.answer())[0] == 200
+
+
+@with_world
 async def test_an_answer_in_chunks_and_one_that_ends_with_the_connection(at: World) -> None:
     line = await at.connect()
     at.store.answer = (

@@ -139,3 +139,17 @@ def test_a_signature_beyond_ascii_is_wrong() -> None:
     line = "AWS4-HMAC-SHA256 Credential=key/a/b/s3/aws4_request, SignedHeaders=host, Signature=é"
     request = SignedRequest("GET", "/", "", [(b"authorization", line.encode("latin-1"))])
     assert not request.is_signed_by("key", "secret")
+
+
+@pytest.mark.parametrize("slash", ["%2F", "%2f", "/"])
+def test_a_presigned_request_in_anothers_name_however_its_credential_is_written(slash: str) -> None:
+    request = signed(presigned=True)
+    written = SignedRequest(
+        request.method,
+        request.path,
+        request.query.replace("%2F", slash),
+        request.headers,
+    )
+    own = written.in_the_name_of("other").without((), "secret")
+    assert own.is_signed_by("other", "secret")
+    assert "key" not in own.query

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from emulator.aws.wire.http import HttpReply, HttpRequest
 from emulator.aws.wire.json_reading import SerializationError
 from emulator.aws.wire.protocols import WireProtocol, error_protocol_of, protocol_of
 from emulator.aws.wire.service_models import Operation, operation_model, service_model
-from emulator.model.errors import ApiError, NotBuilt
+from emulator.model.errors import ApiError, NotBuilt, disk_full
 from emulator.model.scope import Scope
 from emulator.settings import Settings
 
@@ -64,6 +65,7 @@ class Gateway:
         self._has_instance_type = has_instance_type
         self._account = settings.account
         self._region = settings.region
+        self._state_dir = settings.state_dir
         self._threads = ThreadPoolExecutor(THREADS, "operation")
         for name in services:  # reading a model takes a moment: not at the first request
             service_model(name)
@@ -111,7 +113,10 @@ class Gateway:
             return _error(
                 SerializationError("The request is nested too deeply."), protocol, request_id
             )
-        except Exception:  # the top of a worker thread: nobody else would answer
+        except Exception as error:  # the top of a worker thread: nobody else would answer
+            if full := disk_full(error, str(self._state_dir)):
+                log.warning("A request was refused: %s", full)
+                return _error(_no_space(self._state_dir), protocol, request_id)
             log.exception("%s %s failed", request.method, request.headers.get("x-amz-target", ""))
             return _error(internal_failure(), protocol, request_id)
 
@@ -145,6 +150,16 @@ class Gateway:
 
 def _too_large() -> ApiError:
     return ApiError("Request size is too large.", code="RequestEntityTooLarge", status=413)
+
+
+def _no_space(state_dir: Path) -> ApiError:
+    """SDKs send the request again: there may be room by then."""
+    return ApiError(
+        f"The disk of the emulator's state directory {state_dir} is full. Free some space on it; "
+        "`sagemaker-emulator doctor` lists what ended jobs have left, with sizes.",
+        code="ServiceUnavailable",
+        status=503,
+    )
 
 
 def _error(error: ApiError, protocol: WireProtocol, request_id: str) -> HttpReply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from emulator.aws.gateway import Gateway
+from emulator.aws.wire.http import HttpRequest
 from emulator.data.objectstore.disk_reserve import Reserve
 from emulator.database import Database
 from emulator.model.errors import SetupError
+from emulator.settings import Settings
 
 MIB = 1 << 20
 SCHEMA = ("CREATE TABLE t (x);",)
@@ -87,3 +91,39 @@ def test_a_start_on_a_full_disk_opens_its_database(disk: Path) -> None:
     fill(disk)
     with pytest.raises(SetupError, match="is full"):
         Reserve(disk, 16 * MIB).release_to_start()
+
+
+def test_an_operation_that_finds_no_room_is_to_be_sent_again(disk: Path) -> None:
+    database = Database(disk / "db", SCHEMA)
+    services = {
+        "sagemaker": {"AddTags": lambda _: add_many(database)},
+        "logs": {"PutLogEvents": lambda _: append(disk / "stream")},
+    }
+    gateway = Gateway(services, Settings(state_dir=disk))
+    requests = (
+        ask("SageMaker.AddTags", ResourceArn=ARN, Tags=[{"Key": "a", "Value": "b"}]),
+        ask("Logs_20140328.PutLogEvents", logGroupName="a", logStreamName="b", logEvents=EVENTS),
+    )
+    fill(disk)
+    for request in requests:
+        reply = gateway.answer(request, None)
+        told = json.loads(reply.body)
+        assert (reply.status, told["__type"]) == (503, "ServiceUnavailable")
+        assert f"state directory {disk} is full" in told["message"]
+    (disk / "filler").unlink()
+    assert [gateway.answer(request, None).status for request in requests] == [200, 200]
+    database.close()
+
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"
+EVENTS = [{"timestamp": 1_700_000_000_000, "message": "text"}]
+
+
+def append(path: Path) -> None:
+    with path.open("ab", buffering=0) as file:
+        file.write(bytes(4096))
+
+
+def ask(target: str, **params: object) -> HttpRequest:
+    headers = {"x-amz-target": target, "content-type": "application/x-amz-json-1.1"}
+    return HttpRequest("POST", "/", "", headers, json.dumps(params).encode())

@@ -26,7 +26,7 @@ from emulator.data.objectstore.objects import ObjectStore
 from emulator.data.objectstore.transfer import Downloader
 from emulator.data.objectstore.weed import key_problem
 from emulator.data.private_directory import make_private
-from emulator.data.state_lock import StateLock
+from emulator.data.state_lock import LOCK_FILE, StateLock
 from emulator.database import Database
 from emulator.drivers.choice import Runtimes
 from emulator.drivers.docker.awaited import AwaitedDocker, Docker
@@ -112,7 +112,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     reserve.release_to_start()
     keys = (settings.access_key, settings.secret_key.get_secret_value())
     # Before anything else is touched: what another emulator's jobs use there is not ours.
-    resources.callback(StateLock.take(settings.state_dir / "emulator.lock").release)
+    resources.callback(StateLock.take(settings.state_dir / LOCK_FILE).release)
     embedded = _begin_store(settings, keys, resources)
     database = Database(settings.state_dir / _DATABASE, SCHEMA, reserve.make_room)
     resources.callback(database.close)

@@ -58,6 +58,11 @@ class Settings:
     """Address to listen on; only loopback by default."""
     port: Annotated[int, Field(ge=0, le=65535)] = 4570
     """The one port of all services; 0 takes a free one."""
+    proxy_host: str = "127.0.0.1"
+    """Address on which the STS proxy listens; the server image, whose ports compose publishes on
+    loopback alone, listens on all of its own."""
+    proxy_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Port of the STS proxy; without it the one after `port`."""
     state_dir: Path = field(default_factory=lambda: user_state_path(APP))
     """Jobs, logs, objects and caches live below it."""
     config: Path | None = None

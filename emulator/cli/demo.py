@@ -18,12 +18,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from emulator.cli.environment import configured_endpoint, running_endpoint
+from emulator.cli.environment import find_endpoint
 from emulator.cli.follow import Change, JobReader, Line
 from emulator.cli.jobs import show_line
 from emulator.cli.messages import ExitCode, fail, out
 from emulator.cli.options import ConfigFlag, PortFlag, StateFlag, load_settings
-from emulator.cli.remote import connect, health, plain_errors
+from emulator.cli.reach import health
+from emulator.cli.remote import connect, plain_errors
 from emulator.cli.up import configure_logging, serving
 from emulator.settings import Settings
 
@@ -57,7 +58,7 @@ def demo(
 @contextmanager
 def _emulator(settings: Settings) -> Iterator[tuple[str, Settings]]:
     """The emulator that runs, or one of the demo's own."""
-    url = (running_endpoint(settings) or configured_endpoint(settings)).url
+    url = find_endpoint(settings).url
     if health(url):
         out.print(f"Using the emulator at {url}", markup=False)
         yield url, settings

@@ -19,12 +19,12 @@ from docker.errors import DockerException
 from rich.text import Text
 
 from emulator.cli.doctor_checks import GPU_CHECKS
-from emulator.cli.environment import configured_endpoint
+from emulator.cli.environment import configured_endpoint, proxy_port
 from emulator.cli.finding import Check, Finding
 from emulator.cli.gpu_test import DEFAULT_IMAGE, PLAIN, Outcome, measure
 from emulator.cli.messages import ExitCode, fail, note, out
 from emulator.cli.options import ConfigFlag, HostFlag, PortFlag, StateFlag, load_settings
-from emulator.cli.remote import health, unreachable
+from emulator.cli.reach import health, unreachable
 from emulator.cli.up import configure_logging
 from emulator.data.objectstore.weed import find_program
 from emulator.drivers.process.interpreter import inspect_interpreter
@@ -139,18 +139,20 @@ def check_port(settings: Settings) -> Finding:
 
 def check_proxy_port(settings: Settings) -> Finding:
     """Is the port of the STS proxy free? Another one is taken where it is not."""
-    port = settings.port + 1
-    if not 1 < port <= 65535 or health(configured_endpoint(settings).url):
+    port = proxy_port(settings)
+    if port == 0 or health(configured_endpoint(settings).url):
         return Finding("proxy", True, "its port is chosen at the start, or in use by an emulator")
     with socket.socket() as probe_socket:
         probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe_socket.bind(("127.0.0.1", port))
+            probe_socket.bind((settings.proxy_host, port))
         except OSError as error:
-            detail = f"127.0.0.1:{port}: {error.strerror}; the STS proxy takes a free one"
+            detail = (
+                f"{settings.proxy_host}:{port}: {error.strerror}; the STS proxy takes a free one"
+            )
             remedy = "Evaluate `sagemaker-emulator env` anew after each start."
             return Finding("proxy", False, detail, remedy, needed=False)
-    return Finding("proxy", True, f"127.0.0.1:{port} is free")
+    return Finding("proxy", True, f"{settings.proxy_host}:{port} is free")
 
 
 def check_state_dir(settings: Settings) -> Finding:

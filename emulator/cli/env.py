@@ -6,20 +6,23 @@ import json
 import os
 import sys
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from emulator.cli.environment import client_environment, configured_endpoint, running_endpoint
+from emulator.cli.environment import client_environment, find_endpoint
 from emulator.cli.messages import ExitCode, err, fail
 from emulator.cli.options import (
     ConfigFlag,
+    EndpointFlag,
     HostFlag,
     PortFlag,
     RegionFlag,
     StateFlag,
     load_settings,
 )
-from emulator.cli.remote import health
+from emulator.cli.reach import health
+from emulator.cli.remote import url_of
 
 
 def env(
@@ -32,6 +35,7 @@ def env(
             help="Also answer the SDKs' fixed STS host, through HTTPS_PROXY in this shell."
         ),
     ] = True,
+    endpoint_url: EndpointFlag = None,
     host: HostFlag = None,
     port: PortFlag = None,
     state_dir: StateFlag = None,
@@ -42,15 +46,16 @@ def env(
     settings = load_settings(
         host=host, port=port, state_dir=state_dir, region=region, config=config
     )
-    if settings.port == 0 and running_endpoint(settings) is None:
+    endpoint = find_endpoint(settings, url_of(endpoint_url, port or None))
+    if urlsplit(endpoint.url).port == 0:
         fail("no emulator runs, and port 0 says nothing.", "Start it first: sagemaker-emulator up")
-    if proxy and health((running_endpoint(settings) or configured_endpoint(settings)).url) is None:
+    if proxy and health(endpoint.url) is None:
         err.print(
             "[bold yellow]warning:[/] no emulator answers: HTTPS of this shell will fail until one "
             "is started (sagemaker-emulator up), unless you add --no-proxy."
         )
     try:
-        environment = client_environment(settings, os.environ, proxy=proxy)
+        environment = client_environment(settings, os.environ, endpoint, proxy=proxy)
     except OSError as error:
         fail(f"{error}.", "Choose another --state-dir.", ExitCode.FAILED)
     text = json.dumps(environment.exports, indent=2) if as_json else environment.shell()

@@ -179,13 +179,6 @@ def hosts_of(described: dict[str, Any]) -> list[str]:
     return [f"algo-{n + 1}" for n in range(sum(group.get("InstanceCount", 1) for group in groups))]
 
 
-def wait_for_end(remote: Remote, job: str) -> dict[str, Any]:
-    """The job's description once its status is terminal."""
-    while (described := remote.describe(job))["TrainingJobStatus"] not in TERMINAL:
-        time.sleep(1)
-    return described
-
-
 def show_line(line: Line) -> None:
     """One log line with its instance's name, in the instance's colour."""
     number = int(line.host.rpartition("-")[2]) if line.host[-1:].isdigit() else 0

@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from emulator.aws.accounts import is_account
 from emulator.aws.signatures import ALGORITHM, SignedRequest
-from emulator.cli.environment import configured_endpoint, running_endpoint
+from emulator.cli.environment import find_endpoint
 from emulator.cli.messages import ExitCode, fail
+from emulator.cli.reach import ADMIN, connection
 from emulator.model.errors import ApiError
 from emulator.settings import Settings
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-ADMIN = "/_emulator"
-HEALTH = f"{ADMIN}/health"
-ACCOUNT = re.compile(r"\d{12}")
-"""Access keys that stand for the account of that number."""
 TERMINAL = ("Completed", "Failed", "Stopped")
 ATTEMPTS = 2
 """How often a call is made that is throttled, meets a fault of the service, or gets no answer."""
-TIMEOUT_SECONDS = 60
 _RETRY_SECONDS = 0.5
 _THROTTLED = ("ThrottlingException", "Throttling")
 
@@ -78,11 +73,11 @@ class JsonService:
         raise AssertionError("the last attempt returns or raises")
 
     def _call(self, operation: str, members: Mapping[str, Any]) -> dict[str, Any]:
-        with closing(_connection(self.url)) as connection:
+        with closing(connection(self.url)) as opened:
             body = json.dumps(members).encode()
             path, headers = self._signed(operation, body)
-            connection.request("POST", path, body, headers)
-            answer = connection.getresponse()
+            opened.request("POST", path, body, headers)
+            answer = opened.getresponse()
             text = answer.read()
         try:
             said = json.loads(text or b"{}", object_hook=_with_times if self.times else None)
@@ -134,13 +129,13 @@ class Remote:
     def administer(self, path: str) -> None:
         """Post to a route of the emulator's own; raises ApiError, and ConnectionError."""
         region, access_key, _ = self.credentials
-        account = f"&account={access_key}" if ACCOUNT.fullmatch(access_key) else ""
+        account = f"&account={access_key}" if is_account(access_key) else ""
         headers = {"authorization": f"Bearer {self.admin_token}"} if self.admin_token else {}
         try:
-            with closing(_connection(self.url)) as connection:
+            with closing(connection(self.url)) as opened:
                 url = f"{ADMIN}{path}?region={region}{account}"
-                connection.request("POST", url, headers=headers)
-                answer = connection.getresponse()
+                opened.request("POST", url, headers=headers)
+                answer = opened.getresponse()
                 said = json.loads(answer.read() or b"{}")
         except (OSError, ValueError, HTTPException) as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
@@ -167,14 +162,8 @@ def connect(settings: Settings, endpoint_url: str | None = None, port: int | Non
     otherwise they belong to the user's real account. Ends the command where the URL is none.
     """
     pointed = os.environ if "AWS_ENDPOINT_URL" in os.environ else {}
-    running = running_endpoint(settings) or configured_endpoint(settings)
-    if endpoint_url is None and port is not None:
-        endpoint_url = f"http://127.0.0.1:{port}"
-    url = endpoint_url or pointed.get("AWS_ENDPOINT_URL") or running.url
-    try:
-        _connection(url)
-    except ValueError:
-        fail(f"{url} is no URL.", "An example: http://127.0.0.1:4570", ExitCode.USAGE)
+    found = find_endpoint(settings, url_of(endpoint_url, port, pointed.get("AWS_ENDPOINT_URL")))
+    url = found.url
     who = (
         pointed.get("AWS_REGION", settings.region),
         pointed.get("AWS_ACCESS_KEY_ID", settings.access_key),
@@ -183,10 +172,24 @@ def connect(settings: Settings, endpoint_url: str | None = None, port: int | Non
     return Remote(
         url=url,
         credentials=who,
-        admin_token=running.admin_token,
+        admin_token=found.admin_token,
         sagemaker=JsonService(url, *who, "sagemaker", "SageMaker"),
         logs=JsonService(url, *who, "logs", "Logs_20140328", times=False),
     )
+
+
+def url_of(endpoint_url: str | None, port: int | None, other: str | None = None) -> str | None:
+    """What --endpoint-url and --port say, else `other`; ends the command where it is no URL."""
+    if endpoint_url is None and port is not None:
+        return f"http://127.0.0.1:{port}"
+    url = endpoint_url or other
+    if url is None:
+        return None
+    try:
+        connection(url)
+    except ValueError:
+        fail(f"{url} is no URL.", "An example: http://127.0.0.1:4570", ExitCode.USAGE)
+    return url.rstrip("/")
 
 
 @contextmanager
@@ -205,43 +208,8 @@ def plain_errors(remote: Remote, job: str = "") -> Iterator[None]:
         )
 
 
-def _connection(url: str, timeout: float = TIMEOUT_SECONDS) -> HTTPConnection:
-    """A connection to the server of a URL, never through a proxy; raises ValueError if it is none.
-
-    Loopback is never reached through a proxy that this shell may have.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url} is no URL")
-    made = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    return made(parts.hostname, parts.port, timeout=timeout)
-
-
 def _with_times(members: dict[str, Any]) -> dict[str, Any]:
     for name, value in members.items():
         if name.endswith(("Time", "Timestamp")) and isinstance(value, int | float):
             members[name] = datetime.fromtimestamp(value, timezone.utc).astimezone()
     return members
-
-
-def unreachable(url: str, timeout: float = 3) -> str:
-    """Why nothing can be asked of the server at `url`; "" where something listens."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout).close()
-    except (OSError, ValueError) as error:
-        return f"{url} does not answer: {error}"
-    return ""
-
-
-def health(url: str, timeout: float = 2) -> dict[str, Any] | None:
-    """What an emulator at `url` says about itself; None if none answers."""
-    try:
-        with closing(_connection(url, timeout)) as connection:
-            connection.request("GET", HEALTH)
-            said = json.load(connection.getresponse())
-    except (OSError, ValueError, HTTPException):
-        return None
-    running = isinstance(said, dict) and said.get("status") in ("ok", "degraded")
-    return said if running else None

@@ -62,13 +62,21 @@ class Target(tunnel.Target):
 
 
 class StsProxy:
-    """The proxy and the TLS listeners behind it; all on loopback."""
+    """The proxy and the TLS listeners behind it."""
 
-    def __init__(self, endpoint: str, tls: ssl.SSLContext, ambient: Mapping[str, str]):
+    def __init__(
+        self,
+        endpoint: str,
+        tls: ssl.SSLContext,
+        ambient: Mapping[str, str],
+        host: str = LOOPBACK,
+    ):
+        """`host` is the address to listen on. `ambient` names the proxy of this machine."""
         parts = urlsplit(endpoint)
         self._emulator = Target(parts.hostname or LOOPBACK, parts.port or 80)
         self._tls = tls
         self._ambient = ambient
+        self._host = host
         self._port = 0
         self._tls_ports: dict[Route, int] = {}
         self._servers: tuple[asyncio.Server, ...] = ()
@@ -98,9 +106,9 @@ class StsProxy:
             for route, handler in handlers.items()
         }
         try:
-            outer = await asyncio.start_server(self._answer, LOOPBACK, port, limit=HEAD_LIMIT)
+            outer = await asyncio.start_server(self._answer, self._host, port, limit=HEAD_LIMIT)
         except OSError:
-            outer = await asyncio.start_server(self._answer, LOOPBACK, 0, limit=HEAD_LIMIT)
+            outer = await asyncio.start_server(self._answer, self._host, 0, limit=HEAD_LIMIT)
         self._tls_ports = {
             route: server.sockets[0].getsockname()[1] for route, server in inner.items()
         }
@@ -150,9 +158,19 @@ class StsProxy:
         if target.route in self._tls_ports:
             return await connect(LOOPBACK, self._tls_ports[target.route])
         upstream = Upstream.for_host(target.host, self._port, self._ambient)
-        if upstream is None:
-            return await connect(target.host, target.port)
-        return await connect_through(upstream, target)
+        if upstream is not None:
+            return await connect_through(upstream, target)
+        streams = await connect(target.host, target.port)
+        if self._host != LOOPBACK and _ends_here(streams[1]):
+            # The endpoint takes whoever comes from its own address for this machine's user.
+            streams[1].close()
+            raise PermissionError(f"{target} is a port of the emulator's own machine")
+        return streams
+
+
+def _ends_here(writer: asyncio.StreamWriter) -> bool:
+    """Whether both ends of a connection have the same address."""
+    return bool(writer.get_extra_info("peername")[0] == writer.get_extra_info("sockname")[0])
 
 
 async def _answer_telemetry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

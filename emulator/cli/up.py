@@ -24,7 +24,13 @@ from rich.text import Text
 
 from emulator.app import Emulator
 from emulator.cli.certificates import authority, server_context
-from emulator.cli.environment import Endpoint, announce, client_folder
+from emulator.cli.environment import (
+    Endpoint,
+    announce,
+    client_environment,
+    client_folder,
+    proxy_port,
+)
 from emulator.cli.messages import err, fail, out
 from emulator.cli.options import (
     ConfigFlag,
@@ -34,7 +40,7 @@ from emulator.cli.options import (
     StateFlag,
     load_settings,
 )
-from emulator.cli.remote import health, unreachable
+from emulator.cli.reach import health, unreachable
 from emulator.cli.sts_proxy import StsProxy
 from emulator.lifeline import when_unused
 from emulator.model.errors import SetupError
@@ -135,10 +141,12 @@ def explain(error: OSError, settings: Settings) -> tuple[str, str]:
 def _start(settings: Settings, stack: ExitStack) -> Endpoint:
     emulator = stack.enter_context(Emulator.running(settings))
     certificates = authority(client_folder(settings))
-    proxy = StsProxy(emulator.url, server_context(certificates), os.environ)
-    wanted = settings.port + 1 if 0 < settings.port < 65535 else 0
-    proxy_url = stack.enter_context(proxy.serve(wanted))
+    tls = server_context(certificates)
+    proxy = StsProxy(emulator.url, tls, os.environ, settings.proxy_host)
+    proxy_url = stack.enter_context(proxy.serve(proxy_port(settings)))
     endpoint = Endpoint(emulator.url, proxy_url, emulator.admin_token)
+    # For clients that do not evaluate `env`: a container that mounts these files.
+    client_environment(settings, os.environ, endpoint)
     announced = announce(settings, endpoint)
     stack.callback(announced.unlink, missing_ok=True)
     return endpoint

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from emulator.model.errors import SetupError
 
+LOCK_FILE = "emulator.lock"
+"""Name of the file in a state directory that its emulator locks while it runs."""
 _WAIT = 5.0
 """Seconds a new emulator waits: a killed one's object store may need a moment to end."""
 

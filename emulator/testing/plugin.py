@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from emulator.aws.accounts import account_of
+
 if TYPE_CHECKING:
     from emulator.testing.training import Result
 
@@ -54,7 +56,7 @@ class Emulator:
     def role_arn(self) -> str:
         """A role that requests can name."""
         key = self.env["AWS_ACCESS_KEY_ID"]
-        account = key if key.isdigit() and len(key) == 12 else "123456789012"
+        account = account_of(key, "123456789012")
         return f"arn:aws:iam::{account}:role/SageMakerRole"
 
     def client(self, name: str, **options: Any) -> Any:

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emulator.data.state_lock import LOCK_FILE, StateLock
 from emulator.lifeline import Lifeline
+from emulator.model.errors import SetupError
 
 START_SECONDS = 120.0
 END_SECONDS = 60.0
 LIFELINE = "lifeline"
 """Name of the file, see lifeline.py."""
-STATE_LOCK = "emulator.lock"
-"""What an emulator locks in its state directory while it runs."""
 _READY = "ready.json"
 _LOG = "emulator.log"
 
@@ -141,16 +141,10 @@ def ask(url: str, path: str, method: str = "GET", body: object = None) -> Any:
 
 def remove_run(directory: Path) -> None:
     """Wait for the emulator of a run that everybody has left, then remove its files."""
-    held = directory / "state" / STATE_LOCK  # for as long as an emulator uses the directory
-    if held.exists():
-        deadline = time.monotonic() + END_SECONDS
-        with held.open("a") as lock:
-            while time.monotonic() < deadline:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(0.05)
+    lock = directory / "state" / LOCK_FILE
+    if lock.exists():
+        with suppress(SetupError):
+            StateLock.take(lock, wait=END_SECONDS).release()
     shutil.rmtree(directory, ignore_errors=True)
 
 

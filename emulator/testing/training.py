@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-GROUP = "/aws/sagemaker/TrainingJobs"
+from emulator.cli.remote import LOG_GROUP, TERMINAL
+
 POLL_SECONDS = 0.2
 TAIL_LINES = 40
 IMAGE = "763104351884.dkr.ecr.{region}.amazonaws.com/pytorch-training:2.7-cpu-py312"
-_TERMINAL = ("Completed", "Failed", "Stopped")
 _CODE = "code"
 _LAUNCHER = "_launch.py"
 
@@ -147,7 +147,7 @@ def train(
     deadline = time.monotonic() + timeout
     while True:
         said = clients.sagemaker.describe_training_job(TrainingJobName=name)
-        if said["TrainingJobStatus"] in _TERMINAL:
+        if said["TrainingJobStatus"] in TERMINAL:
             break
         if time.monotonic() > deadline:
             clients.sagemaker.stop_training_job(TrainingJobName=name)
@@ -165,7 +165,7 @@ def read_logs(logs: Any, job: str) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         pages = logs.get_paginator("describe_log_streams").paginate(
-            logGroupName=GROUP, logStreamNamePrefix=f"{job}/"
+            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/"
         )
         streams = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
     except logs.exceptions.ResourceNotFoundException:
@@ -177,7 +177,7 @@ def read_logs(logs: Any, job: str) -> dict[str, str]:
 
 
 def _read_stream(logs: Any, stream: str) -> str:
-    where = {"logGroupName": GROUP, "logStreamName": stream, "startFromHead": True}
+    where = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True}
     page = logs.get_log_events(**where)
     lines = []
     while page["events"]:

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from emulator.cli.environment import running_endpoint
-from emulator.cli.remote import health
+from emulator.cli.reach import health
 from emulator.data.objectstore.embedded import EmbeddedStore
 from emulator.data.objectstore.objects import ObjectStore
 from emulator.database import Database

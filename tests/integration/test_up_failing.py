@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.cli.remote import unreachable
+from emulator.cli.reach import unreachable
 
 
 def _up(*flags: str) -> tuple[int, str]:

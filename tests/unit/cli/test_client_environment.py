@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,8 @@ from emulator.cli.environment import (
     announce,
     client_environment,
     configured_endpoint,
+    find_endpoint,
+    proxy_port,
     running_endpoint,
 )
 from emulator.settings import Settings
@@ -121,6 +128,75 @@ def test_word_of_an_emulator_that_is_gone_is_not_believed(settings: Settings) ->
     file = announce(settings, Endpoint("http://127.0.0.1:1234", ""))
     file.write_text(file.read_text().replace(str(os.getpid()), ended.stdout.decode().strip()))
     assert running_endpoint(settings) is None
+
+
+def from_another_pid_namespace(settings: Settings, url: str) -> None:
+    """What the emulator of a container leaves in a directory that both see."""
+    file = announce(settings, Endpoint(url, "http://127.0.0.1:9999", "token"))
+    said = json.loads(file.read_text())
+    file.write_text(json.dumps({**said, "pid": 1, "pid_namespace": 1}))
+
+
+@contextmanager
+def emulator_at_a_port(state_dir: Path) -> Iterator[str]:
+    """Answers the health page as an emulator with this state directory does."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"status": "ok", "state_dir": str(state_dir)}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_pid_of_another_namespace_says_nothing(settings: Settings, tmp_path: Path) -> None:
+    with emulator_at_a_port(tmp_path) as url:
+        from_another_pid_namespace(settings, url)
+        found = running_endpoint(settings)
+        assert found == Endpoint(url, "http://127.0.0.1:9999", "token")
+    assert running_endpoint(settings) is None
+
+
+def test_an_emulator_at_the_port_tells_where_its_files_are(tmp_path: Path) -> None:
+    other = Settings(state_dir=tmp_path / "other")
+    with emulator_at_a_port(other.state_dir) as url:
+        from_another_pid_namespace(other, url)
+        mine = Settings(state_dir=tmp_path / "mine", port=int(url.rpartition(":")[2]))
+        folder = other.state_dir / "client"
+        assert find_endpoint(mine) == Endpoint(url, "http://127.0.0.1:9999", "token", folder)
+        assert find_endpoint(Settings(state_dir=tmp_path / "mine"), url) == find_endpoint(mine)
+        exports = client_environment(mine, {}).exports
+        assert exports["AWS_CA_BUNDLE"] == str(folder / "ca-bundle.pem")
+        assert exports["EMULATOR_ADMIN_TOKEN"] == "token"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
+def test_files_of_another_user_are_not_trusted(tmp_path: Path) -> None:
+    other = Settings(state_dir=tmp_path / "other")
+    with emulator_at_a_port(other.state_dir) as url:
+        from_another_pid_namespace(other, url)
+        os.chown(other.state_dir / "client" / "running.json", 65534, -1)
+        mine = Settings(state_dir=tmp_path / "mine", port=int(url.rpartition(":")[2]))
+        assert find_endpoint(mine) == configured_endpoint(mine)
+
+
+def test_only_the_url_of_a_distant_emulator_is_known(settings: Settings) -> None:
+    found = find_endpoint(settings, "http://127.0.0.1:1")
+    assert found == Endpoint("http://127.0.0.1:1", "http://127.0.0.1:2")
+
+
+def test_the_proxy_has_the_next_port_or_one_of_its_own() -> None:
+    assert proxy_port(Settings(port=4570)) == 4571
+    assert proxy_port(Settings(port=4570, proxy_port=9000)) == 9000
+    assert proxy_port(Settings(port=0)) == 0
+    assert configured_endpoint(Settings(proxy_port=9000)).proxy == "http://127.0.0.1:9000"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", ""])

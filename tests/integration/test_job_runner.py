@@ -232,14 +232,9 @@ def test_what_is_refused_leaves_no_job(bench: Bench) -> None:
         bench.submit("true")
 
 
-@pytest.mark.parametrize("phase", ["stage", "train"])
-def test_shutdown_fails_what_runs(bench: Bench, phase: str) -> None:
-    bench.folder.holding.add(phase)
+def test_shutdown_fails_what_runs(bench: Bench) -> None:
     bench.submit("trap '' TERM; echo ready; sleep 300")
-    if phase == "train":
-        bench.until_logged("ready")
-    else:
-        assert bench.folder.reached.wait(SECONDS)
+    bench.until_logged("ready")
     bench.supervisor.shutdown()
     job = bench.job()
     assert job.life.failure_reason == f"{INTERNAL_ERROR} {SHUTDOWN_NOTICE}"
@@ -247,6 +242,20 @@ def test_shutdown_fails_what_runs(bench: Bench, phase: str) -> None:
     assert bench.supervisor.running() == 0
     with pytest.raises(Exception, match="shutting down"):
         bench.submit("true", "late")
+
+
+def test_a_job_that_a_shutdown_left_before_its_training_begins_anew(tmp_path: Path) -> None:
+    first = Bench(tmp_path)
+    first.folder.holding.add("stage")
+    first.submit("true")
+    assert first.folder.reached.wait(SECONDS)
+    first.supervisor.shutdown()
+    bench = Bench(tmp_path)
+    bench.supervisor.recover()
+    job = bench.ended()
+    again = ["Starting", "Downloading"]
+    assert statuses(job) == [*again, *again, "Training", "Uploading", "Completed"]
+    assert SHUTDOWN_NOTICE in bench.lines()
 
 
 def test_jobs_that_a_kill_left_before_their_training_begin_anew(tmp_path: Path) -> None:

@@ -241,9 +241,10 @@ class JobRun:
     def _lose_at_shutdown(self, attempt: Attempt) -> None:
         """The next emulator starts the job anew where the service would."""
         lost = InternalServerError(f"{INTERNAL_ERROR} {SHUTDOWN_NOTICE}")
+        job = self._context.store.get(self._spec.scope, self._spec.name)
         if self._spec.spot:
             self._progress.enter(Secondary.INTERRUPTED, lifecycle.INTERRUPTED)
-        elif self._may_retry(lost):
+        elif (job and begins_anew(self._spec, job.life)) or self._may_retry(lost):
             self._progress.enter(Secondary.STARTING, lifecycle.STARTING)
         else:
             self._keep(attempt)

@@ -143,7 +143,8 @@ class Lasting(Protocol):
         """The fleet that an earlier emulator started for a job; None if it is not complete.
 
         `received` tells by host how many bytes of output are known: the sink gets what
-        follows. Raises JobError, and Unreachable.
+        follows. Raises JobError where the instances are lost, OSError where this process lacks
+        something for now, such as descriptors or threads, and Unreachable.
         """
         ...
 

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import sqlite3
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from job_bench import INTERNAL_ERROR, Bench, LocalRuntime
+from job_bench import INTERNAL_ERROR, SCOPE, Bench, LocalRuntime, statuses
 
 from emulator.drivers.base import LeavableFleet, OutputSink
 from emulator.drivers.choice import Runtimes
 from emulator.model.errors import InternalServerError
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary
-from emulator.model.plan import RuntimeTraits
+from emulator.model.plan import Exit, RuntimeTraits
+from emulator.workloads.run import attempt
 from emulator.workloads.run.context import Instances, NoSyncs
 
 TRAINS = 'echo weights > "$MODEL/weights"; echo ready; while :; do sleep 0.05; done'
@@ -107,3 +111,90 @@ def test_nothing_of_it_runs_on_and_what_it_saved_stays(
     kept = aside[0] if broken else left
     (weights,) = (path for path in kept.rglob("weights") if "model" in str(path) or not broken)
     assert weights.read_text() == "weights\n"
+
+
+class Ending:
+    """A fleet whose one instance ends with 0 as soon as somebody looks."""
+
+    left = False
+
+    def next_exit(self, timeout: float) -> Exit | None:
+        return Exit("algo-1", 0, time.time())
+
+    def terminate(self) -> None: ...
+
+    def kill(self, host: str | None = None) -> None: ...
+
+    def close(self) -> None: ...
+
+    def leave(self) -> None:
+        self.left = True
+
+
+class FailingFirst(NoSyncs):
+    """The journal cannot be read at first."""
+
+    def __init__(self) -> None:
+        self._failures = [sqlite3.OperationalError("database or disk is full"), OSError("busy")]
+
+    def resume(self, spec: JobSpec, instances: Instances) -> NoSyncs:
+        if self._failures:
+            raise self._failures.pop()
+        return self
+
+
+def full() -> LeavableFleet:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "_FIRST_PAUSE", 0.01)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_trouble_of_the_emulators_own_ends_no_instance(left: Path) -> None:
+    log: list[str] = []
+    answers = iter([full, full, Ending])
+    lasting = Lasting(log, lambda: next(answers)())
+    bench = Bench(left, runtimes=Runtimes(None, lasting), syncs=FailingFirst())
+    try:
+        bench.supervisor.recover()
+        job = bench.ended()
+    finally:
+        bench.supervisor.shutdown()
+    assert log == ["spare 1", "adopt", "adopt", "adopt"]
+    assert statuses(job)[-2:] == ["Uploading", "Completed"]
+    assert (left / "s3/job/algo-1/weights").read_text() == "weights\n"
+
+
+def test_a_shutdown_before_the_take_over_leaves_the_instances(left: Path) -> None:
+    log: list[str] = []
+    bench = Bench(left, runtimes=Runtimes(None, Lasting(log, full)))
+    bench.supervisor.recover()
+    bench.eventually(lambda: "adopt" in log)
+    bench.supervisor.shutdown()
+    assert bench.job().life.secondary is Secondary.TRAINING
+    assert log == ["spare 1", "adopt"]
+    after = Bench(left, runtimes=Runtimes(None, Lasting(log, Ending)))
+    try:
+        after.supervisor.recover()
+        assert after.ended().life.secondary is Secondary.COMPLETED
+    finally:
+        after.supervisor.shutdown()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_job_that_is_stopped_does_not_wait_for_ever_to_be_taken_over(left: Path) -> None:
+    log: list[str] = []
+    bench = Bench(left, runtimes=Runtimes(None, Lasting(log, full)), stop_grace=0)
+    try:
+        bench.supervisor.recover()
+        bench.eventually(lambda: "adopt" in log)
+        bench.supervisor.stop(SCOPE, "job")
+        job = bench.ended()
+    finally:
+        bench.supervisor.shutdown()
+    assert log[-1] == f"remove {job.spec.arn}"
+    assert job.life.secondary is Secondary.STOPPED
+    assert (left / "s3/job/algo-1/weights").read_text() == "weights\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -202,6 +203,9 @@ class DockerRuntime:
             for host in started:
                 fleet.watch(host)
             _let_go(run_dirs)
+        except RuntimeError as error:  # there can be no more threads now
+            fleet.leave()
+            raise OSError(errno.EAGAIN, str(error)) from error
         except BaseException:
             fleet.leave()
             raise

@@ -5,6 +5,7 @@ The training image is not used; the user's own Python environment stands in for 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -236,8 +237,9 @@ class ProcessRuntime:
         let_go.callback(started.let_go)
         if network:
             let_go.callback(network.close)
-        record = records.find(plan.arn)
+        record = None
         try:
+            record = records.find(plan.arn)
             if record is None:
                 raise OSError("its record cannot be read")
             fleet = ProcessFleet(record, exits, sink, let_go.close, partial(self._put_away, record))
@@ -273,7 +275,11 @@ class ProcessRuntime:
             )
         except (OSError, RuntimeError) as error:
             let_go.close()
-            raise InternalServerError(f"An instance could not be followed: {error}") from error
+            if isinstance(error, FileNotFoundError):
+                raise InternalServerError(f"An instance could not be followed: {error}") from error
+            if isinstance(error, RuntimeError):
+                raise OSError(errno.EAGAIN, str(error)) from error
+            raise
 
     def remove(self, arn: str) -> None:
         """See Lasting in base.py."""
@@ -310,7 +316,7 @@ class ProcessRuntime:
     def _all_ended(self, record: Record) -> bool:
         try:
             ends = self._records.exits(record.arn).read_text(encoding="utf-8").splitlines()
-        except OSError:
+        except FileNotFoundError:
             return False
         ends = [end for end in ends if end]
         return len(ends) == len(record.instances) and not any(WITH_EMULATOR in e for e in ends)

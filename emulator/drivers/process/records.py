@@ -12,6 +12,7 @@ import os
 import select
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,15 @@ class Records:
         return self.place(arn).with_suffix(".exits")
 
     def find(self, arn: str) -> Record | None:
-        """The record of a job; None if there is none that can be read."""
+        """The record of a job; None if there is none. Raises OSError if it cannot be read now."""
         return _read(self.place(arn))
 
     def all(self) -> Iterator[Record]:
         """Every record that can be read."""
         for file in sorted(self._directory.glob("*.json")):
-            if record := _read(file):
-                yield record
+            with suppress(OSError):
+                if record := _read(file):
+                    yield record
 
     def forget(self, arn: str) -> None:
         """Remove the files; no process of the job runs any more."""
@@ -83,7 +85,7 @@ def _read(file: Path) -> Record | None:
             shared=tuple(stored["shared"]),
             network=stored["network"],
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):
         return None
 
 

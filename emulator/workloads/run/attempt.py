@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -60,6 +61,9 @@ from emulator.workloads.warm_pools import Kept, in_pool
 
 _LOOK_SECONDS = 2.0
 """Between two looks whether a runtime that was away answers again."""
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 10.0
+"""Seconds between two tries to take instances over."""
 SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
 ENDS_WITH_EMULATOR = (
     "This job ends with the emulator, which serves its Pipe or FastFile channels; jobs with File "
@@ -98,6 +102,7 @@ class Attempt:
         self._sync: RunningSync | None = None
         self._ends = Ends()
         self._collectives: CollectiveWatch | None = None
+        self._metrics: JobMetrics | None = None
         self.lease: Lease | None = kept.lease if kept else None
         self.staged = StagedInputs()
         self.instances: Instances = {}
@@ -173,12 +178,11 @@ class Attempt:
             where = None if cache is None else str(cache)
             handle = RunHandle(runtime.traits.name, clock.now(), trained, retries, where)
             handle.save(self._directory)
-        self._collectives = watch_collectives(self._context, self._spec, self._links(), lines)
-        metrics = measure(self._context, self._spec, lines)
+        self._observe(lines)
         self._fleet = runtime.launch(plan, lines.feed)
         # Not before: the next emulator looks for the instances of a job that trains.
         self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
-        return self._to_the_end(plan, metrics, started, seconds)
+        return self._to_the_end(plan, started, seconds)
 
     def resume(self, resumed: Resumed, seconds: float, cache: Path | None) -> Ending:
         """Take over the instances that an earlier emulator left; otherwise as `train`.
@@ -191,7 +195,7 @@ class Attempt:
         try:
             if not can_be_left(self._spec):
                 raise InternalServerError(INTERNAL_ERROR)  # its data ended with the emulator
-            metrics = self._adopt(runtime)
+            self._take_over(runtime)
         except Unreachable:
             raise
         except Exception:
@@ -201,7 +205,7 @@ class Attempt:
             raise
         clock = self._context.clock
         started = clock.monotonic() - max(0.0, clock.now() - resumed.handle.began)
-        return self._to_the_end(self._plan(cache, runtime.traits), metrics, started, seconds)
+        return self._to_the_end(self._plan(cache, runtime.traits), started, seconds)
 
     def recover(self) -> Ending:
         """How the training ended that an earlier emulator began, and whose instances are gone.
@@ -238,30 +242,64 @@ class Attempt:
             self._progress.enter_stopping()
         return None if ending.cause is Cause.LOST and record is None else ending
 
-    def _adopt(self, runtime: LastingRuntime) -> JobMetrics | None:
+    def _take_over(self, runtime: LastingRuntime) -> None:
+        """Adopt the instances, again and again where the emulator's own disk, descriptors or
+        database are the trouble: the instances compute on, and a full disk has room again.
+
+        A job that is being stopped is waited for no longer than its grace. Raises Unreachable
+        when the emulator ends before, and otherwise what `_adopt` raises.
+        """
+        monotonic = self._context.clock.monotonic
+        give_up: float | None = None
+        pause, told = _FIRST_PAUSE, ""
+        while True:
+            try:
+                return self._adopt(runtime)
+            except (OSError, sqlite3.Error) as error:
+                if self._token.end.is_set():
+                    give_up = give_up or monotonic() + self._context.stop_grace
+                if give_up and monotonic() >= give_up:
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    _log.warning(
+                        "training job %s: its instances cannot be taken over yet: %s",
+                        self._spec.name,
+                        error,
+                    )
+                if self._token.until_shutdown(pause):
+                    raise Unreachable(f"its instances could not be taken over: {error}") from error
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _adopt(self, runtime: LastingRuntime) -> None:
+        """One try, which goes on where the one before it failed.
+
+        Raises JobError where the instances are gone, Unreachable, OSError and sqlite3.Error.
+        """
         lines = self._open_lines(go_on=True)
-        self._collectives = watch_collectives(self._context, self._spec, self._links(), lines)
-        metrics = measure(self._context, self._spec, lines)
-        self._fleet = runtime.adopt(self._spec.arn, lines.feed, lines.received)
+        self._observe(lines)
+        if self._fleet is None:
+            self._fleet = runtime.adopt(self._spec.arn, lines.feed, lines.received)
         if self._fleet is None:
             raise InternalServerError(INTERNAL_ERROR)
         self._sync = self._context.syncs.resume(self._spec, self.instances)
-        return metrics
 
-    def _to_the_end(
-        self, plan: JobPlan, metrics: JobMetrics | None, started: float, seconds: float
-    ) -> Ending:
+    def _observe(self, lines: LineCollector) -> None:
+        """Look at the instances' output beside the log."""
+        if self._collectives is None:
+            self._collectives = watch_collectives(self._context, self._spec, self._links(), lines)
+            self._metrics = measure(self._context, self._spec, lines)
+
+    def _to_the_end(self, plan: JobPlan, started: float, seconds: float) -> Ending:
         try:
-            return self._until_over(plan, metrics, started, seconds)
+            return self._until_over(plan, started, seconds)
         except Unreachable:
             raise  # what goes on is left as it is
         except BaseException:
             self._end()
             raise
 
-    def _until_over(
-        self, plan: JobPlan, metrics: JobMetrics | None, started: float, seconds: float
-    ) -> Ending:
+    def _until_over(self, plan: JobPlan, started: float, seconds: float) -> Ending:
         clock, context, lines, runtime = (
             self._context.clock,
             self._context,
@@ -270,8 +308,8 @@ class Attempt:
         )
         if self._fleet is None or lines is None or runtime is None:
             raise InternalServerError(INTERNAL_ERROR)  # they are there, or this is not called
-        if metrics:
-            metrics.follow(self._fleet, plan)
+        if self._metrics:
+            self._metrics.follow(self._fleet, plan)
         watch = FleetWatch(self._fleet, plan.hosts, lines, self._token, clock.monotonic)
         # An earlier emulator may have decided it, and was killed before all had ended.
         record = EndingRecord.load(self._directory)

@@ -23,20 +23,29 @@ class CancelToken:
         """The job shall end early; whatever waits or loads data listens to it."""
         self.reason: Reason | None = None
         """The first reason that was given: a shutdown does not undo a stop."""
-        self.hurry = False
-        """The emulator itself is going down."""
         self.at_once = False
         """Nobody waits for what the instances do after SIGTERM."""
         self._lock = Lock()
         self._call = Event()
+        self._shutdown = Event()
         self._away: float | None = None
 
     def stop(self, reason: Reason = Reason.STOP) -> None:
         with self._lock:
             self.reason = self.reason or reason
-            self.hurry = self.hurry or reason is Reason.SHUTDOWN
+            if reason is Reason.SHUTDOWN:
+                self._shutdown.set()
             self._call.set()
             self.end.set()
+
+    @property
+    def hurry(self) -> bool:
+        """The emulator itself is going down."""
+        return self._shutdown.is_set()
+
+    def until_shutdown(self, seconds: float) -> bool:
+        """Wait, whatever else is wanted of the job; True as soon as the emulator goes down."""
+        return self._shutdown.wait(seconds)
 
     def shut_down(self) -> None:
         self.stop(Reason.SHUTDOWN)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from docker.errors import DockerException
@@ -28,6 +29,7 @@ from emulator.data.objectstore.weed import key_problem
 from emulator.data.private_directory import make_private
 from emulator.data.state_lock import LOCK_FILE, StateLock
 from emulator.database import Database
+from emulator.drivers.aws_hosts import refusal
 from emulator.drivers.choice import Runtimes
 from emulator.drivers.docker.awaited import AwaitedDocker, Docker
 from emulator.drivers.docker.driver import DockerRuntime
@@ -281,7 +283,9 @@ def _find_docker(
     return docker, found
 
 
-def _host_settings(settings: Settings, engine: Engine, resources: ExitStack) -> HostSettings:
+def _host_settings(
+    settings: Settings, engine: Engine, port: int, resources: ExitStack
+) -> HostSettings:
     """What containers get of this machine's network settings."""
     if not settings.share_network_settings:
         return HostSettings()
@@ -291,7 +295,8 @@ def _host_settings(settings: Settings, engine: Engine, resources: ExitStack) -> 
     # Containers do not reach this machine's loopback interface, where its proxy listens.
     listening = listen(addresses[0], 0)
     relay = f"http://{engine.emulator_host}:{listening.getsockname()[1]}"
-    resources.callback(ForwardProxy(listening, os.environ).close)
+    refuse = partial(refusal, reach=settings.jobs_reach_aws)
+    resources.callback(ForwardProxy(listening, os.environ, port, refuse=refuse).close)
     return of_this_machine(relay)
 
 
@@ -314,7 +319,7 @@ def _connect(
         port=port,
         emulator=owner,
         closing=closing,
-        host=_host_settings(settings, engine, resources),
+        host=_host_settings(settings, engine, port, resources),
     )
     return Docker(client, engine, images, runtime)
 
@@ -332,6 +337,7 @@ def _runtimes(
         share_network=settings.process_network == "host",
         hide=(settings.config,) if settings.config else (),
         show=settings.sandbox_show,
+        reach_aws=settings.jobs_reach_aws,
     )
     verdict = process.verdict
     reasons = [] if docker else ["set by the user"]

@@ -117,6 +117,9 @@ class Settings:
     but for those of the last day."""
     share_network_settings: bool = True
     """Containers get this machine's pip settings, certificates and proxies, as processes do."""
+    jobs_reach_aws: Literal["data", "all", "none"] = "data"
+    """Which of AWS's own hosts jobs reach through their proxy: those of S3, package indexes and
+    servers of users, all, or none."""
     keep_directories: bool = False
     """Leave the directories of ended jobs below `state_dir`/jobs, to look into them."""
     faults: tuple[Fault, ...] = ()

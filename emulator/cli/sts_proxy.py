@@ -26,6 +26,7 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 from emulator.drivers import tunnel
+from emulator.drivers.aws_hosts import TELEMETRY
 from emulator.drivers.tunnel import (
     CONNECT_SECONDS,
     HEAD_LIMIT,
@@ -40,7 +41,6 @@ from emulator.drivers.tunnel import (
 log = logging.getLogger(__name__)
 
 _STS = re.compile(r"sts(\.[a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
-_TELEMETRY = re.compile(r"sm-pysdk-t-[a-z0-9-]+\.s3\.[a-z0-9-]+\.amazonaws\.com")
 
 
 class Route(Enum):
@@ -58,7 +58,7 @@ class Target(tunnel.Target):
     def route(self) -> Route:
         if _STS.fullmatch(self.host):
             return Route.EMULATOR
-        return Route.TELEMETRY if _TELEMETRY.fullmatch(self.host) else Route.TUNNEL
+        return Route.TELEMETRY if TELEMETRY.fullmatch(self.host) else Route.TUNNEL
 
 
 class StsProxy:

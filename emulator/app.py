@@ -226,7 +226,7 @@ class Emulator:
                 "endpoint": parts.s3_endpoint,
                 "problem": problem,
             },
-            "state_dir": str(self.settings.state_dir),
+            "state_dir": str(parts.state_dir),
             "account": self.settings.account,
             "region": self.settings.region,
             "jobs": {

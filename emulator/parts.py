@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from docker.errors import DockerException
@@ -52,7 +53,7 @@ from emulator.placement.gpu_capacity import GpuCapacity
 from emulator.placement.gpus import surveyor
 from emulator.placement.instance_types import Catalog, load_catalog
 from emulator.placement.ledger import Rules
-from emulator.placement.machine import this_machine
+from emulator.placement.machine import Machine, this_machine
 from emulator.settings import Settings
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
@@ -102,6 +103,8 @@ class Parts:
     retention: Retention
     addresses: tuple[str, ...]
     """Where to listen beside the address of the settings, for containers."""
+    state_dir: Path
+    """The state directory as this machine has it, also where the emulator is in a container."""
 
 
 def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) -> Parts:
@@ -123,14 +126,15 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     )
     resources.callback(measured.close)
     records, metrics = JobStore(database), MetricStore(measured)
-    docker, found = _find_docker(settings, url, door, resources, records)
+    catalog = load_catalog(settings.instance_types)
+    docker, found = _find_docker(settings, url, door, resources, records, catalog)
     runtimes = _runtimes(settings, url, door, docker)
     streams = LogStore(settings.state_dir / "logs")
-    catalog = load_catalog(settings.instance_types)
     capacity = _capacity(settings, database, catalog, runtimes, found)
     faults = FaultBook(settings.faults)
     objects, availability = _objects(settings, keys, embedded)
     reports, kept = JobReports(records, streams), settings.state_dir / "kept"
+    state_dir = settings.state_dir.absolute()
     supervisor = Supervisor(
         RunContext(
             store=records,
@@ -186,6 +190,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         faults=faults,
         retention=retention,
         addresses=listen_addresses(found.engine) if found else (),
+        state_dir=found.engine.own_mounts.outside(state_dir) if found else state_dir,
     )
 
 
@@ -250,7 +255,12 @@ def listens_everywhere(host: str) -> bool:
 
 
 def _find_docker(
-    settings: Settings, url: str, door: OpenDoor, resources: ExitStack, records: JobStore
+    settings: Settings,
+    url: str,
+    door: OpenDoor,
+    resources: ExitStack,
+    records: JobStore,
+    catalog: Catalog,
 ) -> tuple[AwaitedDocker | None, Docker | None]:
     """The docker runtime unless the settings rule it out, and its engine if that answers.
 
@@ -272,14 +282,20 @@ def _find_docker(
                 listening.close()
                 raise
 
-    docker = AwaitedDocker(lambda closing: _connect(settings, port, closing, resources), open_late)
+    def memory_of(instance_type: str) -> int | None:
+        known = catalog.find(instance_type) if settings.enforce_memory else None
+        return known.memory_mib << 20 if known and known.memory_mib else None
+
+    docker = AwaitedDocker(
+        lambda closing: _connect(settings, port, closing, resources, memory_of), open_late
+    )
     found = docker.start()
     if found is None and settings.runtime == "docker":
         jobs = records.unfinished()
         if not any(job.runtime in ("docker", None) for job in jobs):
             docker.stop_waiting()
             connect()  # raises SetupError, unless the engine answers by now
-            return _find_docker(settings, url, door, resources, records)
+            return _find_docker(settings, url, door, resources, records, catalog)
     return docker, found
 
 
@@ -301,7 +317,11 @@ def _host_settings(
 
 
 def _connect(
-    settings: Settings, port: int, closing: threading.Event, resources: ExitStack
+    settings: Settings,
+    port: int,
+    closing: threading.Event,
+    resources: ExitStack,
+    memory_of: Callable[[str], int | None],
 ) -> Docker:
     """Raises SetupError where no engine answers."""
     client = connect()
@@ -310,7 +330,8 @@ def _connect(
     except (DockerException, *ENGINE_GONE) as error:
         raise SetupError(f"The Docker engine does not answer: {error}.") from error
     # Containers are found again by it after a restart on the same state directory.
-    owner = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:16]
+    state_dir = engine.own_mounts.outside(settings.state_dir.resolve())
+    owner = hashlib.sha256(str(state_dir).encode()).hexdigest()[:16]
     images = Images(client, settings.image_map, {LABEL_EMULATOR: owner})
     runtime = DockerRuntime(
         client,
@@ -318,6 +339,7 @@ def _connect(
         images,
         port=port,
         emulator=owner,
+        memory_of=memory_of,
         closing=closing,
         host=_host_settings(settings, engine, port, resources),
     )
@@ -347,6 +369,13 @@ def _runtimes(
     return Runtimes(process, docker, docker, "; ".join(reasons))
 
 
+def _machine(docker: Docker | None) -> Machine:
+    """What jobs share: a limit of the emulator's own container is no limit of its jobs'."""
+    if docker and docker.engine.own_container:
+        return Machine(docker.engine.cores, docker.engine.memory_bytes >> 20)
+    return this_machine()
+
+
 def _capacity(
     settings: Settings,
     database: Database,
@@ -359,7 +388,7 @@ def _capacity(
     return GpuCapacity(
         leases.LeaseBook(database),
         surveyor(settings.gpu_inventory, tuple(docker.engine.cdi_devices) if docker else ()),
-        this_machine(),
+        _machine(docker),
         catalog,
         Rules(
             gpu_policy=settings.gpu_policy,

@@ -115,6 +115,8 @@ class Settings:
     kept_gigabytes: Annotated[float, Field(ge=0)] = 100
     """Files that S3 did not take, below `state_dir`/kept; beyond it the oldest are removed,
     but for those of the last day."""
+    enforce_memory: bool = False
+    """Containers get no more memory than their instance type has on the service."""
     share_network_settings: bool = True
     """Containers get this machine's pip settings, certificates and proxies, as processes do."""
     jobs_reach_aws: Literal["data", "all", "none"] = "data"

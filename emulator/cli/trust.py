@@ -20,6 +20,8 @@ def write_bundle(folder: Path, trusted: str | None, name: str = "ca-bundle.pem")
     if trusted is None or not Path(trusted).is_file() or Path(trusted) == bundle:
         trusted = str(_default_bundle())
     place(folder, Path(trusted).read_bytes() + b"\n" + _certificate(folder), bundle, replace=True)
+    # No secret, and a container that mounts it may have another user.
+    bundle.chmod(0o644)
     return bundle
 
 

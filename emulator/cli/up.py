@@ -166,7 +166,8 @@ def show(settings: Settings, endpoint: Endpoint) -> None:
     """Say what runs where, and what to paste."""
     said = health(endpoint.url, timeout=10) or {}
     lines = rows(settings, endpoint, said)
-    command = f'eval "$(sagemaker-emulator env{_env_flags(settings)})"'
+    state_dir = Path(said.get("state_dir", settings.state_dir))
+    command = f'eval "$(sagemaker-emulator env{_env_flags(state_dir)})"'
     if not out.is_terminal:
         for name, value in lines:
             out.print(f"{name}: {value}", markup=False)
@@ -205,10 +206,8 @@ def _with_reason(name: str, reason: str) -> str:
     return f"{name} ({reason})" if reason else name
 
 
-def _env_flags(settings: Settings) -> str:
-    """What `env` must be told to find this emulator."""
-    return (
-        ""
-        if settings.state_dir == Settings().state_dir
-        else f" --state-dir {shlex.quote(str(settings.state_dir))}"
-    )
+def _env_flags(state_dir: Path) -> str:
+    """What `env` must be told to find the emulator of this state directory."""
+    if state_dir == Settings().state_dir:
+        return ""
+    return f" --state-dir {shlex.quote(str(state_dir))}"

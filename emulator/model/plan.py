@@ -46,6 +46,8 @@ class InstancePlan:
     """A directory of this instance alone, outside its mounts, for the runtime's own use."""
     gpus: tuple[str, ...] = ()
     """UUIDs."""
+    instance_type: str = ""
+    """As the request names it, e.g. ml.m5.xlarge."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +25,9 @@ from emulator.data.objectstore.weed import find_program
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
-SERVER = "sagemaker-emulator/server:latest"
+SERVER = os.environ.get("SERVER_IMAGE", "sagemaker-emulator/server:latest")
+OWNER = 12345
+"""The user to whom the project's folder belongs."""
 TRAIN = """
 import os, sys
 import torch, torch.distributed as dist
@@ -67,8 +71,14 @@ class Stack:
     """A running stack."""
 
     port: int
+    project: Path
+    """The folder of compose.yaml."""
     compose: list[str]
     environment: dict[str, str]
+
+    @property
+    def state(self) -> Path:
+        return self.project / ".sagemaker-emulator"
 
     def client(self, service: str) -> Any:
         return boto3.client(
@@ -82,7 +92,8 @@ class Stack:
     def run(self, *command: str, timeout: float = 300) -> str:
         done = subprocess.run(
             [*self.compose, *command],
-            cwd=REPOSITORY,
+            # Whoever starts it may be elsewhere.
+            cwd="/",
             env=self.environment,
             capture_output=True,
             text=True,
@@ -111,19 +122,24 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def stack(seaweed: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    port, project = free_port(), f"stack{os.getpid()}"
-    files = ("compose.yaml", "compose.seaweedfs.yaml")
-    program = str(Path(sys.executable).parent / "docker-compose")
-    state = tmp_path_factory.mktemp("stack") / "state"
+    port, name = free_port(), f"stack{os.getpid()}"
+    folder = tmp_path_factory.mktemp("stack")
+    command = [str(Path(sys.executable).parent / "docker-compose"), "--project-name", name]
+    for file in ("compose.yaml", "compose.seaweedfs.yaml"):
+        shutil.copy2(REPOSITORY / file, folder)
+        command += ["--file", str(folder / file)]
+    os.chown(folder, OWNER, OWNER)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("EMULATOR_", "AWS_"))}
     running = Stack(
         port,
-        [program, "--project-name", project, *(w for f in files for w in ("--file", f))],
+        folder,
+        command,
         {
-            **os.environ,
-            "PWD": str(REPOSITORY),
+            **environment,
+            "PWD": "/",
             "SEAWEEDFS_IMAGE": seaweed,
-            "EMULATOR_STATE_DIR": str(state),
             "EMULATOR_PORT": str(port),
+            "EMULATOR_PROXY_PORT": str(free_port()),
             "OBJECTS_PORT": str(free_port()),
         },
     )
@@ -173,9 +189,7 @@ def test_a_job_outlives_the_emulators_container(stack: Stack) -> None:
     name = body["TrainingJobName"]
     wait_for_line(stack, name, "begun")
     stack.run("up", "--detach", "--wait", "--no-build", "--force-recreate", "emulator")
-    (output,) = Path(stack.environment["EMULATOR_STATE_DIR"]).glob(
-        f"jobs/*/*/{name}/algo-1/ml/output"
-    )
+    (output,) = stack.state.glob(f"jobs/*/*/{name}/algo-1/ml/output")
     (output / "enough").touch()
     job = wait(stack.client("sagemaker"), name)
     assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
@@ -198,3 +212,49 @@ def test_only_loopback_listens(stack: Stack) -> None:
     ours = [line for line in listening.splitlines() if f":{stack.port} " in line]
     assert ours
     assert all("127.0.0.1:" in line for line in ours)
+
+
+def test_a_shell_of_this_machine_finds_it_and_its_sts(stack: Stack) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "emulator", "env", "--state-dir", str(stack.state), "--json"],
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stderr == ""
+    exports = json.loads(found.stdout)
+    assert exports["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{stack.port}"
+    assert exports["SAGEMAKER_USER_CONFIG_OVERRIDE"].startswith(str(stack.state))
+    code = """
+import os, urllib.request
+import boto3
+print(boto3.client("sts", endpoint_url="https://sts.us-east-1.amazonaws.com").get_caller_identity()["Account"])
+admin = urllib.request.Request(
+    os.environ["AWS_ENDPOINT_URL"] + "/_emulator/gpus",
+    headers={"Authorization": "Bearer " + os.environ["EMULATOR_ADMIN_TOKEN"]},
+)
+print(urllib.request.urlopen(admin).status)
+"""
+    script = [sys.executable, "-c", code]
+    done = subprocess.run(
+        script, env={**stack.environment, **exports}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["123456789012", "200"], done.stderr
+
+
+def test_the_proxy_leads_nobody_to_the_emulators_own_machine(stack: Stack) -> None:
+    """There the endpoint takes loopback connections for its user's."""
+    proxy = int(stack.environment["EMULATOR_PROXY_PORT"])
+    for target in ("127.0.0.1", "localhost", "emulator"):
+        with socket.create_connection(("127.0.0.1", proxy), timeout=30) as connection:
+            connection.sendall(f"CONNECT {target}:{stack.port} HTTP/1.1\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 502"), target
+
+
+def test_its_files_belong_to_whom_the_folder_belongs(stack: Stack) -> None:
+    owners = {path.stat().st_uid for path in (stack.state, *stack.state.iterdir())}
+    assert owners == {OWNER}
+    jobs = stack.state / "jobs"
+    assert {path.lstat().st_uid for path in jobs.rglob("*")} <= {OWNER}
+    assert "TRAINING JOB" in stack.run("exec", "-T", "emulator", "sagemaker-emulator", "jobs")

@@ -139,7 +139,7 @@ def runtime_on(client: DockerClient, emulator: str, memory: int | None = None) -
         Images(client),
         port=4570,
         emulator=emulator,
-        memory_bytes=memory,
+        memory_of=lambda _: memory,
     )
 
 

@@ -27,10 +27,11 @@ def config(*overrides: str, **variables: str) -> dict[str, Any]:
     """The services that compose makes of the files."""
     files = [word for name in ("compose.yaml", *overrides) for word in ("--file", name)]
     compose = Path(sys.executable).parent / "docker-compose"
+    ambient = {k: v for k, v in os.environ.items() if not k.startswith("EMULATOR_")}
     answer = subprocess.run(
         [compose, *files, "config", "--format", "json"],
         cwd=ROOT,
-        env={**os.environ, "PWD": str(ROOT), **variables},
+        env={**ambient, "PWD": "/elsewhere", **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -44,16 +45,41 @@ def config(*overrides: str, **variables: str) -> dict[str, Any]:
 @pytest.mark.parametrize("overrides", ALL)
 def test_every_port_is_on_loopback_only(overrides: tuple[str, ...]) -> None:
     ports = [p for service in config(*overrides)["services"].values() for p in service["ports"]]
-    assert {port["target"] for port in ports} >= {4570, 9000}
+    assert {port["target"] for port in ports} >= {4570, 4571, 9000}
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize("overrides", ALL)
-def test_the_state_directory_has_one_path(overrides: tuple[str, ...]) -> None:
-    emulator = config(*overrides, EMULATOR_STATE_DIR="/srv/state")["services"]["emulator"]
-    (mount,) = [v for v in emulator["volumes"] if v["target"] == "/srv/state"]
-    assert (mount["type"], mount["source"]) == ("bind", "/srv/state")
-    assert emulator["environment"]["EMULATOR_STATE_DIR"] == "/srv/state"
+def test_the_state_directory_is_the_projects_unless_it_is_named(
+    overrides: tuple[str, ...],
+) -> None:
+    target = "/var/lib/sagemaker-emulator"
+    for given, source in (({}, ROOT / ".sagemaker-emulator"), ({"EMULATOR_STATE_DIR": "/s"}, "/s")):
+        volumes = config(*overrides, **given)["services"]["emulator"]["volumes"]
+        (mount,) = [volume for volume in volumes if volume["target"] == target]
+        assert (mount["type"], mount["source"]) == ("bind", str(source))
+
+
+@pytest.mark.parametrize("overrides", ALL)
+def test_every_port_is_the_same_inside_as_clients_are_told(overrides: tuple[str, ...]) -> None:
+    ports = {"EMULATOR_PORT": "4600", "EMULATOR_PROXY_PORT": "4700"}
+    emulator = config(*overrides, **ports)["services"]["emulator"]
+    assert emulator["environment"].items() >= ports.items()
+    assert {(p["target"], p["published"]) for p in emulator["ports"]} == {
+        (4600, "4600"),
+        (4700, "4700"),
+    }
+
+
+@pytest.mark.parametrize("overrides", ALL)
+def test_services_have_few_rights_and_limits(overrides: tuple[str, ...]) -> None:
+    for service in config(*overrides)["services"].values():
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["init"]
+        assert int(service["mem_limit"]) > 0
+        assert service["logging"]["options"].keys() >= {"max-size", "max-file"}
+    assert config(*overrides)["services"]["emulator"]["read_only"]
 
 
 @pytest.mark.parametrize("overrides", ALL)

@@ -79,12 +79,13 @@ class DockerRuntime:
         *,
         port: int,
         emulator: str,
-        memory_bytes: int | None = None,
+        memory_of: Callable[[str], int | None] = lambda _: None,
         closing: Event | None = None,
         host: HostSettings | None = None,
     ):
         """`port` is the emulator's; `emulator` marks what belongs to it, restarts included.
 
+        `memory_of` gives the most bytes of memory for an instance type; None is no limit.
         `closing` is set when the emulator ends: an engine that is away is not waited for then.
         `host` is what containers get of this machine's settings; nothing without it.
         """
@@ -95,7 +96,7 @@ class DockerRuntime:
         self._images = images
         self._port = port
         self._emulator = emulator
-        self._memory_bytes = memory_bytes
+        self._memory_of = memory_of
         self._lock_memory = True
         self._keepers = Keepers(client, engine, emulator, self._closing)
 
@@ -190,7 +191,7 @@ class DockerRuntime:
             self.remove(arn)
             return None
         run_dirs = [
-            Path(mount["Source"])
+            self._engine.own_mounts.inside(Path(mount["Source"]))
             for container in found
             for mount in container["Mounts"]
             if mount["Destination"] == RUN_DIR
@@ -270,7 +271,12 @@ class DockerRuntime:
             shm_bytes=self._engine.memory_bytes // 2,
             gpu_driver=self._engine.gpu_driver(gpus),
             host_gateway=self._engine.own_container is None,
-            memory_bytes=self._memory_bytes,
+            memory_bytes={
+                instance.host: limit
+                for instance in plan.instances
+                if (limit := self._memory_of(instance.instance_type)) is not None
+            },
+            own_mounts=self._engine.own_mounts,
             lock_memory=lock_memory,
             host_environment=self._host.for_job(
                 (self._engine.emulator_host, *plan.hosts), isolated=plan.network_isolation

@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,6 +17,7 @@ from docker.client import DockerClient
 from docker.errors import DockerException, NotFound
 
 from emulator.drivers.docker import ownership as docker_ownership
+from emulator.drivers.docker.own_mounts import OwnMounts
 from emulator.drivers.docker.requests import HOST_NAME
 from emulator.model.errors import SetupError
 
@@ -44,8 +45,11 @@ class Engine:
     """The host's address on the default bridge."""
     own_container: str | None
     """Id of the container this process runs in, if the engine runs it."""
+    cores: int = 1
     foreign_root: bool = False
     """Root in a container is not the user this process runs as."""
+    own_mounts: OwnMounts = field(default_factory=OwnMounts)
+    """What is mounted into the container this process runs in."""
 
     @property
     def emulator_host(self) -> str:
@@ -124,17 +128,20 @@ def connect(url: str | None = None) -> DockerClient:
 def inspect_engine(client: DockerClient) -> Engine:
     """Ask the engine once for all that the runtime needs to know of it."""
     info: Mapping[str, Any] = client.info()
+    own = _own_container(client)
     return Engine(
         version=str(info.get("ServerVersion", "")),
         memory_bytes=int(info.get("MemTotal", 0)),
+        cores=int(info.get("NCPU", 0)) or 1,
         cdi_devices=frozenset(
             device["ID"]
             for device in info.get("DiscoveredDevices") or ()
             if device.get("Source") == "cdi"
         ),
         gateway=_gateway(client),
-        own_container=_own_container(client),
+        own_container=own["Id"] if own else None,
         foreign_root=docker_ownership.wanted(info.get("SecurityOptions") or ()),
+        own_mounts=OwnMounts.of(own["Mounts"] if own else ()),
     )
 
 
@@ -182,18 +189,19 @@ def gateway_of(network: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _own_container(client: DockerClient) -> str | None:
+def _own_container(client: DockerClient) -> Mapping[str, Any] | None:
+    """ContainerInspect's answer for the container this process runs in, if the engine runs it."""
     if not Path("/.dockerenv").exists() or not _MOUNTINFO.exists():
         return None
     container_id = container_id_in(_MOUNTINFO.read_text())
     if container_id is None:
         return None
     try:
-        client.api.inspect_container(container_id)
+        found: Mapping[str, Any] = client.api.inspect_container(container_id)
     except NotFound:
         # Some other engine's container, e.g. a CI job that starts an engine of its own.
         return None
-    return container_id
+    return found
 
 
 def container_id_in(mountinfo: str) -> str | None:

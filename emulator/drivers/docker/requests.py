@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emulator.drivers.docker.own_mounts import OwnMounts
 from emulator.model.plan import InstancePlan, JobPlan, Mount
 
 LABEL_EMULATOR = "sagemaker-emulator.emulator"
@@ -75,14 +76,16 @@ class Placement:
     """`nvidia` (the container toolkit's hook) or `cdi`."""
     host_gateway: bool = True
     """Containers find the engine's host by name (the emulator listens there)."""
-    memory_bytes: int | None = None
-    """Of one container; None leaves it unlimited."""
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    """By host, the most memory of its container; a host that is not in it has no limit."""
     lock_memory: bool = True
     """Raise the limit of locked memory, which NCCL pins its buffers against."""
     host_environment: Mapping[str, str] = field(default_factory=dict)
     """Variables by which containers reach package indexes as this machine does."""
     keepers: Mapping[str, str] = field(default_factory=dict)
     """By host, the container whose place on a network the job's own takes; empty: none."""
+    own_mounts: OwnMounts = field(default_factory=OwnMounts)
+    """What the engine calls the directories of an emulator in a container."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,7 @@ def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) ->
         run.append(Mount(listing, f"/usr/local/bin/{LISTING}", read_only=True))
     config: dict[str, Any] = {
         **_network_mode(plan, instance, placement),
-        "Mounts": [_mount(mount) for mount in (*instance.mounts, *run)],
+        "Mounts": [_mount(mount, placement.own_mounts) for mount in (*instance.mounts, *run)],
         "ShmSize": placement.shm_bytes,
         "Ulimits": [
             {"Name": "stack", "Soft": 64 * 1024**2, "Hard": 64 * 1024**2},
@@ -238,8 +241,8 @@ def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) ->
             "Config": {"max-size": "1000g", "max-file": "1", "compress": "false"},
         },
     }
-    if placement.memory_bytes is not None:
-        config["Memory"] = config["MemorySwap"] = placement.memory_bytes
+    if (limit := placement.memory_bytes.get(instance.host)) is not None:
+        config["Memory"] = config["MemorySwap"] = limit
     if gpus := plan.visible_gpus(instance):
         config["DeviceRequests"] = [_device_request(gpus, placement.gpu_driver)]
     if plan.sharing.dev_shm:
@@ -254,12 +257,12 @@ def _network_mode(plan: JobPlan, instance: InstancePlan, placement: Placement) -
     return {"NetworkMode": placement.name, **extra_hosts(plan, placement)}
 
 
-def _mount(mount: Mount) -> dict[str, Any]:
+def _mount(mount: Mount, own: OwnMounts) -> dict[str, Any]:
     if mount.layer:
         return _layered(mount)
     return {
         "Type": "bind",
-        "Source": str(mount.source),
+        "Source": str(own.outside(mount.source)),
         "Target": mount.target,
         "ReadOnly": mount.read_only,
     }

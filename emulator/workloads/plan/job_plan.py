@@ -74,6 +74,7 @@ def plan_job(
                 ),
                 scratch=dirs[host.name].scratch,
                 gpus=gpus.get(host.name, ()),
+                instance_type=host.instance_type,
             )
             for host in spec.hosts
         ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from emulator.drivers.docker.own_mounts import OwnMounts
 from emulator.drivers.docker.requests import (
     LocalImage,
     Placement,
@@ -146,9 +147,16 @@ def test_gpus_through_cdi_keep_the_hook_out() -> None:
 
 
 def test_limits_of_memory() -> None:
-    config = body(replace(PLACEMENT, memory_bytes=2**30, lock_memory=False))["HostConfig"]
+    limited = replace(PLACEMENT, memory_bytes={"algo-1": 2**30}, lock_memory=False)
+    config = body(limited)["HostConfig"]
     assert (config["Memory"], config["MemorySwap"]) == (2**30, 2**30)
     assert [limit["Name"] for limit in config["Ulimits"]] == ["stack"]
+
+
+def test_sources_are_paths_of_the_engines_machine() -> None:
+    own = OwnMounts.of([{"Destination": "/", "Source": "/outside"}])
+    found = body(replace(PLACEMENT, own_mounts=own))["HostConfig"]["Mounts"]
+    assert all(mount["Source"].startswith("/outside/") for mount in found)
 
 
 def test_every_instance_is_its_own_host() -> None:

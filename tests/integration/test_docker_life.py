@@ -35,17 +35,11 @@ SLEEP = "echo ready; while :; do sleep 0.1; done"
 
 
 @pytest.fixture
-def client() -> Iterator[DockerClient]:
-    with closing(connect()) as client:
-        yield client
-
-
-@pytest.fixture
-def runtime(client: DockerClient, tmp_path: Path) -> Iterator[DockerRuntime]:
-    runtime = runtime_on(client, tmp_path.name)
+def runtime(client: DockerClient, emulator: str) -> Iterator[DockerRuntime]:
+    runtime = runtime_on(client, emulator)
     yield runtime
     runtime.clean()
-    mine = {"label": f"sagemaker-emulator.emulator={tmp_path.name}"}
+    mine = {"label": f"sagemaker-emulator.emulator={emulator}"}
     assert client.api.containers(all=True, filters=mine) == []
     assert client.api.networks(filters=mine) == []
     assert not client.api.volumes(filters=mine)["Volumes"]
@@ -57,8 +51,8 @@ def end_of(fleet: DockerFleet) -> Exit:
     return end
 
 
-def test_out_of_memory_is_told(client: DockerClient, tmp_path: Path) -> None:
-    runtime = runtime_on(client, tmp_path.name, memory=100 * 1024**2)
+def test_out_of_memory_is_told(client: DockerClient, tmp_path: Path, emulator: str) -> None:
+    runtime = runtime_on(client, emulator, memory=100 * 1024**2)
     script = "exec python -c \"x = bytearray(10**9); print('survived')\""
     fleet = runtime.launch(plan_of(tmp_path, script), Output())
     try:
@@ -69,12 +63,12 @@ def test_out_of_memory_is_told(client: DockerClient, tmp_path: Path) -> None:
 
 
 def test_a_container_removed_behind_the_back(
-    runtime: DockerRuntime, client: DockerClient, tmp_path: Path
+    runtime: DockerRuntime, client: DockerClient, tmp_path: Path, emulator: str
 ) -> None:
     output = Output()
     fleet = runtime.launch(plan_of(tmp_path, SLEEP, SLEEP), output)
     output.await_text("ready")
-    labels = [f"sagemaker-emulator.emulator={tmp_path.name}", "sagemaker-emulator.host=algo-1"]
+    labels = [f"sagemaker-emulator.emulator={emulator}", "sagemaker-emulator.host=algo-1"]
     (container,) = client.api.containers(filters={"label": labels})
     client.api.remove_container(container["Id"], force=True)
     end = end_of(fleet)
@@ -84,17 +78,17 @@ def test_a_container_removed_behind_the_back(
 
 
 def test_a_restarted_emulator_takes_its_containers_over(
-    client: DockerClient, tmp_path: Path
+    client: DockerClient, tmp_path: Path, emulator: str
 ) -> None:
     plan = plan_of(tmp_path, "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done; exit 4")
     before = Output()
-    runtime_on(client, tmp_path.name).launch(plan, before)
+    runtime_on(client, emulator).launch(plan, before)
     before.await_text("2\n")
     first = before["algo-1"]
     known = len(first)
 
     with closing(connect()) as later:
-        runtime = runtime_on(later, tmp_path.name)
+        runtime = runtime_on(later, emulator)
         assert runtime.adopt("arn:other", Output()) is None
         assert runtime_on(later, "somebody-else").adopt(plan.arn, Output()) is None
         after = Output()
@@ -106,10 +100,12 @@ def test_a_restarted_emulator_takes_its_containers_over(
         assert runtime.adopt(plan.arn, Output()) is None
 
 
-def test_an_end_that_nobody_saw_is_found(client: DockerClient, tmp_path: Path) -> None:
+def test_an_end_that_nobody_saw_is_found(
+    client: DockerClient, tmp_path: Path, emulator: str
+) -> None:
     plan = plan_of(tmp_path, "echo one; exit 3")
-    assert end_of(runtime_on(client, tmp_path.name).launch(plan, Output())).code == 3
-    runtime, output = runtime_on(client, tmp_path.name), Output()
+    assert end_of(runtime_on(client, emulator).launch(plan, Output())).code == 3
+    runtime, output = runtime_on(client, emulator), Output()
     fleet = runtime.adopt(plan.arn, output)
     assert fleet is not None
     assert end_of(fleet).code == 3

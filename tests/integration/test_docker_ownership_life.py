@@ -8,7 +8,7 @@ import os
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from docker.errors import ImageNotFound
 from docker_jobs import IMAGE
 
 from emulator.drivers.docker.driver import DockerRuntime
-from emulator.drivers.docker.engine import connect, inspect_engine
+from emulator.drivers.docker.engine import inspect_engine
 from emulator.drivers.images.resolution import Images
 from emulator.model.plan import InstancePlan, JobPlan, Mount
 
@@ -28,17 +28,11 @@ USER = 12_345
 
 
 @pytest.fixture
-def client() -> Iterator[DockerClient]:
-    with closing(connect()) as client:
-        yield client
-
-
-@pytest.fixture
 def runtime(
-    client: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: DockerClient, emulator: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[DockerRuntime]:
     engine = replace(inspect_engine(client), foreign_root=True)
-    runtime = DockerRuntime(client, engine, Images(client), port=4570, emulator=tmp_path.name)
+    runtime = DockerRuntime(client, engine, Images(client), port=4570, emulator=emulator)
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: USER)
         patch.setattr(os, "getegid", lambda: USER)
@@ -61,8 +55,8 @@ def job(tmp_path: Path, *command: str, image: str = IMAGE) -> JobPlan:
     return JobPlan(tmp_path.name, f"arn:{tmp_path.name}", (instance,))
 
 
-def left(client: DockerClient, tmp_path: Path) -> int:
-    mine = {"label": f"sagemaker-emulator.emulator={tmp_path.name}"}
+def left(client: DockerClient, emulator: str) -> int:
+    mine = {"label": f"sagemaker-emulator.emulator={emulator}"}
     containers = client.api.containers(all=True, filters=mine)
     return len(containers) + len(client.api.networks(filters=mine))
 
@@ -71,7 +65,7 @@ SAVE = "umask 077; mkdir /opt/ml/model/deep; echo w > /opt/ml/model/deep/weights
 
 
 def test_files_are_the_emulators_before_the_containers_are_removed(
-    runtime: DockerRuntime, client: DockerClient, tmp_path: Path
+    runtime: DockerRuntime, client: DockerClient, tmp_path: Path, emulator: str
 ) -> None:
     fleet = runtime.launch(job(tmp_path, "sh", "-c", SAVE), lambda *_: None)
     end = fleet.next_exit(60)
@@ -81,9 +75,9 @@ def test_files_are_the_emulators_before_the_containers_are_removed(
     assert weights.stat().st_uid == 0
     fleet.hand_over()
     assert (weights.stat().st_uid, weights.parent.stat().st_uid) == (USER, USER)
-    assert left(client, tmp_path) == 2
+    assert left(client, emulator) == 2
     fleet.close()
-    assert left(client, tmp_path) == 0
+    assert left(client, emulator) == 0
 
 
 @pytest.fixture
@@ -104,6 +98,7 @@ def test_an_image_without_a_shell_leaves_no_container(
     tmp_path: Path,
     shell_less: str,
     caplog: pytest.LogCaptureFixture,
+    emulator: str,
 ) -> None:
     fleet = runtime.launch(job(tmp_path, "/no/such", image=shell_less), lambda *_: None)
     end = fleet.next_exit(60)
@@ -112,11 +107,11 @@ def test_an_image_without_a_shell_leaves_no_container(
     with caplog.at_level(logging.WARNING):
         fleet.close()
     assert "stays root's" in caplog.text
-    assert left(client, tmp_path) == 0
+    assert left(client, emulator) == 0
 
 
 def test_a_job_that_nobody_takes_over_is_ended_and_its_files_can_be_read(
-    runtime: DockerRuntime, client: DockerClient, tmp_path: Path
+    runtime: DockerRuntime, client: DockerClient, tmp_path: Path, emulator: str
 ) -> None:
     plan = job(tmp_path, "sh", "-c", f"{SAVE}; exec sleep 300")
     fleet = runtime.launch(plan, lambda *_: None)
@@ -127,5 +122,5 @@ def test_a_job_that_nobody_takes_over_is_ended_and_its_files_can_be_read(
         time.sleep(0.05)
     runtime.remove(plan.arn)
     assert weights.stat().st_uid == USER
-    assert left(client, tmp_path) == 0
+    assert left(client, emulator) == 0
     fleet.close()

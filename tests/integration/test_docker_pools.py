@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from docker.client import DockerClient
 from docker_jobs import Output, plan_of, runtime_on
 
 from emulator.drivers.docker.driver import DockerRuntime
-from emulator.drivers.docker.engine import connect
 from emulator.model.plan import JobPlan
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -41,17 +39,11 @@ open("/tmp/mine", "w").close()
 
 
 @pytest.fixture
-def client() -> Iterator[DockerClient]:
-    with closing(connect()) as client:
-        yield client
-
-
-@pytest.fixture
-def runtime(client: DockerClient, tmp_path: Path) -> Iterator[DockerRuntime]:
-    runtime = runtime_on(client, tmp_path.name)
+def runtime(client: DockerClient, emulator: str) -> Iterator[DockerRuntime]:
+    runtime = runtime_on(client, emulator)
     yield runtime
     runtime.clean()
-    assert standing(client, tmp_path.name) == ([], [])
+    assert standing(client, emulator) == ([], [])
 
 
 def standing(client: DockerClient, emulator: str) -> tuple[list[str], list[str]]:
@@ -86,10 +78,10 @@ def talk() -> tuple[str, str]:
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_pools_jobs_share_places_and_nothing_else(
-    client: DockerClient, runtime: DockerRuntime, tmp_path: Path, isolated: bool
+    client: DockerClient, runtime: DockerRuntime, tmp_path: Path, isolated: bool, emulator: str
 ) -> None:
     first = run(runtime, pooled(tmp_path, "one", *talk(), network_isolation=isolated))
-    kept = standing(client, tmp_path.name)
+    kept = standing(client, emulator)
     assert [len(part) for part in kept] == [2, 1]
     second = run(runtime, pooled(tmp_path, "two", *talk(), network_isolation=isolated))
     assert first == second, "names and addresses stay, files do not"
@@ -97,33 +89,33 @@ def test_a_pools_jobs_share_places_and_nothing_else(
     assert name.startswith("I am algo-1 ")
     assert way == f"way to the emulator: {not isolated}"
     assert files == "left by the one before: False"
-    assert standing(client, tmp_path.name) == kept
+    assert standing(client, emulator) == kept
     runtime.release("5a1e")
-    assert standing(client, tmp_path.name) == ([], [])
+    assert standing(client, emulator) == ([], [])
 
 
 def test_places_that_were_removed_are_made_anew(
-    client: DockerClient, runtime: DockerRuntime, tmp_path: Path
+    client: DockerClient, runtime: DockerRuntime, tmp_path: Path, emulator: str
 ) -> None:
     run(runtime, pooled(tmp_path, "one", *talk()))
-    before, _ = standing(client, tmp_path.name)
+    before, _ = standing(client, emulator)
     client.api.remove_container(before[0], force=True)
     run(runtime, pooled(tmp_path, "two", *talk()))
-    after, _ = standing(client, tmp_path.name)
+    after, _ = standing(client, emulator)
     assert len(after) == 2
     assert not set(before) & set(after)
 
 
 def test_a_restart_keeps_the_places_that_a_job_is_in(
-    client: DockerClient, runtime: DockerRuntime, tmp_path: Path
+    client: DockerClient, runtime: DockerRuntime, tmp_path: Path, emulator: str
 ) -> None:
     run(runtime, replace(pooled(tmp_path, "idle", "true"), pool="1d1e"))
     running = pooled(tmp_path, "one", "echo ready; while [ ! -e /tmp/end ]; do sleep 0.05; done")
     output = Output()
     runtime.launch(running, output).leave()
-    again = runtime_on(client, tmp_path.name)
+    again = runtime_on(client, emulator)
     again.clean(keep=[running.arn])
-    containers, networks = standing(client, tmp_path.name)
+    containers, networks = standing(client, emulator)
     assert (len(containers), len(networks)) == (2, 1), "one keeper, one job's container"
     fleet = again.adopt(running.arn, output)
     assert fleet is not None
@@ -132,6 +124,6 @@ def test_a_restart_keeps_the_places_that_a_job_is_in(
     end = fleet.next_exit(60)
     assert (end and end.code) == 137
     fleet.close()
-    assert len(standing(client, tmp_path.name)[0]) == 1
+    assert len(standing(client, emulator)[0]) == 1
     again.clean()
-    assert standing(client, tmp_path.name) == ([], [])
+    assert standing(client, emulator) == ([], [])

@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := .ci/constraints.txt
 SOURCES := emulator tests examples
+# Most tests wait for jobs: two processors have work for more workers than two.
+WORKERS ?= 4
+SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Tests start this package in hundreds of processes; each would compile it anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,31 +43,30 @@ arch: $(STAMP) ## Check that no floor imports one above it
 	$(BIN)/lint-imports
 
 unit: $(STAMP) ## Unit tests, with few examples of each property
-	$(BIN)/pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal --hypothesis-profile quick \
-		tests/unit tests/architecture
+	$(BIN)/pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal \
+		--hypothesis-profile quick tests/unit tests/architecture
 
 # At the same time: mypy without its cache takes as long as the tests.
 check: $(STAMP) ## Lint, types, floors and unit tests
 	$(MAKE) --jobs=2 --output-sync=target --no-print-directory lint arch types unit
 
 test: $(STAMP) ## Every test that needs no container engine
-	$(BIN)/pytest -m "not docker" $(PYTEST_FLAGS)
+	$(BIN)/pytest -m "not docker" $(SIDE_BY_SIDE) $(PYTEST_FLAGS)
 
 coverage: $(STAMP) ## Which lines the tests run, those in processes of their own left out
 	$(BIN)/pytest -q -m "not docker and not sdk" --cov emulator --cov-report term:skip-covered \
-		tests/unit tests/contract tests/integration $(PYTEST_FLAGS)
+		$(SIDE_BY_SIDE) tests/unit tests/contract tests/integration $(PYTEST_FLAGS)
 
 test-gpu: $(STAMP) ## Jobs on this machine's GPUs; says why where it cannot
 	$(BIN)/pytest -m gpu tests/gpu
 
 test-docker: $(STAMP) ## The tests in containers; installs, starts and fills an engine if need be
 	.ci/docker
-	$(BIN)/pytest -m docker $(PYTEST_FLAGS)
+	$(BIN)/pytest -m docker $(SIDE_BY_SIDE) $(PYTEST_FLAGS)
 
-# Both kinds spend much of their time waiting for jobs, and they hardly meet: side by side they
-# take little longer than one.
 test-all: $(STAMP) ## Every test, those in containers included
-	$(MAKE) --jobs=2 --output-sync=target --keep-going test test-docker
+	.ci/docker
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST_FLAGS)
 
 # PyTorch and what comes with a CUDA build of it are left to TORCH above.
 lock: ## Pin what the environment is made of, for every Python that is supported
@@ -85,4 +87,4 @@ demo: $(STAMP) ## Train a model on two instances, end to end
 	$(BIN)/sagemaker-emulator demo
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) .envs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .envs .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

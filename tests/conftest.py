@@ -11,6 +11,20 @@ from hypothesis import settings
 from emulator.data.objectstore.embedded import EmbeddedStore
 from emulator.data.objectstore.objects import ObjectStore
 
+SLOWEST = (
+    "test_docker_launchers.py",
+    "test_examples.py",
+    "test_runtime.py",
+    "test_kill_rounds.py",
+    "test_docker_jobs.py",
+    "test_docker_life.py",
+    "test_process_launchers.py",
+    "test_s3_features.py",
+    "test_process_mpi.py",
+    "test_process_ordinary_user.py",
+)
+"""Files of a minute and more. Workers take whole files: what is long must not come last."""
+
 ACCESS_KEY = "emulator"
 SECRET_KEY = "emulator-secret"
 
@@ -18,6 +32,12 @@ SECRET_KEY = "emulator-secret"
 settings.register_profile("full", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=20)
 settings.load_profile("full")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slowest files; all others keep their order, the unit tests last."""
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))
 
 
 @pytest.fixture(scope="session")

@@ -90,6 +90,7 @@ class Emulator:
         self._server: uvicorn.Server | None = None
         self._resources = ExitStack()
         self._doors = _Doors()
+        self._parts: Parts | None = None
         self.admin_token = settings.admin_token.get_secret_value() or secrets.token_urlsafe(24)
         """Gives access to the admin routes from everywhere but a job's own network."""
 
@@ -120,6 +121,7 @@ class Emulator:
         # The port first: somebody else's emulator must not cost us half a start.
         self._socket = listen(self.settings.host, self.settings.port)
         parts = build(self.settings, self.url, self._doors.open, self._resources)
+        self._parts = parts
         sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.supervisor.recover()
         parts.retention.start()
@@ -138,6 +140,11 @@ class Emulator:
         thread.start()
         self._resources.callback(thread.join)
         self._resources.callback(setattr, self._server, "should_exit", True)
+
+    def leave_no_job(self) -> None:
+        """When this ends, so do the jobs that could go on without it."""
+        if self._parts:
+            self._parts.supervisor.leave_no_job()
 
     def close(self) -> None:
         """End the endpoint, the running jobs and the object store, in this order."""

@@ -46,6 +46,9 @@ from emulator.lifeline import when_unused
 from emulator.model.errors import SetupError
 from emulator.settings import Settings, unknown_variables
 
+_OFFER_SECONDS = 3.0
+_STOPPING = "[dim]Stopping …[/]"
+
 
 def up(
     host: HostFlag = None,
@@ -92,35 +95,67 @@ def up(
         signal.signal(number, ending)
     if lifeline:
         when_unused(lifeline, ending.asked.set)
-    with serving(settings) as endpoint:
+    with serving(settings, ending.jobs.is_set) as endpoint:
         show(settings, endpoint)
         if settings.s3_endpoint and (problem := unreachable(settings.s3_endpoint)):
             err.print(f"[bold yellow]warning:[/] S3: {escape(problem)}. Jobs need it.")
         ending.asked.wait()
-        err.print("[dim]Stopping …[/]")
+        if ending.interrupted and err.is_terminal:
+            offer_to_end_jobs(ending, settings, health(endpoint.url, timeout=5) or {})
+        ending.stopping = True
+        err.print("[dim]Stopping, and the jobs with it …[/]" if ending.jobs.is_set() else _STOPPING)
 
 
 class Ending:
-    """What signals do: the first ends the emulator, a second one does not wait for that."""
+    """What signals do: the first ends the emulator, a second one its jobs as well.
+
+    One that comes while it is ending does not wait for that.
+    """
 
     def __init__(self, leave: Callable[[int], object] = os._exit):
         """`leave` ends this process at once, with an exit code."""
         self.asked = threading.Event()
+        self.interrupted = False
+        """Somebody sits at the terminal."""
+        self.jobs = threading.Event()
+        """No job shall go on without the emulator."""
+        self.stopping = False
         self._leave = leave
 
     def __call__(self, number: int, _: object) -> None:
-        if self.asked.is_set():
+        if self.stopping or self.jobs.is_set():
             os.write(sys.stderr.fileno(), b"Not waiting: the next start settles what is left.\n")
             self._leave(128 + number)
-        self.asked.set()
+        elif self.asked.is_set():
+            self.jobs.set()
+        else:
+            self.interrupted = number == signal.SIGINT
+            self.asked.set()
+
+
+def offer_to_end_jobs(
+    ending: Ending, settings: Settings, said: dict[str, Any], seconds: float = _OFFER_SECONDS
+) -> None:
+    """Wait for a second Ctrl-C where jobs would go on; `said` is the emulator's health answer."""
+    count = said.get("jobs", {}).get("running", 0)
+    if count and _jobs_go_on(settings, said):
+        jobs, them = ("1 job goes", "it") if count == 1 else (f"{count} jobs go", "them")
+        err.print(
+            f"{jobs} on without the emulator, and the next start takes {them} over. "
+            f"Ctrl-C within {seconds:.0f} s ends {them}, too."
+        )
+        ending.jobs.wait(seconds)
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Endpoint]:
-    """A running emulator with its STS proxy; ends the command in one line if it cannot start."""
+def serving(settings: Settings, end_jobs: Callable[[], bool] = bool) -> Iterator[Endpoint]:
+    """A running emulator with its STS proxy; ends the command in one line if it cannot start.
+
+    `end_jobs` is asked at the end whether jobs end with it that could go on.
+    """
     with ExitStack() as stack:
         try:
-            endpoint = _start(settings, stack)
+            endpoint = _start(settings, stack, end_jobs)
         except SetupError as error:
             fail(error.problem, error.remedy)
         except OSError as error:
@@ -138,8 +173,9 @@ def explain(error: OSError, settings: Settings) -> tuple[str, str]:
     return f"it cannot start: {error}.", "Choose another --state-dir or --port."
 
 
-def _start(settings: Settings, stack: ExitStack) -> Endpoint:
+def _start(settings: Settings, stack: ExitStack, end_jobs: Callable[[], bool]) -> Endpoint:
     emulator = stack.enter_context(Emulator.running(settings))
+    stack.callback(lambda: emulator.leave_no_job() if end_jobs() else None)
     certificates = authority(client_folder(settings))
     tls = server_context(certificates)
     proxy = StsProxy(emulator.url, tls, os.environ, settings.proxy_host)
@@ -185,9 +221,16 @@ def show(settings: Settings, endpoint: Endpoint) -> None:
 
 def at_ctrl_c(settings: Settings, said: dict[str, Any]) -> str:
     """What Ctrl-C does, from the settings and the emulator's health answer."""
-    if said.get("runtime", {}).get("lasting") and settings.leave_jobs:
-        return "Ctrl-C stops the emulator; jobs go on, and the next start takes them over."
+    if _jobs_go_on(settings, said):
+        return (
+            "Ctrl-C stops the emulator; jobs go on, and the next start takes them over. "
+            "A second Ctrl-C ends them, too."
+        )
     return "Ctrl-C stops the emulator and what runs; jobs that have ended are kept."
+
+
+def _jobs_go_on(settings: Settings, said: dict[str, Any]) -> bool:
+    return settings.leave_jobs and bool(said.get("runtime", {}).get("lasting"))
 
 
 def rows(settings: Settings, endpoint: Endpoint, said: dict[str, Any]) -> list[tuple[str, str]]:

@@ -184,6 +184,18 @@ def test_a_shutdown_before_the_take_over_leaves_the_instances(left: Path) -> Non
         after.supervisor.shutdown()
 
 
+def test_jobs_that_could_go_on_end_where_the_user_wants_that(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, runtimes=Runtimes(None, Lasting([], gone)))
+    bench.submit(TRAINS)
+    bench.until_logged("ready")
+    bench.until(Secondary.TRAINING)
+    bench.supervisor.leave_no_job()
+    bench.supervisor.shutdown()
+    assert bench.context.runtimes.all[0].last.alive() == 0  # type: ignore[attr-defined]
+    assert bench.job().life.failure_reason == f"{INTERNAL_ERROR} {attempt.SHUTDOWN_NOTICE}"
+    assert (tmp_path / "kept-job-algo-1/weights").read_text() == "weights\n"
+
+
 @pytest.mark.usefixtures("at_once")
 def test_a_job_that_is_stopped_does_not_wait_for_ever_to_be_taken_over(left: Path) -> None:
     log: list[str] = []

@@ -468,7 +468,7 @@ class Attempt:
 
     def _leaves(self, ending: Ending, runtime: Runtime) -> bool:
         shutdown = ending.cause is Cause.CANCELLED and self._token.reason is Reason.SHUTDOWN
-        return shutdown and self._context.leaves_instances and self._can_be_left(runtime)
+        return shutdown and self._token.leaves and self._can_be_left(runtime)
 
     def _unless_stopped_meanwhile(self, ending: Ending) -> Ending:
         """A stop during the notice of an interruption ends the job: nothing comes back."""

@@ -23,6 +23,8 @@ class CancelToken:
         """The job shall end early; whatever waits or loads data listens to it."""
         self.reason: Reason | None = None
         """The first reason that was given: a shutdown does not undo a stop."""
+        self.leaves = False
+        """At the emulator's end, instances that can go on without it do."""
         self.at_once = False
         """Nobody waits for what the instances do after SIGTERM."""
         self._lock = Lock()
@@ -47,7 +49,8 @@ class CancelToken:
         """Wait, whatever else is wanted of the job; True as soon as the emulator goes down."""
         return self._shutdown.wait(seconds)
 
-    def shut_down(self) -> None:
+    def shut_down(self, leaves: bool) -> None:
+        self.leaves = leaves
         self.stop(Reason.SHUTDOWN)
 
     def interrupt(self, away: float) -> None:

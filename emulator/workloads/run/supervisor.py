@@ -65,6 +65,7 @@ class Supervisor:
         self._backlog = Backlog()
         """Jobs that wait without a thread, behind the contenders."""
         self._closing = Event()
+        self._leaves = context.leaves_instances
 
     def submit(self, spec: JobSpec) -> Job:
         """Take a job in and start it; raises ApiError when it is refused."""
@@ -226,6 +227,10 @@ class Supervisor:
             if job.spec.arn not in handles and not holds_nothing(job.life):
                 self._go_on(job)
 
+    def leave_no_job(self) -> None:
+        """At the shutdown end all jobs, whatever RunContext.leaves_instances says."""
+        self._leaves = False
+
     def shutdown(self, timeout: float = _SHUTDOWN_SECONDS) -> None:
         """End or leave all running jobs, and wait for that; new ones are refused.
 
@@ -235,7 +240,7 @@ class Supervisor:
             self._closing.set()
             running = list(self._running.values())
         for token, _ in running:
-            token.shut_down()
+            token.shut_down(self._leaves)
         self._context.runtimes.stop_waiting()
         self._context.capacity.wake()
         deadline = self._context.clock.monotonic() + timeout
@@ -250,7 +255,7 @@ class Supervisor:
     def _tell_left(self) -> None:
         """Say how many jobs go on, and how to get back to them."""
         context = self._context
-        if not context.leaves_instances:
+        if not self._leaves:
             return
         left = sum(
             job.life.secondary in _WITH_INSTANCES

@@ -1,10 +1,15 @@
-# PyTorch is the one large part; a GPU machine may want another build of it:
+# PyTorch is the one large part. Where pip has no other index, its build for Linux has CUDA in it:
+# gigabytes. For the small one, name the index of PyTorch's CPU builds; or take another version:
+#   make demo TORCH_INDEX=URL
 #   make setup TORCH=torch==2.8.0
 TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+PIP_TORCH = "$(TORCH)" $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.demo
 CONSTRAINTS := .ci/constraints.txt
 SOURCES := emulator tests examples
 # Most tests wait for jobs: two processors have work for more workers than two.
@@ -25,8 +30,18 @@ setup: $(STAMP) ## Make .venv with everything the tests and the demo need
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) "$(TORCH)" --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(PIP_TORCH) --editable ".[dev]"
 	touch $@
+
+# What the demo needs and nothing more; `make setup` puts the rest beside it.
+$(DEMO_STAMP): pyproject.toml $(CONSTRAINTS)
+	@echo "1 of 2: the emulator, PyTorch and AWS's training toolkit are installed into $(VENV):"
+	@echo "        some minutes, 1.4 GB with PyTorch's CPU build, several GB with CUDA."
+	@$(if $(TORCH_INDEX),,echo "        The CPU build from an index of its own: make demo TORCH_INDEX=URL")
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) $(PIP_TORCH) --editable ".[demo]"
+	@touch $@
+	@echo "2 of 2: a model is trained"
 
 fmt: $(STAMP) ## Format the code
 	$(BIN)/ruff format $(SOURCES)
@@ -83,7 +98,7 @@ coverage-table: $(STAMP) ## Write docs/coverage.md from the code
 bench-api: $(STAMP) ## Requests a second of the endpoint, beside moto's server
 	$(BIN)/python tests/benchmarks/api_throughput.py
 
-demo: $(STAMP) ## Train a model on two instances, end to end
+demo: $(or $(wildcard $(STAMP)),$(DEMO_STAMP)) ## Train a model on two instances, end to end
 	$(BIN)/sagemaker-emulator demo
 
 clean: ## Remove environments and caches

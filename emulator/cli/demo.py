@@ -37,15 +37,25 @@ def demo(
     python: Annotated[
         Path | None, typer.Option("--python", help="Interpreter of the process runtime.")
     ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option("--runtime", help="process (default) or docker, for an emulator of its own."),
+    ] = None,
     config: ConfigFlag = None,
 ) -> None:
     """Train a model on two instances with torchrun, and try it on data it never saw."""
-    settings = load_settings(port=port, state_dir=state_dir, python=python, config=config)
+    settings = load_settings(
+        port=port, state_dir=state_dir, python=python, runtime=runtime, config=config
+    )
     try:
         # boto3, torch and scikit-learn come with an extra.
         from emulator.cli import demo_training  # noqa: PLC0415
     except ImportError as error:
-        fail(f"the demo needs {error.name}.", "Install it: pip install 'sagemaker-emulator[demo]'")
+        fail(
+            f"the demo needs {error.name}, which comes with sagemaker-emulator[demo].",
+            "Install that where this command is. PyTorch is in it: README.md, Install, says how to "
+            "get its small CPU build.",
+        )
     # So that what the demo started ends with it, also when it is told to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.FAILED))
     configure_logging(level=logging.WARNING)
@@ -66,6 +76,9 @@ def _emulator(settings: Settings) -> Iterator[tuple[str, Settings]]:
     with tempfile.TemporaryDirectory(prefix="sagemaker-emulator-demo-") as folder:
         # Nobody comes back to this folder.
         own = replace(settings, port=0, state_dir=Path(folder), leave_jobs=False)
+        if own.runtime == "auto":
+            # The demo needs no image.
+            own = replace(own, runtime="process")
         with serving(own) as endpoint:
             out.print(f"Started an emulator for this demo at {endpoint.url}", markup=False)
             yield endpoint.url, own

@@ -106,6 +106,8 @@ class DemoJob:
             "sagemaker_program": _SCRIPT,
             "sagemaker_submit_directory": source,
             "sagemaker_torch_distributed_enabled": True,
+            # The toolkit writes out its whole environment from INFO (20) on.
+            "sagemaker_container_log_level": 30,
             "sagemaker_region": self._settings.region,
             "epochs": EPOCHS,
             "hidden": HIDDEN,

@@ -90,11 +90,17 @@ def check_toolkit(settings: Settings) -> Finding:
         return Finding("toolkit", False, error.problem, error.remedy, _processes(settings))
     wanted = ("torch", "sagemaker_training", "sagemaker_pytorch_container")
     missing = [module for module in wanted if module not in modules]
+    torch = "" if "torch" in modules else " torch"
+    remedy = (
+        f"{settings.python} -m pip install{torch} sagemaker-training sagemaker-pytorch-training"
+    )
+    if torch:
+        remedy += " (gigabytes with CUDA; README.md, Install, says how to get the CPU build)"
     return Finding(
         "toolkit",
         not missing,
         f"{settings.python} lacks {', '.join(missing)}" if missing else "PyTorch and its launchers",
-        f"{settings.python} -m pip install torch sagemaker-training sagemaker-pytorch-training",
+        remedy,
         bool(missing) and _processes(settings),
     )
 

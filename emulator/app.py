@@ -20,8 +20,9 @@ from emulator import __version__
 from emulator.aws.admin_access import HEALTH, PREFIX, AdminAccess, ForJobs
 from emulator.aws.built import operations_by_service
 from emulator.aws.control import disturb_operations, routes
-from emulator.aws.endpoint import endpoint_protocol
+from emulator.aws.front.front import Front
 from emulator.aws.gateway import Gateway, Shortcut
+from emulator.aws.s3.local_control import LocalControl
 from emulator.drivers.base import Lasting
 from emulator.model.errors import SetupError
 from emulator.model.lifecycle import Secondary
@@ -29,27 +30,25 @@ from emulator.parts import Parts, build, listen, listens_everywhere
 from emulator.settings import Settings
 
 _FIRST_ANSWERS_SECONDS = 30
-_LAST_ANSWERS_SECONDS = 5
 _log = logging.getLogger(__name__)
 
 
 class _Doors:
     """The endpoint on other sockets than its own: those inside the networks of jobs.
 
-    They are served by the endpoint's own event loop, to which the connections to the object
-    store are bound.
+    They are served by the endpoint's own event loop, and S3 by the process in front.
     """
 
     def __init__(self) -> None:
         self._application: FastAPI | None = None
-        self._protocol: type[asyncio.Protocol] | None = None
+        self._front: Front | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attached = threading.Event()
 
-    def attach(self, application: FastAPI, protocol: type[asyncio.Protocol]) -> None:
+    def attach(self, application: FastAPI, front: Front) -> None:
         """Called in the endpoint's event loop, before the first request."""
         self._application = application
-        self._protocol = protocol
+        self._front = front
         self._loop = asyncio.get_running_loop()
         self._attached.set()
 
@@ -60,17 +59,9 @@ class _Doors:
         Raises OSError when it has ended, as it does before the jobs do.
         """
         self._attached.wait(_FIRST_ANSWERS_SECONDS)
-        if self._application is None or self._protocol is None or self._loop is None:
+        if self._application is None or self._front is None or self._loop is None:
             raise SetupError("The endpoint does not answer yet.")
-        config = uvicorn.Config(
-            ForJobs(self._application),
-            http=self._protocol,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
-        )
-        server = uvicorn.Server(config)
+        server = self._front.server(ForJobs(self._application), lifespan="off")
         serving = server.serve([listening])
         try:
             future = asyncio.run_coroutine_threadsafe(serving, self._loop)
@@ -90,6 +81,7 @@ class Emulator:
         self._server: uvicorn.Server | None = None
         self._resources = ExitStack()
         self._doors = _Doors()
+        self._front = Front()
         self._parts: Parts | None = None
         self.admin_token = settings.admin_token.get_secret_value() or secrets.token_urlsafe(24)
         """Gives access to the admin routes from everywhere but a job's own network."""
@@ -120,26 +112,20 @@ class Emulator:
         """Take the port, start all parts, settle what an earlier run left, then answer."""
         # The port first: somebody else's emulator must not cost us half a start.
         self._socket = listen(self.settings.host, self.settings.port)
+        self._resources.callback(self._front.end)
+        self._front.start()
         parts = build(self.settings, self.url, self._doors.open, self._resources)
         self._parts = parts
         sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.supervisor.recover()
         parts.retention.start()
-        protocol = endpoint_protocol(parts.s3)
-        config = uvicorn.Config(
-            self._application(parts, protocol),
-            http=protocol,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
-        )
-        self._server = uvicorn.Server(config)
-        thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": sockets}, name="endpoint"
-        )
+        self._server = self._front.server(self._application(parts, sockets))
+        # It has no sockets of its own: it gets connections of the process in front.
+        thread = threading.Thread(target=self._server.run, kwargs={"sockets": []}, name="endpoint")
         thread.start()
         self._resources.callback(thread.join)
         self._resources.callback(setattr, self._server, "should_exit", True)
+        self._resources.callback(self._front.end)
 
     def leave_no_job(self) -> None:
         """When this ends, so do the jobs that could go on without it."""
@@ -162,12 +148,12 @@ class Emulator:
             self._resources.callback(listening.close)
         return opened
 
-    def _application(self, parts: Parts, protocol: type[asyncio.Protocol]) -> FastAPI:
+    def _application(self, parts: Parts, listening: list[socket.socket]) -> FastAPI:
         @asynccontextmanager
         async def lifespan(itself: FastAPI) -> AsyncIterator[None]:
-            self._doors.attach(itself, protocol)
+            self._doors.attach(itself, self._front)
+            self._front.attach(listening, parts.s3, LocalControl(parts.faults, parts.availability))
             yield
-            parts.s3.close()
 
         application = FastAPI(
             title="sagemaker-emulator", lifespan=lifespan, openapi_url=None, docs_url=None
@@ -230,7 +216,7 @@ class Emulator:
             "engine_away": away,
             "object_store": {
                 "kind": "external" if self.settings.s3_endpoint else "embedded",
-                "endpoint": parts.s3_endpoint,
+                "endpoint": parts.s3.endpoint,
                 "problem": problem,
             },
             "state_dir": str(parts.state_dir),

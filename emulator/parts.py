@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from docker.errors import DockerException
 
-from emulator.aws.s3.proxy import S3Proxy
+from emulator.aws.front.process import StoreAccess
 from emulator.data.cache.objects import ObjectCache
 from emulator.data.inputs import Sources
 from emulator.data.inputs.fuse import sweep_mounts
@@ -96,8 +96,7 @@ class Parts:
     runtimes: Runtimes
     capacity: GpuCapacity
     catalog: Catalog
-    s3: S3Proxy
-    s3_endpoint: str
+    s3: StoreAccess
     availability: Availability
     faults: FaultBook
     retention: Retention
@@ -177,15 +176,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         runtimes=runtimes,
         capacity=capacity,
         catalog=catalog,
-        s3=S3Proxy(
-            objects.endpoint,
-            *keys,
-            faults,
-            _STORE_PATIENCE,
-            availability,
-            key_problem if settings.s3_endpoint is None else None,
-        ),
-        s3_endpoint=objects.endpoint,
+        s3=StoreAccess(objects.endpoint, *keys, _STORE_PATIENCE, settings.s3_endpoint is None),
         availability=availability,
         faults=faults,
         retention=retention,

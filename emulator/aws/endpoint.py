@@ -1,4 +1,6 @@
-"""The endpoint's port: S3 requests go to the object store's connections, all others to ASGI.
+"""The endpoint's connections: S3 requests go to the object store's, all others to ASGI.
+
+Where two processes share the work, a connection goes to the one that serves its next request.
 
 uvicorn parses every request (with llhttp, which refuses what two parsers could read in two
 ways); an S3 request then never enters the web framework.
@@ -7,15 +9,17 @@ ways); an S3 request then never enters the web framework.
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from emulator.aws.routing import is_s3
 from emulator.aws.s3.exchange import Exchange
 from emulator.aws.s3.proxy import S3Proxy
+from emulator.aws.s3.recognition import is_s3
 from emulator.aws.signatures import SignedRequest, signer_of
 from emulator.aws.wire.http import HttpRequest
 
@@ -26,6 +30,7 @@ _PAGES = "/_emulator"
 """No bucket's name begins with an underscore."""
 _VERSIONS = ("1.0", "1.1")
 _LINGER_SECONDS = 5.0
+_DRAIN_SECONDS = 0.01
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -33,12 +38,23 @@ _TOO_LONG = (
 )
 
 
-def endpoint_protocol(s3: S3Proxy) -> type[asyncio.Protocol]:
-    """What uvicorn makes for each connection (its setting `http`)."""
+HandOver = Callable[[int, bytes], None]
+"""Gives a connection (its file, to be closed by the taker) and all that was received of its next
+request to the process that serves it."""
+
+
+def endpoint_protocol(
+    s3: S3Proxy | None, hand_over: HandOver | None = None
+) -> type[asyncio.Protocol]:
+    """What uvicorn makes for each connection (its setting `http`).
+
+    With `hand_over`, another process serves what this one does not: S3 where `s3` is None,
+    else all that is not for S3.
+    """
 
     class Bound(EndpointProtocol):
         def __init__(self, *args: Any, **more: Any):
-            super().__init__(s3, *args, **more)
+            super().__init__(s3, hand_over, b"", *args, **more)
 
     return Bound
 
@@ -59,22 +75,56 @@ class EndpointProtocol(HttpToolsProtocol):
 
     cycle: RequestResponseCycle | Exchange | None  # type: ignore[assignment]
 
-    def __init__(self, s3: S3Proxy, *args: Any, **more: Any):
+    def __init__(
+        self,
+        s3: S3Proxy | None,
+        hand_over: HandOver | None,
+        received: bytes,
+        *args: Any,
+        **more: Any,
+    ):
+        """`received` is what another process had read of a connection that it handed over."""
         super().__init__(*args, **more)
         self._s3 = s3
+        self._hand_over = hand_over
+        self._received = received
+        self._head: list[bytes] = []
+        """All that was received of the request whose head is read, kept to hand it over."""
+        self._messages = 0
+        """Those that began in the piece of data that is read."""
+        self._begins_piece = False
+        """Was the beginning of the request that is read the beginning of a piece of data?"""
+        self._leaving = False
         self._answering: Exchange | None = None
-        self._reading = _Reading.NOTHING
+        self._reading = self._before = _Reading.NOTHING
         self._head_bytes = 0
         self._body_came = False
         self._ends = False
 
     # asyncio.Protocol
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self._received:  # nothing is read of the transport before this returns
+            received, self._received = self._received, b""
+            self.data_received(received)
+
     def data_received(self, data: bytes) -> None:
         if self._ends:
             return
+        if self._leaving:
+            self._head.append(data)
+            return
         before, self._body_came = self._reading, False
+        if self._hand_over is not None and before is not _Reading.BODY:
+            self._head.append(data)
+        self._before, self._messages = before, 0
         super().data_received(data)
+        if self._leaving:
+            self._leave()
+            return
+        if self._reading is not _Reading.HEAD:
+            self._head.clear()
         # Of a head, or of the chunk extensions and trailers of a body.
         if before is self._reading is not _Reading.NOTHING and not self._body_came:
             self._head_bytes += len(data)
@@ -111,6 +161,8 @@ class EndpointProtocol(HttpToolsProtocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        self._messages += 1
+        self._begins_piece = self._messages == 1 and self._before is _Reading.NOTHING
         self._reading = _Reading.HEAD
         self._head_bytes = 0
         super().on_message_begin()
@@ -121,6 +173,8 @@ class EndpointProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._leaving:
+            return
         self._reading = _Reading.BODY
         self._head_bytes = 0
         if self.parser.get_http_version() not in _VERSIONS:
@@ -128,9 +182,13 @@ class EndpointProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and self._should_upgrade():
             super().on_headers_complete()
             return
-        head = self._head()
+        head = self._request_head()
         is_first = self.cycle is None or self.cycle.response_complete
-        if not _is_for_s3(head):
+        is_for_s3 = _is_for_s3(head)
+        if self._hand_over is not None and is_for_s3 is (self._s3 is None):
+            self._go(is_first)
+            return
+        if self._s3 is None or not is_for_s3:
             if self.expect_100_continue and is_first:
                 # An answer instead of it would leave some clients out of step.
                 self.transport.write(_CONTINUE)
@@ -151,6 +209,8 @@ class EndpointProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))  # type: ignore[arg-type]
 
     def on_body(self, body: bytes) -> None:
+        if self._leaving or self._ends:
+            return
         self._body_came = True
         self._head_bytes = 0
         if isinstance(self.cycle, Exchange):
@@ -159,6 +219,8 @@ class EndpointProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._leaving or self._ends:
+            return
         self._reading = _Reading.NOTHING
         if isinstance(self.cycle, Exchange):
             self.cycle.body_complete()
@@ -180,12 +242,14 @@ class EndpointProtocol(HttpToolsProtocol):
             self._answering.flush()
 
     def send_400_response(self, msg: str) -> None:
+        if self._leaving:
+            return  # whoever takes the connection reads all of it again
         if self._answers_another():
             self._end_after_answer()
         else:
             super().send_400_response(msg)
 
-    def _head(self) -> HttpRequest:
+    def _request_head(self) -> HttpRequest:
         url = self.url
         if url.startswith(b"/"):
             path, _, query = url.partition(b"?")
@@ -229,6 +293,33 @@ class EndpointProtocol(HttpToolsProtocol):
     def abort(self) -> None:
         self._ends = True
         self.transport.abort()
+
+    # Connections that another process serves
+
+    def _go(self, is_first: bool) -> None:
+        """The request that is read is for the other process."""
+        if is_first and self._begins_piece:
+            self._leaving = True
+        elif is_first:
+            self._end(linger=False)
+        else:
+            # Sent ahead of answers that come from here: the client has to send it again.
+            self._ends = True
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
+
+    def _leave(self) -> None:
+        """Hand the connection over, with all that was received of its request."""
+        self.flow.pause_reading()
+        if self._hand_over is None or self.transport.is_closing():
+            return
+        if self.transport.get_write_buffer_size():  # of the answer before this request
+            self.loop.call_later(_DRAIN_SECONDS, self._leave)
+            return
+        connection = os.dup(self.transport.get_extra_info("socket").fileno())
+        self._ends = True
+        self.transport.abort()  # ends this process's use of it alone
+        self._hand_over(connection, b"".join(self._head))
 
     def _refuse(self, answer: bytes) -> None:
         """Answer what cannot be read as a request, and close the connection."""

@@ -10,30 +10,12 @@ from emulator.aws.wire.query_protocol import form_of
 from emulator.aws.wire.service_models import SIGNING_NAMES, operation_model, service_model
 from emulator.model.errors import NotBuilt
 
-S3 = "s3"
-
 # Services that share SageMaker's signing name and differ by path.
 _SAGEMAKER_PATHS = {
     "/endpoints/": "sagemaker-runtime",
     "/BatchPutMetrics": "sagemaker-metrics",
     "/BatchGetMetrics": "sagemaker-metrics",
 }
-
-
-def is_s3(request: HttpRequest, signer: Signer | None) -> bool:
-    """Whether a request, its body still unread, is for the object store.
-
-    The scope of the signature is the safest sign; what has none, names no operation and
-    is no form is taken for S3, whose requests look like any other HTTP.
-    """
-    if signer is not None:
-        return signer.service == S3
-    is_form = (
-        request.method == "POST"
-        and request.path == "/"
-        and request.content_type == "application/x-www-form-urlencoded"
-    )
-    return "x-amz-target" not in request.headers and not is_form
 
 
 def service_of(request: HttpRequest, signer: Signer | None, built: Collection[str]) -> str:

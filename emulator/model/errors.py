@@ -22,6 +22,8 @@ import errno
 
 FAILURE_REASON_LIMIT = 1024
 """Characters that DescribeTrainingJob keeps of a FailureReason (API reference)."""
+SLOW_DOWN = "Please reduce your request rate."
+"""S3's message with the code SlowDown (API reference)."""
 _BEGINNING = 200
 """Characters that a shortened text keeps of its beginning, which names the kind of failure."""
 _SQLITE_FULL = "database or disk is full"

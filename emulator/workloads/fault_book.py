@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from threading import Lock
 from typing import Any
@@ -22,6 +22,7 @@ class FaultBook:
         self._faults: dict[str, Fault] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
         """By the fault's id, and by job for faults of jobs."""
+        self._changed: Callable[[], None] = lambda: None
         for fault in faults:
             try:
                 self.add(fault)
@@ -35,18 +36,26 @@ class FaultBook:
             if named.id in self._faults:
                 raise ValueError(f"there is a fault with the id {named.id}")
             self._faults[named.id] = named
+        self._changed()
         return named
 
     def remove(self, fault_id: str) -> bool:
         """False if there is none with that id."""
         with self._lock:
             self._forget(fault_id)
-            return self._faults.pop(fault_id, None) is not None
+            found = self._faults.pop(fault_id, None) is not None
+        self._changed()
+        return found
 
     def clear(self) -> None:
         with self._lock:
             self._faults.clear()
             self._tallies.clear()
+        self._changed()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call this whenever faults were added or removed, from the thread that did it."""
+        self._changed = changed
 
     def listing(self) -> list[dict[str, Any]]:
         """Every fault as JSON, with how often it happened (`taken`)."""

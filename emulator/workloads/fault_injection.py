@@ -7,15 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from emulator.data.objectstore.objects import Cancelled
-from emulator.model.errors import InternalServerError
+from emulator.model.errors import SLOW_DOWN, InternalServerError
 from emulator.model.faults import Chance, Kind
 from emulator.model.job import JobSpec, S3Uri
 from emulator.model.plan import RuntimeTraits
 from emulator.workloads.fault_book import FaultBook
 from emulator.workloads.run.context import Inputs, Instances, Outputs, StagedInputs
 
-SLOW_DOWN = "Please reduce your request rate."
-"""S3's message with the code SlowDown (API reference)."""
 _TRIES = 4
 _SLICE_SECONDS = 0.1
 

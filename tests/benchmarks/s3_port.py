@@ -1,7 +1,7 @@
 """S3 on the emulator's port beside the same store asked directly, turn and turn about.
 
 Run it with `python tests/benchmarks/s3_port.py`. It prints, for each kind of load, the seconds of
-both and their ratio, and the processor time that a request costs the emulator's process; then how
+both and their ratio, and the processor time that a request costs the emulator's processes; then how
 long `DescribeTrainingJob` takes while objects are uploaded. Both sides share the machine with the
 client, so that the processor time of the port shows in the ratio.
 """
@@ -76,10 +76,10 @@ class Bench:
         sides = (Side("direct", self.store, [], []), Side("port", self.port, [], []))
         for number in range(self.rounds):
             for side in sides if number % 2 else reversed(sides):
-                used, began = self.server.cpu_seconds(), time.perf_counter()
+                used, began = self.server.cpu_seconds_with_front(), time.perf_counter()
                 load(side, number)
                 side.seconds.append(time.perf_counter() - began)
-                side.cpu.append(self.server.cpu_seconds() - used)
+                side.cpu.append(self.server.cpu_seconds_with_front() - used)
         direct, port = sides
         ratios = [mine / theirs for mine, theirs in zip(port.seconds, direct.seconds, strict=True)]
         print(

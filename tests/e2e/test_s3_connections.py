@@ -15,6 +15,7 @@ from emulators import sdk_python
 from http_server import serving
 
 from emulator.aws.gateway import Gateway
+from emulator.aws.s3.local_control import LocalControl
 from emulator.aws.s3.proxy import S3Proxy
 from emulator.data.objectstore.embedded import EmbeddedStore
 from emulator.data.objectstore.objects import ObjectStore
@@ -47,7 +48,7 @@ class EverySecond(FaultBook):
 @pytest.fixture(params=["undisturbed", "every second request met by SlowDown"])
 def endpoint(request: pytest.FixtureRequest, embedded_store: EmbeddedStore) -> Iterator[str]:
     faults = FaultBook() if request.param == "undisturbed" else EverySecond()
-    proxy = S3Proxy(embedded_store.endpoint, KEY, SECRET, faults)
+    proxy = S3Proxy(embedded_store.endpoint, KEY, SECRET, LocalControl(faults))
     with serving(Gateway({}, Settings()), proxy) as url:
         yield url
 

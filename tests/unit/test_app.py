@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from emulator.app import _Doors, reached_at
+from emulator.aws.front.front import Front
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ def test_a_job_that_is_early_finds_the_door_as_soon_as_there_is_one() -> None:
 
         async def attach() -> None:
             assert not opened.done()
-            doors.attach(application, HttpToolsProtocol)
+            doors.attach(application, Front())
             close = await asyncio.to_thread(opened.result)
             reader, writer = await asyncio.open_connection(*listening.getsockname())
-            writer.write(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /_emulator/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await reader.readline()).startswith(b"HTTP/1.1 404")
             writer.close()
             close()
@@ -47,7 +47,7 @@ def test_a_job_that_is_late_finds_no_open_door() -> None:
     doors = _Doors()
 
     async def attach() -> None:
-        doors.attach(FastAPI(), HttpToolsProtocol)
+        doors.attach(FastAPI(), Front())
 
     asyncio.run(attach())
     with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(OSError, match="any"):

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Protocol
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
+from emulator.aws.s3.control import Disturbance
 from emulator.aws.s3.store import StoreConnection, StorePool, StoreUnavailable
 from emulator.aws.signatures import Headers, SignedRequest
+from emulator.model.errors import SLOW_DOWN
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +48,8 @@ class Refusal(Exception):
 class Admission(Protocol):
     """What decides about requests before the store sees them."""
 
-    def delay(self, request: SignedRequest) -> float:
-        """Seconds that the request has to wait."""
+    def disturbance(self, request: SignedRequest) -> Awaitable[Disturbance] | None:
+        """What seeded faults do to the request; None where none is seeded."""
 
     def admit(self, request: SignedRequest) -> SignedRequest:
         """The request as the store can take it; raises Refusal."""
@@ -54,7 +57,7 @@ class Admission(Protocol):
     def added_headers(self, request: SignedRequest, status: int) -> Headers:
         """Headers that AWS sends with such an answer and stores may not."""
 
-    def store_away(self) -> Refusal:
+    async def store_away(self) -> Refusal:
         """The answer where the store gave none."""
 
 
@@ -127,10 +130,11 @@ class Exchange:
         self._started = True
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(_SILENCE_SECONDS, self._check_progress, -1)
-        if seconds := self._admission.delay(self._request):
-            self._task = loop.create_task(self._begin_later(seconds))
-        else:
+        disturbance = self._admission.disturbance(self._request)
+        if disturbance is None:
             self._begin()
+        else:
+            self._task = loop.create_task(self._begin_disturbed(disturbance))
 
     def body_received(self, data: bytes) -> None:
         """A piece of the request's body, without framing."""
@@ -222,14 +226,23 @@ class Exchange:
             self._connect()
         else:
             log.warning("the object store did not answer %s", self._request.path)
-            self._refuse(self._admission.store_away())
+            self._task = asyncio.get_running_loop().create_task(self._refuse_for_store())
 
     # Steps
 
-    async def _begin_later(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._begin()
+    async def _begin_disturbed(self, coming: Awaitable[Disturbance]) -> None:
+        disturbance = await coming
+        await asyncio.sleep(disturbance.seconds)
+        if disturbance.slow_down:
+            self._refuse(Refusal(503, "SlowDown", SLOW_DOWN))
+        else:
+            self._begin()
+            if self._store is not None:  # reading may have stopped before there was one
+                self._client.read_on(True)
         self.flush()
+
+    async def _refuse_for_store(self) -> None:
+        self._refuse(await self._admission.store_away())
 
     def _begin(self) -> None:
         try:
@@ -255,7 +268,7 @@ class Exchange:
             store = await self._pool.connect()
         except StoreUnavailable as error:
             log.warning("the object store cannot be reached: %s", error)
-            self._refuse(self._admission.store_away())
+            await self._refuse_for_store()
             return
         if self.response_complete:  # the client left while the connection was made
             store.release(clean=False)

@@ -14,19 +14,16 @@ of another account (see accounts.py) is signed anew with the store's credentials
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from urllib.parse import unquote
 
 from emulator.aws.accounts import is_account
 from emulator.aws.s3.addressing import path_style
+from emulator.aws.s3.control import UNREACHABLE, Control, Disturbance, Undisturbed
 from emulator.aws.s3.exchange import Client, Exchange, Refusal
 from emulator.aws.s3.store import StorePool
 from emulator.aws.signatures import Headers, SignedRequest, Signer, signer_of
-from emulator.data.objectstore.availability import Availability
-from emulator.model.faults import Chance, Kind
-from emulator.workloads.fault_book import FaultBook
-from emulator.workloads.fault_injection import SLOW_DOWN
 
 _ENCRYPTION = b"x-amz-server-side-encryption"
 _KMS = (
@@ -39,7 +36,6 @@ _TOKEN = b"x-amz-security-token"
 _REGION = b"x-amz-bucket-region"
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _DEFAULT_REGION = "us-east-1"
-_UNREACHABLE = "The object store behind sagemaker-emulator is unreachable."
 
 
 class S3Proxy:
@@ -50,20 +46,18 @@ class S3Proxy:
         endpoint: str,
         access_key: str,
         secret_key: str,
-        faults: FaultBook | None = None,
+        control: Control | None = None,
         patience: float = 0,
-        availability: Availability | None = None,
         key_problem: Callable[[str, int], str] | None = None,
     ):
         """`endpoint` is the store's base URL; the credentials are those of the store.
 
-        `faults` are those that a user seeds. A store that cannot be reached is tried again
-        for `patience` seconds; then `availability` is told. `key_problem` says why the store
-        would not keep so many bytes under a key ("" if it does).
+        `control` knows the faults that a user seeds. A store that cannot be reached is tried
+        again for `patience` seconds; then `control` is asked why. `key_problem` says why the
+        store would not keep so many bytes under a key ("" if it does).
         """
         self._key_problem = key_problem
-        self._availability = availability or Availability()
-        self._faults = faults or FaultBook()
+        self._control = control or Undisturbed()
         self._access_key = access_key
         self._secret_key = secret_key
         self._pool = StorePool(endpoint, patience)
@@ -95,23 +89,18 @@ class S3Proxy:
             http_10=http_10,
         )
 
-    def delay(self, request: SignedRequest) -> float:
-        """Seconds that a seeded SlowS3 keeps the request waiting."""
-        if self._faults.is_empty:  # the common case: cheap for every request
-            return 0
-        slow = self._faults.strike(Chance(Kind.SLOW_S3, bucket=_bucket(request)))
-        return slow.seconds if slow else 0
+    def disturbance(self, request: SignedRequest) -> Awaitable[Disturbance] | None:
+        """What seeded faults do to the request; None where none is seeded."""
+        if not self._control.seeded:  # the common case: cheap for every request
+            return None
+        return self._control.disturbance(_bucket(request))
 
     def admit(self, request: SignedRequest) -> SignedRequest:
         """The request as the store can take it.
 
-        Raises Refusal for a wrong signature, if that is checked here, for a key that the store
-        does not keep, and where a seeded SlowDown meets the request.
+        Raises Refusal for a wrong signature, if that is checked here, and for a key that the
+        store does not keep.
         """
-        if not self._faults.is_empty and self._faults.strike(
-            Chance(Kind.SLOW_DOWN, bucket=_bucket(request))
-        ):
-            raise Refusal(503, "SlowDown", SLOW_DOWN)
         if request.header(b"transfer-encoding").lower() not in ("", "chunked"):
             # A body that is compressed on the way only: neither S3 nor the store unpacks it.
             raise Refusal(
@@ -149,11 +138,10 @@ class S3Proxy:
         region = signer.region if signer else ""
         return [(_REGION, (region or _DEFAULT_REGION).encode("latin-1"))]
 
-    def store_away(self) -> Refusal:
+    async def store_away(self) -> Refusal:
         """503, which every SDK tries again, with what is known of the store."""
-        reason = self._availability.problem()
-        self._availability.note(reason or _UNREACHABLE)
-        return Refusal(503, "ServiceUnavailable", f"{_UNREACHABLE} {reason}".rstrip())
+        reason = await self._control.store_problem()
+        return Refusal(503, "ServiceUnavailable", f"{UNREACHABLE} {reason}".rstrip())
 
     def _acceptable(self, request: SignedRequest, moved: SignedRequest) -> SignedRequest:
         """The request as the store can take it; raises Refusal for a wrong signature.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from uvicorn.server import ServerState
 
 from emulator.aws.endpoint import HEAD_LIMIT, EndpointProtocol, endpoint_protocol
 from emulator.aws.s3.exchange import Exchange
+from emulator.aws.s3.local_control import LocalControl
 from emulator.aws.s3.proxy import S3Proxy
 from emulator.model.faults import Fault, Kind
 from emulator.workloads.fault_book import FaultBook
@@ -122,10 +125,23 @@ async def _answer_body(head: bytes, reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int(found[1]) if found else 0)
 
 
+class Processes:
+    """Whether S3 and everything else are served by two protocols, as two processes do it."""
+
+    two = False
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["one process", "two processes"])
+def processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Processes, "two", request.param)
+
+
 class World:
     def __init__(self, store: Store, faults: FaultBook, connect: Callable[[], Awaitable[Line]]):
         self.ends: list[EndpointProtocol] = []
         """The server's ends of the clients' connections, in the order in which they came."""
+        self.handed_over = 0
+        self.tasks: list[asyncio.Task[Any]] = []
         self.store = store
         self.faults = faults
         self.connect = connect
@@ -139,14 +155,38 @@ async def world() -> AsyncIterator[World]:
         f"http://127.0.0.1:{port(behind)}",
         "key",
         "secret",
-        faults,
+        LocalControl(faults),
         key_problem=lambda _key, _size: "",
     )
     config = uvicorn.Config(app, http=endpoint_protocol(proxy), lifespan="off", log_config=None)
     config.load()
     state = ServerState()
 
+    def side(serves_s3: bool, received: bytes = b"") -> EndpointProtocol:
+        end = EndpointProtocol(
+            proxy if serves_s3 else None,
+            partial(hand_over, not serves_s3) if Processes.two else None,
+            received,
+            config=config,
+            server_state=state,
+            app_state={},
+        )
+        made.ends.append(end)
+        return end
+
+    def hand_over(to_s3: bool, connection: int, received: bytes) -> None:
+        made.handed_over += 1
+        taking = loop.connect_accepted_socket(
+            partial(side, to_s3, received), socket.socket(fileno=connection)
+        )
+        made.tasks.append(loop.create_task(taking))
+
+    loop = asyncio.get_running_loop()
+
     def accept() -> EndpointProtocol:
+        return side(serves_s3=True) if Processes.two else bound()
+
+    def bound() -> EndpointProtocol:
         end = config.http_protocol_class(  # type: ignore[call-arg]
             config=config, server_state=state, app_state={}
         )
@@ -346,6 +386,8 @@ async def test_what_is_not_s3s_goes_to_the_application(at: World) -> None:
 
 @with_world
 async def test_pipelined_requests_are_answered_in_their_order(at: World) -> None:
+    if Processes.two:
+        return  # see test_requests_sent_ahead_of_answers
     at.store.answer = lambda sent: b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n%b" % sent[5:9]
     line = await at.connect()
     page = "POST /_emulator/x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
@@ -365,6 +407,8 @@ async def test_a_pipelined_upload_keeps_its_body(at: World) -> None:
 
 @with_world
 async def test_pipelined_requests_on_a_kept_connection_to_the_store(at: World) -> None:
+    if Processes.two:
+        return  # see test_requests_sent_ahead_of_answers
     line = await at.connect()
     line.send(head())
     await line.answer()
@@ -788,3 +832,77 @@ async def test_an_absolute_target(at: World) -> None:
     line.send(head(path="http://x/b/k?a=b"))
     assert (await line.answer())[0] == 200
     assert at.store.requests[0][0].startswith(b"GET /b/k?a=b HTTP/1.1")
+
+
+# --- two processes ---------------------------------------------------------------------------
+
+API = "POST /_emulator/x HTTP/1.1\r\nHost: x\r\n"
+
+
+@with_world
+async def test_a_connection_goes_to_whoever_serves_its_next_request(at: World) -> None:
+    line = await at.connect()
+    large = b"x" * 3_000_000
+    for turn in range(3):
+        line.send(f"{API}Content-Length: {len(large)}\r\n\r\n", large)
+        assert (await line.answer())[2] == b"app 3000000"
+        line.send(put(large))
+        assert (await line.answer())[0] == 200
+        assert at.store.requests[turn][1] == large
+    assert at.handed_over == (6 if Processes.two else 0)
+
+
+@with_world
+async def test_a_request_for_the_other_process_that_comes_byte_by_byte(at: World) -> None:
+    line = await at.connect()
+    for byte in f"{API}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".encode():
+        line.send(bytes([byte]))
+        await line.writer.drain()
+        await asyncio.sleep(0)
+    assert (await line.answer())[2] == b"app 3"
+
+
+@with_world
+async def test_the_other_process_asks_for_the_body(at: World) -> None:
+    line = await at.connect()
+    line.send(f"{API}Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    assert (await line.answer())[0] == 100
+    line.send("abc")
+    assert (await line.answer())[2] == b"app 3"
+    line.send(head("PUT", more="Expect: 100-continue\r\nContent-Length: 3\r\n"))
+    assert (await line.answer())[0] == 100
+    line.send("abc")
+    assert (await line.answer())[0] == 200
+
+
+@with_world
+async def test_what_is_no_request_is_told_so_by_the_other_process(at: World) -> None:
+    line = await at.connect()
+    line.send(f"{API}Content-Length: 0\r\n\r\n", "nonsense\r\n\r\n")
+    assert (await line.rest()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("first", ["s3", "api"])
+def test_requests_sent_ahead_of_answers_get_one_or_a_closed_connection(first: str) -> None:
+    @with_world
+    async def test(at: World) -> None:
+        line = await at.connect()
+        api = f"{API}Content-Length: 0\r\n\r\n"
+        line.send(*((head(), api) if first == "s3" else (api, head())))
+        answers = [(await line.answer())[2]]
+        if Processes.two:
+            assert await line.rest() == b""
+        else:
+            answers.append((await line.answer())[2])
+        assert (
+            answers == ([b"ok", b"app 0"] if first == "s3" else [b"app 0", b"ok"])[: len(answers)]
+        )
+
+    test()
+
+
+@with_world
+async def test_a_client_that_has_sent_all_gets_its_answer_of_the_other_process(at: World) -> None:
+    line = await at.connect()
+    line.send(f"{API}Connection: close\r\nContent-Length: 0\r\n\r\n")
+    assert (await line.rest()).endswith(b"app 0")

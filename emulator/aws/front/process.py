@@ -1,0 +1,173 @@
+"""The process in front of the emulator: the event loop that all bytes of S3 pass through.
+
+Its own event loop and interpreter keep API calls from waiting behind uploads. It imports little, to
+start soon and to stay small.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import uvicorn
+
+from emulator.aws.endpoint import EndpointProtocol, endpoint_protocol
+from emulator.aws.front.channel import Channel, Message, read, stored, taken
+from emulator.aws.s3.control import Disturbance
+from emulator.aws.s3.proxy import S3Proxy
+from emulator.data.objectstore.weed import key_problem
+
+LAST_ANSWERS_SECONDS = 5
+FIRST_ORIGIN = 0
+"""Of the connections that are accepted here."""
+
+
+@dataclass(frozen=True)
+class StoreAccess:
+    """The object store, as the process in front has to know it."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    patience: float
+    """Seconds for which a store that refuses connections is tried again."""
+    embedded: bool
+
+
+def main() -> None:
+    """Wait for the first message of the emulator, then serve until it says so or is gone."""
+    end = socket.socket(fileno=int(sys.argv[-1]))
+    try:
+        first, files = read(end)
+    except EOFError:
+        return
+    Process(end, first, [socket.socket(fileno=file) for file in files]).run()
+
+
+class Process:
+    """The listening sockets, the S3 proxy, and the channel to the emulator."""
+
+    def __init__(self, end: socket.socket, first: Message, listening: list[socket.socket]):
+        self._end = end
+        self._listening = listening
+        self._channel: Channel | None = None
+        self.seeded = bool(first["seeded"])
+        self._questions: dict[int, asyncio.Future[Message]] = {}
+        self._asked = 0
+        store = StoreAccess(**{each.name: first[each.name] for each in fields(StoreAccess)})
+        self._s3 = S3Proxy(
+            store.endpoint,
+            store.access_key,
+            store.secret_key,
+            self,
+            store.patience,
+            key_problem if store.embedded else None,
+        )
+        self._config = uvicorn.Config(
+            self._lifespan,
+            http=endpoint_protocol(self._s3, partial(self._hand_over, FIRST_ORIGIN)),
+            ws="none",
+            interface="asgi3",
+            lifespan="on",
+            proxy_headers=False,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
+        )
+        self._server = uvicorn.Server(self._config)
+        logging.basicConfig(level=logging.WARNING, handlers=[_Forwarding(self._log)])
+        logging.getLogger("emulator").setLevel(first["level"])
+
+    def run(self) -> None:
+        """Serve until the end."""
+        self._server.run(sockets=self._listening)
+
+    # s3.control.Control
+
+    async def disturbance(self, bucket: str) -> Disturbance:
+        answer = await self._ask({"disturbance": bucket})
+        return Disturbance(answer.get("seconds", 0), answer.get("slow_down", False))
+
+    async def store_problem(self) -> str:
+        return str((await self._ask({"store_problem": True})).get("problem", ""))
+
+    async def _ask(self, question: Message) -> Message:
+        if self._channel is None:
+            return {}
+        self._asked += 1
+        number = self._asked
+        self._questions[number] = asyncio.get_running_loop().create_future()
+        self._channel.send({**question, "question": number})
+        try:
+            return await self._questions[number]
+        finally:
+            del self._questions[number]
+
+    async def _lifespan(self, scope: Any, receive: Any, send: Any) -> None:
+        """An ASGI application that never gets a request: the protocol hands all of them on."""
+        if scope["type"] != "lifespan":
+            return
+        await receive()
+        self._channel = Channel(self._end, self._message, self._emulator_gone)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._s3.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _message(self, message: Message, files: list[int]) -> None:
+        if "connection" in message:
+            asyncio.get_running_loop().create_task(self._take(message["connection"], *files))
+        elif "seeded" in message:
+            self.seeded = message["seeded"]
+        elif "answer" in message:
+            question = self._questions.get(message["answer"])
+            if question is not None and not question.done():
+                question.set_result(message)
+        elif "stop" in message:
+            self._server.should_exit = True
+
+    async def _take(self, origin: int, connection: int, received: int) -> None:
+        data = taken(received)
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: EndpointProtocol(
+                self._s3,
+                partial(self._hand_over, origin),
+                data,
+                config=self._config,
+                server_state=self._server.server_state,
+                app_state={},
+            ),
+            socket.socket(fileno=connection),
+        )
+
+    def _hand_over(self, origin: int, connection: int, received: bytes) -> None:
+        if self._channel is not None:
+            self._channel.send({"connection": origin}, [connection, stored(received)])
+
+    def _emulator_gone(self) -> None:
+        # At once: the next emulator may want the port, and the store ends with the last one.
+        os._exit(0)
+
+    def _log(self, message: Message) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+        else:
+            sys.stderr.write(f"{message['log']}\n")
+
+
+class _Forwarding(logging.Handler):
+    """Sends what is logged to the emulator, which knows where it belongs."""
+
+    def __init__(self, send: Any):
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        self._send({"log": text[:8000], "level": record.levelno, "name": record.name})

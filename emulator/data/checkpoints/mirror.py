@@ -260,8 +260,20 @@ class Mirror:
         """Upload side by side; the first error comes back, the others are logged."""
         if not going:
             return None
+        no_space: list[StoreError] = []
+
+        def send(name: str) -> bool:
+            if no_space:
+                raise no_space[0]  # the store would take its time to say it of each file
+            try:
+                return self._send(name, going[name])
+            except StoreError as error:
+                if error.no_space:
+                    no_space.append(error)
+                raise
+
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="sync") as pool:
-            jobs = {name: pool.submit(self._send, name, going[name]) for name in going}
+            jobs = {name: pool.submit(send, name) for name in going}
         errors = []
         for name, job in jobs.items():
             error = job.exception()

@@ -93,11 +93,13 @@ class EmbeddedStore:
 
     def trouble(self) -> str:
         """Why the store cannot work right now; "" while nothing is wrong."""
-        if self._down:
-            return self._down
+        return self._down or self.no_space()
+
+    def no_space(self) -> str:
+        """Whose disk is full, as the store itself answers with an internal error then."""
         free = shutil.disk_usage(self._data).free
         if free < _LOW_DISK:
-            return f"the disk of {self._data} is full ({free >> 20} MiB left)"
+            return f"No space left on device: {self._data} ({free >> 20} MiB left)"
         return ""
 
     def start(self) -> EmbeddedStore:

@@ -12,8 +12,10 @@ class StoreError(EmulatorError):
     quotes S3 in a FailureReason.
     """
 
-    def __init__(self, code: str, status: int, message: str):
+    def __init__(self, code: str, status: int, message: str, seconds: float = 0):
+        """`seconds`: what the request took that failed, with all its repetitions."""
         super().__init__(f"{code} ({status}): {message}")
+        self.seconds = seconds
         self.code = code
         self.status = status
         self.message = message

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -26,6 +28,39 @@ _PATIENT_TRIES = 13
 _LONGEST_PAUSE = 8.0
 """Pauses grow from 0.2 s: 5 tries take 6 s, 13 take a minute."""
 _OWNED = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+
+
+class _Last(threading.local):
+    began = 0.0
+    """When this thread's last request began (monotonic seconds)."""
+
+
+class _Pool(urllib3.PoolManager):
+    """Knows how long a request has taken, its repetitions included."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.last = _Last()
+
+    def urlopen(  # type: ignore[override]
+        self, method: str, url: str, **options: Any
+    ) -> urllib3.BaseHTTPResponse:
+        self.last.began = time.monotonic()
+        return super().urlopen(method, url, **options)
+
+
+class _Retries(urllib3.Retry):
+    """Does not repeat what a full disk has refused: each time takes the server half a minute."""
+
+    def __init__(self, full: Callable[[], bool] = bool, **options: Any):
+        super().__init__(**options)
+        self._full = full
+
+    def new(self, **options: Any) -> _Retries:
+        return super().new(**{"full": self._full, **options})
+
+    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+        return super().is_retry(method, status_code, has_retry_after) and not self._full()
 
 
 def never() -> bool:
@@ -52,11 +87,13 @@ class ObjectStore:
         secret_key: str,
         region: str = "us-east-1",
         trouble: Callable[[], str] = str,
+        no_space: Callable[[], str] = str,
         tries: int = _TRIES,
         page_size: int = PAGE_SIZE,
         key_problem: Callable[[str], str] = no_key_problem,
     ):
-        """`trouble` says what is wrong with the server ("" if nothing is known).
+        """`trouble` says what is wrong with the server ("" if nothing is known), `no_space`
+        which disk of it is full.
 
         `tries` is how often a request is made again: see `patient`. `page_size` is how many
         keys the server gives at a time. `key_problem` says why the server would not keep an
@@ -75,16 +112,18 @@ class ObjectStore:
         self.secret_key = secret_key
         self.region = region
         self._trouble = trouble
+        self._no_space = no_space
         self._page_size = page_size
         self.key_problem = key_problem
-        retries = urllib3.Retry(
+        retries = _Retries(
+            full=lambda: bool(no_space()),
             total=tries,
             backoff_factor=0.2,
             backoff_max=_LONGEST_PAUSE,
             status_forcelist=(500, 502, 503, 504),
             raise_on_status=False,
         )
-        pool = urllib3.PoolManager(
+        self._pool = pool = _Pool(
             timeout=urllib3.Timeout(connect=5, read=30), maxsize=64, retries=retries
         )
         self._lister = Lister(pool, endpoint.rstrip("/"), access_key, secret_key, region)
@@ -111,6 +150,7 @@ class ObjectStore:
             self.secret_key,
             self.region,
             self._trouble,
+            self._no_space,
             _PATIENT_TRIES,
             self._page_size,
             self.key_problem,
@@ -223,20 +263,27 @@ class ObjectStore:
         except S3Error as error:
             status = error.response.status
             message = error.message or "no message"
-            raise self.trouble(error.code or "Unknown", status, message) from error
+            raise self._failed(error.code or "Unknown", status, message) from error
         except (InvalidResponseError, ServerError) as error:
-            raise self.trouble("InternalError", _status(error), str(error)) from error
+            raise self._failed("InternalError", _status(error), str(error)) from error
         except urllib3.exceptions.HTTPError as error:
             message = f"{self.endpoint} does not answer: {error}"
-            raise self.trouble("ServiceUnavailable", 503, message) from error
+            raise self._failed("ServiceUnavailable", 503, message) from error
         except ValueError as error:
             # minio checks names before it asks the server.
             raise StoreError("InvalidRequest", 400, str(error)) from error
 
-    def trouble(self, code: str, status: int, message: str) -> StoreError:
+    def _failed(self, code: str, status: int, message: str) -> StoreError:
+        """The error of the request that this thread made last."""
+        return self.trouble(code, status, message, time.monotonic() - self._pool.last.began)
+
+    def trouble(self, code: str, status: int, message: str, seconds: float = 0) -> StoreError:
         """The error of an answer, with what is known to be wrong with the server itself."""
         trouble = self._trouble() if status >= 500 else ""
-        return StoreError(code, status, f"{message} [{trouble}]" if trouble else message)
+        text = f"{message} [{trouble}]" if trouble else message
+        error = StoreError(code, status, text, seconds)
+        error.no_space = self._no_space() if status >= 500 else ""
+        return error
 
 
 def _status(error: InvalidResponseError | ServerError) -> int:

@@ -26,7 +26,7 @@ def persist(
     """Do something until it works, or the store has been in trouble for `patience` seconds.
 
     Raises StoreError: at once if trying again cannot help, else the last one. An attempt that
-    went well for longer than that before it failed starts a new count.
+    went well for longer than that, up to the request that failed, starts a new count.
     """
     trouble_since: float | None = None
     pause = _FIRST_PAUSE
@@ -36,8 +36,9 @@ def persist(
             return action()
         except StoreError as error:
             now = monotonic()
-            if trouble_since is None or now - began > patience:
-                trouble_since, pause = now, _FIRST_PAUSE
+            failing_since = now - error.seconds
+            if trouble_since is None or failing_since - began > patience:
+                trouble_since, pause = failing_since, _FIRST_PAUSE
             if not error.transient or now - trouble_since >= patience:
                 raise
             _log.info("again in %.1f s: %s", pause, error)

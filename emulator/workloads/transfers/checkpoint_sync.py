@@ -16,7 +16,7 @@ from emulator.data.checkpoints.restore import restore
 from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.data.objectstore.retry import PATIENCE, persist
 from emulator.data.outputs.tree import Found
-from emulator.model.errors import ClientError, InternalServerError, JobError
+from emulator.model.errors import ClientError, InternalServerError, JobError, disk_full
 from emulator.model.job import JobSpec
 from emulator.workloads.plan.saved import CHECKPOINTS, Saved, saved_directories
 from emulator.workloads.run.clock import Clock
@@ -366,7 +366,9 @@ class _Running:
             self._syncs.keep_some(self._spec, self._instances, saved, mirror, doubtful, _DOUBTFUL)
         except (StoreError, OSError) as error:
             refused = isinstance(error, StoreError) and not error.transient
-            return self._kept(saved, str(error), ClientError if refused else InternalServerError)
+            kept = self._kept(saved, str(error), ClientError if refused else InternalServerError)
+            kept.no_space = disk_full(error, str(self._syncs.kept)) or ""
+            return kept
         for host, name in unread:
             _log.warning("training job %s: %s of %s could not be read", self._spec.name, name, host)
         if unread:

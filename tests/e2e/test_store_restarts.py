@@ -106,3 +106,17 @@ def test_a_script_that_cannot_be_fetched_is_no_error_of_the_algorithm(
     until(lambda: health(own)["status"] == "ok")
     body = script_request(s3, BUCKET, {"train.py": "print('ran')"})
     assert run(sagemaker, body)["TrainingJobStatus"] == "Completed"
+
+
+def test_a_store_that_hangs_costs_a_client_no_request(own: RunningEmulator) -> None:
+    s3 = own.client("s3")
+    s3.put_object(Bucket=BUCKET, Key="before", Body=b"before")
+    pid = store_process(own)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    # Its answer comes from the server that is started instead, or is 503 and boto3 tries again.
+    s3.put_object(Bucket=BUCKET, Key="meanwhile", Body=b"meanwhile")
+    assert store_process(own) != pid
+    for key in ("before", "meanwhile"):
+        assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == key.encode()
+    until(lambda: health(own)["status"] == "ok")

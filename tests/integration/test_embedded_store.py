@@ -281,3 +281,37 @@ def test_no_space_is_taken_before_there_are_objects(tmp_path: Path) -> None:
 def test_a_tether_to_a_parent_that_is_gone_ends_at_once() -> None:
     command = [sys.executable, "-I", "-S", tether.__file__, "1", "/bin/sleep", "300"]
     assert subprocess.run(command, timeout=60).returncode == tether.PARENT_GONE
+
+
+def test_one_that_hangs_is_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("PROBE_SECONDS", 0.5), ("SILENT_SECONDS", 1.0), ("HUNG_SECONDS", 8.0)):
+        monkeypatch.setattr(embedded, name, seconds)
+    with EmbeddedStore(tmp_path, "key", "secret") as store:
+        client(store).ensure_bucket("bucket")
+        client(store).upload("bucket", "key", io.BytesIO(b"before"))
+        hung = store.pid
+        assert hung
+        os.kill(hung, signal.SIGSTOP)
+        assert wait_until(lambda: "has not answered for" in store.down)
+        assert store.pid == hung
+        assert store.availability.away_since(time.time() - 60)
+        assert wait_until(lambda: store.pid not in (None, hung) and not store.down)
+        assert not runs(hung)
+        assert b"".join(client(store).read("bucket", "key")) == b"before"
+
+
+def test_one_that_answers_again_in_time_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("PROBE_SECONDS", 0.5), ("SILENT_SECONDS", 1.0)):
+        monkeypatch.setattr(embedded, name, seconds)
+    with EmbeddedStore(tmp_path, "key", "secret") as store:
+        pid = store.pid
+        assert pid
+        os.kill(pid, signal.SIGSTOP)
+        assert wait_until(lambda: "has not answered for" in store.down)
+        os.kill(pid, signal.SIGCONT)
+        assert wait_until(lambda: not store.down)
+        assert store.pid == pid

@@ -378,7 +378,12 @@ class Exchange:
     def _check_progress(self, seen: int) -> None:
         if seen == self._progress:
             log.warning("%s %s made no progress", self._request.method, self._request.path)
-            self._break_off()
+            if self._request_complete and not self._answer_started:
+                # The store hangs. Nothing more of this connection to it is wanted.
+                self._release(clean=False)
+                self._task = asyncio.get_running_loop().create_task(self._refuse_for_store())
+            else:
+                self._break_off()
             return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(_SILENCE_SECONDS, self._check_progress, self._progress)

@@ -4,7 +4,8 @@ Measured with SeaweedFS 4.48: ready after 0.6–0.8 s, stopped after 1.1 s; 180 
 rest, 340 MB after gigabytes. Without GOMEMLIMIT it took over 4 GB after 600 MB of uploads.
 
 A thread supervises the server: one that ends by itself (or is killed) is started again on the same
-data and the same S3 port, and the space of deleted objects is given back to the disk.
+data and the same S3 port; one that hangs is killed first. Another thread has the space of deleted
+objects given back to the disk.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 VACUUM_SECONDS = 30.0
 """Between two looks for the space of deleted objects; SeaweedFS itself looks every 15 minutes."""
+PROBE_SECONDS = 5.0
+"""Between two questions whether the server still answers."""
+SILENT_SECONDS = 10.0
+"""Without any answer the store counts as away."""
+HUNG_SECONDS = 30.0
+"""Without any answer the server is killed and started again: boto3 waits 60 s for an answer."""
 _GARBAGE = 0.1
 """The part of a volume that must be deleted before the rest of it is copied to a smaller one."""
 _VACUUM_TIMEOUT = 600.0
@@ -68,6 +75,7 @@ class EmbeddedStore:
         self._ports: weed.Ports | None = None
         self._server: _Server | None = None
         self._supervisor: threading.Thread | None = None
+        self._vacuum: threading.Thread | None = None
         self._stopping = threading.Event()
         self._ready: Future[None] = Future()
         self._down = _NOT_RUNNING
@@ -128,6 +136,10 @@ class EmbeddedStore:
                 daemon=True,
             )
             self._supervisor.start()
+            self._vacuum = threading.Thread(
+                target=self._vacuum_again_and_again, name="embedded-store-vacuum", daemon=True
+            )
+            self._vacuum.start()
 
     def wait(self) -> None:
         """Until it answers, once it was begun. Raises SetupError."""
@@ -157,7 +169,9 @@ class EmbeddedStore:
             server.end()
         if self._supervisor and self._supervisor.ident:
             self._supervisor.join()
-        self._supervisor = self._server = None
+        if self._vacuum and self._vacuum.ident:
+            self._vacuum.join()
+        self._supervisor = self._vacuum = self._server = None
         if self._ports:
             _remove_sockets(self._ports)
             self._ports = None
@@ -199,8 +213,7 @@ class EmbeddedStore:
         pause = 0.0
         while server := self._server:
             began = time.monotonic()
-            while not server.ended.wait(VACUUM_SECONDS):
-                self.vacuum()
+            self._watch(server)
             if self._stopping.is_set():
                 return
             why = weed.errors(self._log_text())
@@ -213,6 +226,28 @@ class EmbeddedStore:
             pause = 0.0 if steady else min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
             if not self._start_again(program, pause):
                 return
+
+    def _watch(self, server: _Server) -> None:
+        """Until the server has ended; one that hangs is killed."""
+        answered = time.monotonic()
+        while not server.ended.wait(PROBE_SECONDS):
+            if self._ports is not None and _responds(self._ports.http["s3"], PROBE_SECONDS):
+                answered = time.monotonic()
+                if not self._stopping.is_set():
+                    self._down = ""
+                continue
+            silent = time.monotonic() - answered
+            if silent >= SILENT_SECONDS and not self._stopping.is_set():
+                self._down = f"the embedded object store has not answered for {silent:.0f} s"
+                self.availability.note(self._down)
+            if silent >= HUNG_SECONDS:
+                log.error("%s and is killed", self._down)
+                server.process.kill()
+
+    def _vacuum_again_and_again(self) -> None:
+        """The body of a thread of its own: it may take minutes, also where the server hangs."""
+        while not self._stopping.wait(VACUUM_SECONDS):
+            self.vacuum()
 
     def _start_again(self, program: Path, pause: float) -> bool:
         """After a pause, and until it works; False when nobody wants it any more."""
@@ -363,8 +398,8 @@ def _remove_sockets(ports: weed.Ports) -> None:
             log.debug("%s stays: %s", path, error)
 
 
-def _responds(port: int) -> bool:
-    connection = http.client.HTTPConnection(weed.LOOPBACK, port, timeout=2)
+def _responds(port: int, timeout: float = 2) -> bool:
+    connection = http.client.HTTPConnection(weed.LOOPBACK, port, timeout=timeout)
     try:
         connection.request("GET", "/")
         return connection.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR

@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from emulator.aws.endpoint import HEAD_LIMIT, EndpointProtocol, endpoint_protocol
+from emulator.aws.s3 import exchange
 from emulator.aws.s3.exchange import Exchange
 from emulator.aws.s3.local_control import LocalControl
 from emulator.aws.s3.proxy import S3Proxy
@@ -906,3 +907,18 @@ async def test_a_client_that_has_sent_all_gets_its_answer_of_the_other_process(a
     line = await at.connect()
     line.send(f"{API}Connection: close\r\nContent-Length: 0\r\n\r\n")
     assert (await line.rest()).endswith(b"app 0")
+
+
+@with_world
+async def test_a_store_that_never_answers_is_given_up_with_503(at: World) -> None:
+    at.store.before_answer.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exchange, "_SILENCE_SECONDS", 0.05)
+        line = await at.connect()
+        line.send(put(b"hello"))
+        status, _, body = await line.answer()
+    assert status == 503
+    assert b"<Code>ServiceUnavailable</Code>" in body
+    at.store.before_answer.set()
+    line.send(head())
+    assert (await line.answer())[0] == 200

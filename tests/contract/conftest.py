@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from channel_harness import Stager
-from runtime_harness import Launch, Output, Run, instance_mounts, made
+from runtime_harness import Launch, Next, Output, Run, instance_mounts, made
 
 from emulator.data.objectstore.objects import ObjectStore
 from emulator.drivers.base import Runtime
@@ -23,24 +24,34 @@ TRAINING_IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 
 
 @pytest.fixture
-def process_runtime(tmp_path: Path) -> Runtime:
-    runtime = ProcessRuntime(Path(sys.executable), "http://127.0.0.1:4570", tmp_path)
-    if runtime.verdict.features is None:
-        pytest.skip(f"{runtime.verdict.reason} {runtime.verdict.remedy}")
-    return runtime
+def process_runtimes(tmp_path: Path) -> Next:
+    return lambda: ProcessRuntime(Path(sys.executable), "http://127.0.0.1:4570", tmp_path)
 
 
 @pytest.fixture(scope="session")
-def docker_runtime() -> Iterator[Runtime]:
+def docker_runtimes() -> Iterator[Next]:
+    # Other runs of the tests may use the same engine.
+    emulator = f"contract-{uuid.uuid4().hex[:12]}"
     with closing(connect()) as client:
         images = Images(client, {"train": TRAINING_IMAGE})
-        yield DockerRuntime(client, inspect_engine(client), images, port=4570, emulator="contract")
+        yield lambda: DockerRuntime(
+            client, inspect_engine(client), images, port=4570, emulator=emulator
+        )
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
+def next_runtime(request: pytest.FixtureRequest) -> Next:
+    """Makes a runtime as the next emulator of this state directory would."""
+    make: Next = request.getfixturevalue(f"{request.param}_runtimes")
+    return make
+
+
+@pytest.fixture
+def runtime(next_runtime: Next) -> Runtime:
     """Every runtime that this machine can offer."""
-    runtime: Runtime = request.getfixturevalue(f"{request.param}_runtime")
+    runtime = next_runtime()
+    if isinstance(runtime, ProcessRuntime) and runtime.verdict.features is None:
+        pytest.skip(f"{runtime.verdict.reason} {runtime.verdict.remedy}")
     return runtime
 
 
@@ -62,6 +73,7 @@ def launch(runtime: Runtime, image: str | None, tmp_path: Path) -> Iterator[Laun
         network_isolation: bool = False,
         on_output: Callable[[str, bytes], None] | None = None,
         mounts: Sequence[Mount] = (),
+        outlives: bool = False,
     ) -> Run:
         job = f"job-{len(runs)}"
         instances = tuple(
@@ -76,14 +88,15 @@ def launch(runtime: Runtime, image: str | None, tmp_path: Path) -> Iterator[Laun
             )
             for number, script in enumerate(scripts, start=1)
         )
-        plan = JobPlan(job, f"arn:{job}", instances, network_isolation)
+        plan = JobPlan(job, f"arn:{job}", instances, network_isolation, outlives=outlives)
         output = Output()
         runs.append(Run(runtime.launch(plan, on_output or output), output, plan))
         return runs[-1]
 
     yield start
     for run in runs:
-        run.fleet.close()
+        if not run.left:
+            run.fleet.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emulator.drivers.base import Fleet
+from emulator.drivers.base import Fleet, LastingRuntime
 from emulator.model.plan import Exit, JobPlan, Mount
 
 PATIENCE = 60.0
@@ -33,6 +33,8 @@ class Run:
     fleet: Fleet
     output: Output
     plan: JobPlan
+    left: bool = False
+    """Its fleet was given up: what follows is the next emulator's."""
 
     def exits(self, count: int | None = None) -> list[Exit]:
         """The next ends, of all instances unless told otherwise."""
@@ -56,6 +58,7 @@ class Run:
 
 
 Launch = Callable[..., Run]
+Next = Callable[[], LastingRuntime]
 
 
 def instance_mounts(root: Path) -> tuple[Mount, ...]:

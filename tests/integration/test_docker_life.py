@@ -77,56 +77,17 @@ def test_a_container_removed_behind_the_back(
     fleet.close()
 
 
-def test_a_restarted_emulator_takes_its_containers_over(
-    client: DockerClient, tmp_path: Path, emulator: str
+def test_other_emulators_have_jobs_of_their_own(
+    client: DockerClient, runtime: DockerRuntime, tmp_path: Path, emulator: str
 ) -> None:
-    plan = plan_of(tmp_path, "for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done; exit 4")
-    before = Output()
-    runtime_on(client, emulator).launch(plan, before)
-    before.await_text("2\n")
-    first = before["algo-1"]
-    known = len(first)
-
-    with closing(connect()) as later:
-        runtime = runtime_on(later, emulator)
-        assert runtime.adopt("arn:other", Output()) is None
-        assert runtime_on(later, "somebody-else").adopt(plan.arn, Output()) is None
-        after = Output()
-        fleet = runtime.adopt(plan.arn, after, {"algo-1": known})
-        assert fleet is not None
-        assert end_of(fleet).code == 4
-        assert first + after["algo-1"] == "1\n2\n3\n4\n5\n6\n"
-        fleet.close()
-        assert runtime.adopt(plan.arn, Output()) is None
-
-
-def test_an_end_that_nobody_saw_is_found(
-    client: DockerClient, tmp_path: Path, emulator: str
-) -> None:
-    plan = plan_of(tmp_path, "echo one; exit 3")
-    assert end_of(runtime_on(client, emulator).launch(plan, Output())).code == 3
-    runtime, output = runtime_on(client, emulator), Output()
-    fleet = runtime.adopt(plan.arn, output)
-    assert fleet is not None
-    assert end_of(fleet).code == 3
-    assert output == {"algo-1": "one\n"}
-    fleet.close()
-
-
-def test_clean_spares_other_jobs_and_other_emulators(
-    client: DockerClient, runtime: DockerRuntime, tmp_path: Path
-) -> None:
-    other = runtime_on(client, "somebody-else")
-    (tmp_path / "kept").mkdir()
-    kept, dropped = plan_of(tmp_path / "kept", SLEEP), plan_of(tmp_path, SLEEP)
-    fleets = [runtime.launch(kept, Output()), runtime.launch(dropped, Output())]
+    other, plan = runtime_on(client, f"not-{emulator}"), plan_of(tmp_path, SLEEP)
+    fleet = runtime.launch(plan, Output())
     other.clean()
-    assert all(fleet.next_exit(0.1) is None for fleet in fleets)
-    runtime.clean(keep=[kept.arn])
-    assert end_of(fleets[1]).lost == REMOVED
-    assert fleets[0].next_exit(0.1) is None
-    for fleet in fleets:
-        fleet.close()
+    assert other.adopt(plan.arn, Output()) is None
+    assert fleet.next_exit(0.1) is None
+    runtime.clean()
+    assert end_of(fleet).lost == REMOVED
+    fleet.close()
 
 
 def test_a_missing_image_fails_in_the_services_words(runtime: DockerRuntime) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_jobs import log_lines, run, shell_request, wait, wait_for
+from e2e_jobs import files_in_tar, log_lines, run, shell_request, wait, wait_for
 from emulators import RunningEmulator, start_emulator
 
 
@@ -142,6 +142,41 @@ def test_a_job_that_trained_on_can_be_stopped(tmp_path: Path) -> None:
     finally:
         second.end()
     assert processes_below(tmp_path / "state") == []
+
+
+def test_a_job_whose_time_is_up_while_no_emulator_runs(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("stop_grace_seconds = 0.5\n")
+    first = start_emulator(tmp_path / "state", "--config", str(config), leave=True)
+    script = (
+        "trap 'echo asked; exit 0' TERM; echo weights > /opt/ml/model/m; echo started; "
+        "while true; do sleep 0.05; done"
+    )
+    limit = {"MaxRuntimeInSeconds": 4}
+    body = shell_request(create_bucket(first), script, StoppingCondition=limit)
+    name = body["TrainingJobName"]
+    first.client("sagemaker").create_training_job(**body)
+    while "started" not in log_lines(first.client("logs"), name):
+        time.sleep(0.05)
+    first.process.kill()
+    first.process.wait(60)
+    deadline = time.monotonic() + 60
+    while processes_below(tmp_path / "state"):  # the supervising process ends it
+        assert time.monotonic() < deadline, processes_below(tmp_path / "state")
+        time.sleep(0.1)
+    second = start_emulator(tmp_path / "state", "--config", str(config), leave=True)
+    try:
+        job = wait(second.client("sagemaker"), name)
+        assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == (
+            "Stopped",
+            "MaxRuntimeExceeded",
+        )
+        lines = log_lines(second.client("logs"), name)
+        assert [line for line in lines if line in ("started", "asked")] == ["started", "asked"]
+        model = job["ModelArtifacts"]["S3ModelArtifacts"]
+        assert files_in_tar(second.client("s3"), model) == {"m": b"weights\n"}
+    finally:
+        second.end()
 
 
 def test_two_emulators_do_not_share_a_state_directory(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.demo
 CONSTRAINTS := .ci/constraints.txt
 SOURCES := emulator tests examples
-# Most tests wait for jobs: two processors have work for more workers than two.
-WORKERS ?= 4
+# Most tests wait for jobs: two processors have work for three workers.
+WORKERS ?= 3
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Tests start this package in hundreds of processes; each would compile it anew.

@@ -19,7 +19,8 @@ SLOWEST = (
     "test_docker_jobs.py",
     "test_docker_life.py",
     "test_process_launchers.py",
-    "test_s3_features.py",
+    "test_gpus.py",
+    "test_restart.py",
     "test_process_mpi.py",
     "test_process_ordinary_user.py",
 )

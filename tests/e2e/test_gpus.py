@@ -38,10 +38,10 @@ def with_gpus(folder: Path, gpus: int, **settings: str) -> RunningEmulator:
     return emulator
 
 
-@pytest.fixture
-def workstation(tmp_path: Path) -> Iterator[RunningEmulator]:
+@pytest.fixture(scope="module")
+def workstation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEmulator]:
     """Four GPUs."""
-    emulator = with_gpus(tmp_path, 4)
+    emulator = with_gpus(tmp_path_factory.mktemp("workstation"), 4)
     yield emulator
     emulator.end()
 

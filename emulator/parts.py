@@ -299,13 +299,13 @@ def _host_settings(
         return HostSettings()
     addresses = listen_addresses(engine)
     if not needs_relay(os.environ) or not addresses:
-        return of_this_machine()
+        return of_this_machine(local=bool(addresses))
     # Containers do not reach this machine's loopback interface, where its proxy listens.
     listening = listen(addresses[0], 0)
     relay = f"http://{engine.emulator_host}:{listening.getsockname()[1]}"
     refuse = partial(refusal, reach=settings.jobs_reach_aws)
     resources.callback(ForwardProxy(listening, os.environ, port, refuse=refuse).close)
-    return of_this_machine(relay)
+    return of_this_machine(relay, local=True)
 
 
 def _connect(

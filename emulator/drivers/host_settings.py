@@ -2,7 +2,8 @@
 
 A requirements.txt is then installed behind a proxy, from a private index and with a company's
 certificates, as it is on the machine itself. Files of it are mounted read-only, so that
-credentials in the address of an index are in no image, log or artifact.
+credentials in the address of an index are in no image, log or artifact. So are directories that
+stand for an index.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from emulator.drivers.docker.requests import RUN_DIR
+from emulator.model.plan import Mount
 
 PIP_CONF, CA_BUNDLE = "pip.conf", "ca.pem"
 """Files in a container's RUN_DIR."""
+INDEX_DIR = "/run/sagemaker-emulator-index"
+"""Where containers have the directories of package indexes."""
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
 """Variables that name a bundle of certificates, for Python, requests, curl and pip."""
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -36,6 +40,8 @@ class HostSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     """For RUN_DIR."""
+    mounts: tuple[Mount, ...] = ()
+    """Package indexes that are directories of this machine."""
     proxies: Mapping[str, str] = field(default_factory=dict)
     """Not for isolated jobs. By variable, in both cases."""
 
@@ -50,15 +56,21 @@ class HostSettings:
 
 
 def host_settings(
-    environment: Mapping[str, str], pip: Mapping[str, str], relay: str | None = None
+    environment: Mapping[str, str],
+    pip: Mapping[str, str],
+    relay: str | None = None,
+    *,
+    local: bool = False,
 ) -> HostSettings:
     """From this machine's variables and its pip's settings.
 
     `relay` is the address by which containers reach what proxies the machine has on its own
-    loopback interface; without one such a proxy is left out.
+    loopback interface; without one such a proxy is left out. `local`: the engine can mount this
+    machine's directories; indexes in some are left out otherwise.
     """
     bundle = _bundle(environment, pip)
-    conf = _pip_conf(pip, relay, with_bundle=bundle is not None)
+    indexes = _Indexes(local)
+    conf = _pip_conf(pip, relay, indexes, with_bundle=bundle is not None)
     files = {}
     variables = {}
     if bundle is not None:
@@ -67,7 +79,7 @@ def host_settings(
     if conf:
         files[PIP_CONF] = conf
         variables["PIP_CONFIG_FILE"] = f"{RUN_DIR}/{PIP_CONF}"
-    return HostSettings(variables, files, _proxies(environment, relay))
+    return HostSettings(variables, files, tuple(indexes.mounts), _proxies(environment, relay))
 
 
 def pip_settings(environment: Mapping[str, str], home: Path, prefix: Path) -> dict[str, str]:
@@ -89,10 +101,10 @@ def pip_settings(environment: Mapping[str, str], home: Path, prefix: Path) -> di
     return found
 
 
-def of_this_machine(relay: str | None = None) -> HostSettings:
+def of_this_machine(relay: str | None = None, *, local: bool = False) -> HostSettings:
     """The settings of the user whom the emulator runs as."""
     pip = pip_settings(os.environ, Path.home(), Path(sys.prefix))
-    return host_settings(os.environ, pip, relay)
+    return host_settings(os.environ, pip, relay, local=local)
 
 
 def needs_relay(environment: Mapping[str, str]) -> bool:
@@ -112,14 +124,40 @@ def _pip_files(environment: Mapping[str, str], home: Path, prefix: Path) -> list
     return files
 
 
-def _pip_conf(pip: Mapping[str, str], relay: str | None, *, with_bundle: bool) -> bytes:
+class _Indexes:
+    """Package indexes as containers reach them."""
+
+    def __init__(self, local: bool):
+        self._local = local
+        self.mounts: list[Mount] = []
+
+    def address(self, given: str) -> str:
+        """The address in a container; "" for a directory that it does not get."""
+        if "://" in given and not given.startswith("file:"):
+            return given
+        path = Path(unquote(urlsplit(given).path) if given.startswith("file:") else given)
+        path = path.expanduser().absolute()
+        if not (self._local and path.exists()):
+            _log.warning("containers do not get the package index %s of this machine", given)
+            return ""
+        source = path.parent if path.is_file() else path
+        # Pages of an index lead to packages beside it.
+        if source.name == "simple" and source.parent != source.parent.parent:
+            source = source.parent
+        target = next((one.target for one in self.mounts if one.source == source), None)
+        if target is None:
+            target = f"{INDEX_DIR}/{len(self.mounts)}"
+            self.mounts.append(Mount(source, target, read_only=True))
+        return f"file://{quote(str(Path(target) / path.relative_to(source)))}"
+
+
+def _pip_conf(
+    pip: Mapping[str, str], relay: str | None, indexes: _Indexes, *, with_bundle: bool
+) -> bytes:
     lines = []
     for name in _ADDRESSES:
-        # What lies in this machine's own directories is not in a container.
-        if remote := [
-            one for one in pip.get(name, "").split() if "://" in one and "file:" not in one
-        ]:
-            lines.append(f"{name} = {' '.join(remote)}")
+        if found := [one for each in pip.get(name, "").split() if (one := indexes.address(each))]:
+            lines.append(f"{name} = {' '.join(found)}")
     for name in _VALUES:
         value = pip.get(name, "")
         if name == "proxy" and _on_loopback(value):

@@ -278,6 +278,7 @@ class DockerRuntime:
             },
             own_mounts=self._engine.own_mounts,
             lock_memory=lock_memory,
+            host_mounts=tuple(one for one in self._host.mounts if one.source.exists()),
             host_environment=self._host.for_job(
                 (self._engine.emulator_host, *plan.hosts), isolated=plan.network_isolation
             ),

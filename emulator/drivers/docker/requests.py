@@ -82,6 +82,8 @@ class Placement:
     """Raise the limit of locked memory, which NCCL pins its buffers against."""
     host_environment: Mapping[str, str] = field(default_factory=dict)
     """Variables by which containers reach package indexes as this machine does."""
+    host_mounts: tuple[Mount, ...] = ()
+    """Package indexes that are directories of this machine."""
     keepers: Mapping[str, str] = field(default_factory=dict)
     """By host, the container whose place on a network the job's own takes; empty: none."""
     own_mounts: OwnMounts = field(default_factory=OwnMounts)
@@ -216,7 +218,7 @@ def _command(instance: InstancePlan, image: LocalImage) -> dict[str, Any]:
 
 
 def _host_config(plan: JobPlan, instance: InstancePlan, placement: Placement) -> dict[str, Any]:
-    run = [Mount(run_dir(instance), RUN_DIR, read_only=True)]
+    run = [Mount(run_dir(instance), RUN_DIR, read_only=True), *placement.host_mounts]
     if sees_peers_gpus(plan, instance):
         # Before /usr/bin on the path, where the container toolkit puts the driver's own.
         listing = run_dir(instance) / LISTING

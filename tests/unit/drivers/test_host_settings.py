@@ -40,6 +40,34 @@ def test_a_private_index_and_a_bundle_are_files(tmp_path: Path) -> None:
     assert not any("secret" in value for value in environment.values())
 
 
+def test_indexes_that_are_directories_are_mounted(tmp_path: Path) -> None:
+    wheels, index = tmp_path / "my wheels", tmp_path / "mirror" / "simple"
+    for directory in (wheels, index):
+        directory.mkdir(parents=True)
+    (tmp_path / "links.html").touch()
+    pip = {
+        "index-url": f"file://{index}",
+        "extra-index-url": f"{INDEX} file://{tmp_path}/absent",
+        "find-links": f"{wheels.as_uri()} {index} {tmp_path}/links.html",
+    }
+    found = host_settings({}, pip, local=True)
+    assert found.files["pip.conf"].decode().splitlines()[1:] == [
+        "index-url = file:///run/sagemaker-emulator-index/0/simple",
+        f"extra-index-url = {INDEX}",
+        "find-links = file:///run/sagemaker-emulator-index/1 "
+        "file:///run/sagemaker-emulator-index/0/simple "
+        "file:///run/sagemaker-emulator-index/2/links.html",
+    ]
+    assert [(mount.source, mount.read_only) for mount in found.mounts] == [
+        (tmp_path / "mirror", True),
+        (wheels, True),
+        (tmp_path, True),
+    ]
+    elsewhere = host_settings({}, pip)
+    assert elsewhere.mounts == ()
+    assert b"file:" not in elsewhere.files["pip.conf"]
+
+
 def test_a_proxy_is_not_used_for_the_emulator_and_peers() -> None:
     found = host_settings({"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "corp.example"}, {})
     environment = found.for_job(["host.docker.internal", "algo-1"], isolated=False)

@@ -25,7 +25,7 @@ from emulator.aws.gateway import Gateway, Shortcut
 from emulator.aws.s3.local_control import LocalControl
 from emulator.drivers.base import Lasting
 from emulator.model.errors import SetupError
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.parts import Parts, build, listen, listens_everywhere
 from emulator.settings import Settings
 
@@ -223,17 +223,17 @@ class Emulator:
             "account": self.settings.account,
             "region": self.settings.region,
             "jobs": {
-                **_counted(parts.records.unfinished_by_status()),
+                **_counted(parts.records.unfinished_by_phase()),
                 "waiting_for_engine": parts.records.unfinished_on("docker") if away else 0,
             },
         }
 
 
-def _counted(by_status: Mapping[str, int]) -> dict[str, int]:
+def _counted(by_phase: Mapping[Phase, int]) -> dict[str, int]:
     """Jobs that have not ended: those that are yet to begin, wait for capacity, and the rest."""
-    queued = by_status.get(Secondary.STARTING.value, 0)
-    pending = by_status.get(Secondary.PENDING.value, 0)
-    running = sum(by_status.values()) - queued - pending
+    queued = by_phase.get(Phase.STARTING, 0)
+    pending = by_phase.get(Phase.PENDING, 0)
+    running = sum(by_phase.values()) - queued - pending
     return {"running": running, "queued": queued, "pending": pending}
 
 

@@ -48,12 +48,12 @@ from emulator.drivers.images.resolution import Images
 from emulator.drivers.process.driver import ProcessRuntime
 from emulator.model.errors import SetupError
 from emulator.placement import leases
-from emulator.placement.fixed_ports import fixed_ports
 from emulator.placement.gpu_capacity import GpuCapacity
 from emulator.placement.gpus import surveyor
 from emulator.placement.instance_types import Catalog, load_catalog
 from emulator.placement.ledger import Rules
 from emulator.placement.machine import Machine, this_machine
+from emulator.resources import KINDS
 from emulator.settings import Settings
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
@@ -124,7 +124,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         settings.state_dir / "metrics.sqlite3", METRIC_MIGRATIONS, reserve.make_room
     )
     resources.callback(measured.close)
-    records, metrics = JobStore(database), MetricStore(measured)
+    records, metrics = JobStore(database, KINDS), MetricStore(measured)
     catalog = load_catalog(settings.instance_types)
     docker, found = _find_docker(settings, url, door, resources, records, catalog)
     runtimes = _runtimes(settings, url, door, docker)
@@ -389,5 +389,5 @@ def _capacity(
             max_gpus=settings.max_gpus,
             overcommit=settings.overcommit,
         ),
-        fixed_ports if shares_ports else lambda _: (),
+        (lambda spec: spec.ports) if shares_ports else lambda _: (),
     )

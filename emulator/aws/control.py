@@ -12,9 +12,11 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from emulator.model.errors import ApiError, ValidationError
 from emulator.model.faults import Chance, Kind, read_fault
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId
+from emulator.resources.training import job_id
+from emulator.resources.training.words import NOT_FOUND
 from emulator.settings import Settings
 from emulator.workloads.fault_book import FaultBook
-from emulator.workloads.store.runs import NOT_FOUND
 
 Disturb = Callable[[str], None]
 """Called with an operation's name before it is carried out; raises ApiError."""
@@ -23,11 +25,11 @@ Disturb = Callable[[str], None]
 class Runs(Protocol):
     """Who can take the instances of a job away."""
 
-    def kill(self, scope: Scope, name: str) -> object:
+    def kill(self, key: WorkloadId) -> object:
         """Raises ValidationError if the job is unknown or is not being stopped."""
         ...
 
-    def interrupt(self, scope: Scope, name: str, away: float = 0) -> object:
+    def interrupt(self, key: WorkloadId, away: float = 0) -> object:
         """Raises ValidationError if the job is unknown or has none."""
         ...
 
@@ -102,7 +104,7 @@ def routes(book: FaultBook, runs: Runs, settings: Settings) -> APIRouter:
         name: str, region: str = settings.region, account: str = settings.account
     ) -> dict[str, Any]:
         with _job_errors():
-            runs.kill(Scope(account, region), name)
+            runs.kill(job_id(Scope(account, region), name))
         return {"killed": name}
 
     @router.post("/training-jobs/{name}/interrupt", status_code=202)
@@ -113,7 +115,7 @@ def routes(book: FaultBook, runs: Runs, settings: Settings) -> APIRouter:
         seconds: Annotated[float, Query(ge=0, le=86_400)] = 0,
     ) -> dict[str, Any]:
         with _job_errors():
-            runs.interrupt(Scope(account, region), name, seconds)
+            runs.interrupt(job_id(Scope(account, region), name), seconds)
         return {"interrupted": name}
 
     return router

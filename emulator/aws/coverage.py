@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from emulator.aws.built import operations_by_service
 from emulator.aws.wire.service_models import Shape, operation_model, service_model
-from emulator.model.members import Member, Treatment, member_at
+from emulator.resources.training.support_matrix import Member, Treatment, member_at
 from emulator.settings import Settings
 
 _NOTES = {
@@ -102,7 +102,9 @@ def _members() -> Iterator[str]:
     for path in member_paths(create_training_job()):
         member = member_at(path)
         if member is None:
-            raise LookupError(f"emulator/model/members.py says nothing of {path}")
+            raise LookupError(
+                f"emulator/resources/training/support_matrix.py says nothing of {path}"
+            )
         yield f"| {_indented(path)} | {member.treatment.value} | {_remark(member, path)} |"
 
 

@@ -16,7 +16,7 @@ from emulator.cli.jobs import JobName
 from emulator.cli.messages import fail, out
 from emulator.cli.options import AskPortFlag, ConfigFlag, EndpointFlag, StateFlag, load_settings
 from emulator.cli.remote import Remote, connect, plain_errors
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 
 def artifacts(

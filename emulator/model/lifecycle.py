@@ -1,6 +1,8 @@
-"""The life of a training job as a value: every change makes a new one, illegal ones raise.
+"""The life of a workload that runs to its end, as a value: every change makes a new one, illegal
+ones raise.
 
-Statuses, messages and how their times relate are those seen from the service.
+How statuses and times relate was seen from the service's training jobs. What a phase is called in
+an answer, and the words for it, are those of the workload's kind.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from emulator.model.errors import FAILURE_REASON_LIMIT, IllegalTransition
 
 
 class Status(str, Enum):
-    """TrainingJobStatus."""
+    """TrainingJobStatus and ProcessingJobStatus: the same words."""
 
     IN_PROGRESS = "InProgress"
     STOPPING = "Stopping"
@@ -25,13 +27,14 @@ class Status(str, Enum):
         return self in (Status.COMPLETED, Status.FAILED, Status.STOPPED)
 
 
-class Secondary(str, Enum):
-    """SecondaryStatus."""
+class Phase(str, Enum):
+    """What happens to a workload now: of a training job, its SecondaryStatus."""
 
     STARTING = "Starting"
     PENDING = "Pending"
     DOWNLOADING = "Downloading"
-    TRAINING = "Training"
+    RUNNING = "Running"
+    """Its instances run; a training job calls it Training."""
     INTERRUPTED = "Interrupted"
     UPLOADING = "Uploading"
     STOPPING = "Stopping"
@@ -42,80 +45,91 @@ class Secondary(str, Enum):
     MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
 
 
-STARTING = "Starting the training job"
-PREPARING = "Preparing the instances for training"
-WAITING_FOR_CAPACITY = "Training job waiting for capacity"
-DOWNLOADING_DATA = "Downloading input data"
-DOWNLOADING_IMAGE = "Downloading the training image"
-TRAINING = "Training image download completed. Training in progress."
-UPLOADING = "Uploading generated training model"
-STOPPING = "Stopping the training job"
-COMPLETED = "Training job completed"
-FAILED = "Training job failed"
-STOPPED = "Training job stopped"
-MAX_RUNTIME_EXCEEDED = "Training job runtime exceeded MaxRuntimeInSeconds provided"
-MAX_WAIT_TIME_EXCEEDED = "Training job wait time exceeded MaxWaitTimeInSeconds provided"
-INTERRUPTED = "Training job interrupted"
-REUSED_BY = "Resource reused by training job: {}"
+@dataclass(frozen=True)
+class Words:
+    """What a kind of workload says of its phases: StatusMessage of a training job's transitions."""
 
-_STOPPED = (Secondary.STOPPED, Secondary.MAX_RUNTIME_EXCEEDED, Secondary.MAX_WAIT_TIME_EXCEEDED)
+    starting: str
+    preparing: str
+    """Capacity is there; directories, data and image come next."""
+    pending: str
+    """It waits for capacity."""
+    downloading: str
+    """Of input data."""
+    downloading_image: str
+    running: str
+    uploading: str
+    stopping: str
+    interrupted: str
+    completed: str
+    failed: str
+    stopped: str
+    max_runtime_exceeded: str
+    max_wait_time_exceeded: str
+
+    def of(self, phase: Phase) -> str:
+        """What is said of a workload that enters this phase."""
+        return str(getattr(self, phase.name.lower()))
+
+
+_STOPPED = (Phase.STOPPED, Phase.MAX_RUNTIME_EXCEEDED, Phase.MAX_WAIT_TIME_EXCEEDED)
 # A retry after an internal error goes back to the start, whatever the job did (RetryStrategy).
-_NEXT: dict[Secondary, frozenset[Secondary]] = {
-    Secondary.STARTING: frozenset(
+_NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.STARTING: frozenset(
         {
-            Secondary.STARTING,
-            Secondary.PENDING,
-            Secondary.DOWNLOADING,
-            Secondary.STOPPING,
-            Secondary.FAILED,
+            Phase.STARTING,
+            Phase.PENDING,
+            Phase.DOWNLOADING,
+            Phase.STOPPING,
+            Phase.FAILED,
         }
     ),
-    Secondary.PENDING: frozenset(
-        {Secondary.STARTING, Secondary.DOWNLOADING, Secondary.STOPPING, Secondary.FAILED}
-    ),
-    Secondary.DOWNLOADING: frozenset(
+    Phase.PENDING: frozenset({Phase.STARTING, Phase.DOWNLOADING, Phase.STOPPING, Phase.FAILED}),
+    Phase.DOWNLOADING: frozenset(
         {
-            Secondary.STARTING,
-            Secondary.TRAINING,
-            Secondary.INTERRUPTED,
-            Secondary.STOPPING,
-            Secondary.FAILED,
+            Phase.STARTING,
+            Phase.RUNNING,
+            Phase.INTERRUPTED,
+            Phase.STOPPING,
+            Phase.FAILED,
         }
     ),
-    Secondary.TRAINING: frozenset(
+    Phase.RUNNING: frozenset(
         {
-            Secondary.STARTING,
-            Secondary.UPLOADING,
-            Secondary.INTERRUPTED,
-            Secondary.STOPPING,
-            Secondary.FAILED,
+            Phase.STARTING,
+            Phase.UPLOADING,
+            Phase.INTERRUPTED,
+            Phase.STOPPING,
+            Phase.FAILED,
         }
     ),
-    Secondary.INTERRUPTED: frozenset({Secondary.STARTING, Secondary.STOPPING, Secondary.FAILED}),
-    Secondary.UPLOADING: frozenset(
+    Phase.INTERRUPTED: frozenset({Phase.STARTING, Phase.STOPPING, Phase.FAILED}),
+    Phase.UPLOADING: frozenset(
         {
-            Secondary.STARTING,
-            Secondary.COMPLETED,
-            Secondary.STOPPING,
-            Secondary.FAILED,
+            Phase.STARTING,
+            Phase.COMPLETED,
+            Phase.STOPPING,
+            Phase.FAILED,
             *_STOPPED,
         }
     ),
-    Secondary.STOPPING: frozenset({Secondary.UPLOADING, Secondary.FAILED, *_STOPPED}),
+    Phase.STOPPING: frozenset({Phase.UPLOADING, Phase.FAILED, *_STOPPED}),
 }
-_WITHOUT_INSTANCES = (Secondary.INTERRUPTED, Secondary.STARTING, Secondary.PENDING)
+WITH_INSTANCES = (Phase.RUNNING, Phase.UPLOADING, Phase.STOPPING)
+"""Phases in which instances may run."""
+_WITHOUT_INSTANCES = (Phase.INTERRUPTED, Phase.STARTING, Phase.PENDING)
 _TERMINAL = {
-    Secondary.COMPLETED: Status.COMPLETED,
-    Secondary.FAILED: Status.FAILED,
+    Phase.COMPLETED: Status.COMPLETED,
+    Phase.FAILED: Status.FAILED,
     **dict.fromkeys(_STOPPED, Status.STOPPED),
 }
 
 
 @dataclass(frozen=True)
 class Transition:
-    """One entry of SecondaryStatusTransitions; times in epoch seconds."""
+    """One entry of PhaseStatusTransitions; times in epoch seconds."""
 
-    status: Secondary
+    status: Phase
     started: float
     message: str
     ended: float | None = None
@@ -128,22 +142,24 @@ class Lifecycle:
     status: Status
     transitions: tuple[Transition, ...]
     modified: float
-    training_started: float | None = None
-    training_ended: float | None = None
+    started: float | None = None
+    """When its data began to be downloaded for the first time."""
+    ended: float | None = None
+    """When it came to its end; None for one that never started."""
     failure_reason: str | None = None
 
     @classmethod
-    def begin(cls, now: float) -> Lifecycle:
-        """A job that was just created."""
+    def begin(cls, now: float, message: str = "") -> Lifecycle:
+        """A workload that was just created."""
         now = _ms(now)
         return cls(
             status=Status.IN_PROGRESS,
-            transitions=(Transition(Secondary.STARTING, now, STARTING),),
+            transitions=(Transition(Phase.STARTING, now, message),),
             modified=now,
         )
 
     @property
-    def secondary(self) -> Secondary:
+    def phase(self) -> Phase:
         return self.transitions[-1].status
 
     @property
@@ -158,12 +174,12 @@ class Lifecycle:
     @property
     def attempts(self) -> int:
         """How often the job was started, interruptions and retries counted."""
-        return sum(entry.status is Secondary.STARTING for entry in self.transitions)
+        return sum(entry.status is Phase.STARTING for entry in self.transitions)
 
     @property
     def held_seconds(self) -> float:
-        """How long the job had instances since its training began, in entries that are over."""
-        first = self.training_started
+        """How long the job had instances since it started, in entries that are over."""
+        first = self.started
         return sum(
             entry.ended - entry.started
             for entry in self.transitions
@@ -173,11 +189,11 @@ class Lifecycle:
             and entry.status not in _WITHOUT_INSTANCES
         )
 
-    def reused_by(self, job: str, now: float) -> Lifecycle:
+    def reused(self, message: str, now: float) -> Lifecycle:
         """Another job took over the warm pool: the last entry says so (seen)."""
         if not self.status.terminal:
             raise IllegalTransition("only the instances of a job that has ended are reused")
-        last = replace(self.transitions[-1], message=REUSED_BY.format(job))
+        last = replace(self.transitions[-1], message=message)
         return replace(self, transitions=(*self.transitions[:-1], last), modified=self._after(now))
 
     def say(self, message: str, now: float) -> Lifecycle:
@@ -188,50 +204,50 @@ class Lifecycle:
             self, transitions=(*self.transitions[:-1], current), modified=self._after(now)
         )
 
-    def enter(self, secondary: Secondary, message: str, now: float) -> Lifecycle:
+    def enter(self, phase: Phase, message: str, now: float) -> Lifecycle:
         """Move on to a status that is not terminal; raises IllegalTransition."""
-        if secondary in _TERMINAL:
-            raise IllegalTransition(f"{secondary.value} is an end: use finish()")
+        if phase in _TERMINAL:
+            raise IllegalTransition(f"{phase.value} is an end: use finish()")
         now = self._after(now)
-        started = self.training_started
-        if secondary is Secondary.DOWNLOADING and started is None:
+        started = self.started
+        if phase is Phase.DOWNLOADING and started is None:
             started = now
         return replace(
             self,
-            transitions=(*self._closed(secondary, now), Transition(secondary, now, message)),
+            transitions=(*self._closed(phase, now), Transition(phase, now, message)),
             modified=now,
-            training_started=started,
+            started=started,
         )
 
     def request_stop(self, now: float) -> Lifecycle:
-        """StopTrainingJob: the status says Stopping at once, the secondary status later."""
+        """StopTrainingJob: the status says Stopping at once, the phase status later."""
         self._refuse_if_terminal("a stop")
         if self.status is Status.STOPPING:
             return self
         return replace(self, status=Status.STOPPING, modified=self._after(now))
 
     def finish(
-        self, secondary: Secondary, message: str, now: float, failure_reason: str | None = None
+        self, phase: Phase, message: str, now: float, failure_reason: str | None = None
     ) -> Lifecycle:
         """Reach a terminal status; the last entry starts and ends at the same moment."""
-        if secondary not in _TERMINAL:
-            raise IllegalTransition(f"{secondary.value} is not an end")
+        if phase not in _TERMINAL:
+            raise IllegalTransition(f"{phase.value} is not an end")
         now = self._after(now)
-        last = Transition(secondary, now, message, now)
+        last = Transition(phase, now, message, now)
         return replace(
             self,
-            status=_TERMINAL[secondary],
-            transitions=(*self._closed(secondary, now), last),
+            status=_TERMINAL[phase],
+            transitions=(*self._closed(phase, now), last),
             modified=now,
-            # A job that never got as far as its data has no training times at all.
-            training_ended=None if self.training_started is None else now,
+            # A job that never got as far as its data has no such times at all.
+            ended=None if self.started is None else now,
             failure_reason=failure_reason and failure_reason[:FAILURE_REASON_LIMIT],
         )
 
-    def _closed(self, following: Secondary, now: float) -> tuple[Transition, ...]:
+    def _closed(self, following: Phase, now: float) -> tuple[Transition, ...]:
         self._refuse_if_terminal(following.value)
-        if following not in _NEXT[self.secondary]:
-            raise IllegalTransition(f"{self.secondary.value} cannot become {following.value}")
+        if following not in _NEXT[self.phase]:
+            raise IllegalTransition(f"{self.phase.value} cannot become {following.value}")
         return (*self.transitions[:-1], replace(self.transitions[-1], ended=now))
 
     def _refuse_if_terminal(self, wish: str) -> None:

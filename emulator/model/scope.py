@@ -19,7 +19,6 @@ class Scope:
             return "aws-cn"
         return "aws-us-gov" if self.region.startswith("us-gov-") else "aws"
 
-    def training_job_arn(self, name: str) -> str:
-        """The ARN of a training job; AWS lower-cases the name in it."""
-        owner = f"arn:{self.partition}:sagemaker:{self.region}:{self.account}"
-        return f"{owner}:training-job/{name.lower()}"
+    def arn(self, kind: str, name: str) -> str:
+        """The ARN of a resource of SageMaker's; AWS lower-cases the name in it."""
+        return f"arn:{self.partition}:sagemaker:{self.region}:{self.account}:{kind}/{name.lower()}"

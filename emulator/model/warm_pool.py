@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
-
-from emulator.model.job import JobSpec
 
 
 class PoolStatus(str, Enum):
@@ -60,41 +57,3 @@ class WarmPool:
     def end(self, now: float) -> WarmPool:
         """Nobody will use it (again); one that is over stays as it is."""
         return self if self.over else replace(self, status=PoolStatus.TERMINATED, until=now)
-
-
-PoolKey = tuple[tuple[str, Any], ...]
-"""What two jobs must have in common to use the same pool; hashable."""
-
-_RESOURCES = ("InstanceType", "VolumeSizeInGB", "VolumeKmsKeyId")
-_SWITCHES = ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption")
-
-
-def keep_alive_of(spec: JobSpec) -> int:
-    """KeepAlivePeriodInSeconds of the request; 0 keeps nothing.
-
-    Managed spot training and heterogeneous clusters have no warm pools (developer guide).
-    """
-    resources = spec.request["ResourceConfig"]
-    if spec.spot or resources.get("InstanceGroups"):
-        return 0
-    return int(resources.get("KeepAlivePeriodInSeconds", 0))
-
-
-def pool_key(spec: JobSpec) -> PoolKey | None:
-    """What a job and a pool must share (developer guide); None where no pool can fit."""
-    resources = spec.request["ResourceConfig"]
-    if spec.spot or resources.get("InstanceGroups"):
-        return None
-    vpc = spec.request.get("VpcConfig", {})
-    tags = spec.request.get("SessionChainingConfig", {}).get("EnableSessionTagChaining", False)
-    return (
-        ("account", spec.scope.account),
-        ("region", spec.scope.region),
-        ("role", spec.role_arn),
-        ("InstanceCount", resources.get("InstanceCount", 1)),
-        *((name, resources.get(name)) for name in _RESOURCES),
-        ("subnets", tuple(sorted(vpc.get("Subnets", ())))),
-        ("security groups", tuple(sorted(vpc.get("SecurityGroupIds", ())))),
-        *((name, bool(spec.request.get(name, False))) for name in _SWITCHES),
-        ("session tags", bool(tags)),
-    )

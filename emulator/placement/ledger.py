@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from emulator.model.errors import CapacityError
-from emulator.model.job import JobSpec
+from emulator.model.workload import WorkloadSpec
 from emulator.placement.allocation import (
     NO_CAPACITY,
     Demand,
@@ -44,7 +44,7 @@ PRIORITY_TAG = "emulator:priority"
 END_SECONDS = 600
 """Allowed on top of MaxRuntimeInSeconds for data, the stop's grace and the upload."""
 
-Exclusive = Callable[[JobSpec], Iterable[str]]
+Exclusive = Callable[[WorkloadSpec], Iterable[str]]
 """Names what a job must have for itself, such as a fixed port on a network that instances
 share with the host."""
 
@@ -72,7 +72,7 @@ class Rules:
 class Order:
     """A job in the queue."""
 
-    spec: JobSpec
+    spec: WorkloadSpec
     demands: tuple[Demand, ...]
     arrival: int
     priority: int
@@ -115,7 +115,7 @@ class Ledger:
             return
         self.inventory = found
 
-    def order(self, spec: JobSpec) -> Order:
+    def order(self, spec: WorkloadSpec) -> Order:
         """Put a job into the queue; raises CapacityError if it could never run."""
         demands = self.demands(spec)
         self._want(demands)
@@ -124,12 +124,12 @@ class Ledger:
         self.queue[order.job] = order
         return order
 
-    def expect(self, specs: Iterable[JobSpec]) -> None:
+    def expect(self, specs: Iterable[WorkloadSpec]) -> None:
         """Keep the places in line of jobs that will be ordered again, in this order."""
         for spec in specs:
             self._places[spec.arn] = self._next_place()
 
-    def demands(self, spec: JobSpec) -> tuple[Demand, ...]:
+    def demands(self, spec: WorkloadSpec) -> tuple[Demand, ...]:
         """The job's instances; raises CapacityError for a type that nobody knows."""
         demands = []
         for host in spec.hosts:
@@ -171,7 +171,7 @@ class Ledger:
             notes=self._notes(order.demands, want, gpus),
         )
 
-    def hold(self, spec: JobSpec, lease: Lease, since: float) -> None:
+    def hold(self, spec: WorkloadSpec, lease: Lease, since: float) -> None:
         """The job runs with this lease; `since` in epoch seconds.
 
         It may be of a type that has left the settings since it was started.
@@ -210,7 +210,7 @@ class Ledger:
         """Whether processes of others keep a GPU from jobs."""
         return len(self._usable()) < len(self.inventory.gpus)
 
-    def _known_demands(self, spec: JobSpec) -> tuple[Demand, ...]:
+    def _known_demands(self, spec: WorkloadSpec) -> tuple[Demand, ...]:
         """The job's instances of types that are known."""
         return tuple(
             Demand(host.name, type_)
@@ -254,7 +254,7 @@ class Ledger:
         )
 
     def _shares(
-        self, spec: JobSpec, demands: Sequence[Demand], gpus: Mapping[str, int]
+        self, spec: WorkloadSpec, demands: Sequence[Demand], gpus: Mapping[str, int]
     ) -> dict[str, int]:
         """All that a job needs but GPUs.
 
@@ -325,16 +325,15 @@ class Ledger:
         return notes + tuple(f"GPU driver: {finding}" for finding in self.inventory.findings)
 
 
-def priority(spec: JobSpec) -> int:
+def priority(spec: WorkloadSpec) -> int:
     """The job's priority by tag; 0 without one or with one that is not a whole number."""
-    for tag in spec.request.get("Tags", ()):
-        if tag["Key"] == PRIORITY_TAG:
-            try:
-                return int(tag["Value"])
-            except ValueError:
-                log.warning("%s: %s is not a priority", spec.name, tag["Value"])
-    return 0
+    wanted = spec.tags.get(PRIORITY_TAG, "0")
+    try:
+        return int(wanted)
+    except ValueError:
+        log.warning("%s: %s is not a priority", spec.label, wanted)
+        return 0
 
 
-def _runtime(spec: JobSpec) -> float:
+def _runtime(spec: WorkloadSpec) -> float:
     return spec.max_runtime + END_SECONDS

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from emulator.model.errors import ClientError
-from emulator.model.job import JobSpec
 from emulator.model.plan import Sharing
+from emulator.model.workload import WorkloadSpec
 
 Preset = Literal["network", "shm", "fast", "shared-gpu"]
 Transport = Literal["P2P", "SHM", "NET"]
@@ -50,15 +50,14 @@ _WANTED: Mapping[Preset, frozenset[Transport]] = {
 }
 
 
-def choose_preset(default: Preset, spec: JobSpec, gpus_shared: bool) -> Preset:
+def choose_preset(default: Preset, spec: WorkloadSpec, gpus_shared: bool) -> Preset:
     """The job's preset: from its Environment, its tag, or the setting.
 
     Instances that share a GPU always get `shared-gpu`: NCCL takes two ranks on one device
     of what it believes to be one host for a mistake and stops. Raises ClientError for a
     preset that does not exist.
     """
-    tags = {tag["Key"]: tag["Value"] for tag in spec.request.get("Tags", ())}
-    wish = spec.environment.get(PRESET_VARIABLE) or tags.get(PRESET_TAG) or default
+    wish = spec.environment.get(PRESET_VARIABLE) or spec.tags.get(PRESET_TAG) or default
     for preset in get_args(Preset):
         if wish == preset:
             return "shared-gpu" if gpus_shared else preset

@@ -10,7 +10,7 @@ from typing import Any
 
 from emulator.model.errors import SetupError
 from emulator.model.faults import Chance, Fault, Kind, Stage, Tally, meets, take
-from emulator.model.job import JobSpec
+from emulator.model.workload import WorkloadSpec
 
 
 class FaultBook:
@@ -100,7 +100,7 @@ class FaultBook:
 class JobFaults:
     """The faults that one attempt of a job may meet; each gets one chance in it."""
 
-    def __init__(self, book: FaultBook, spec: JobSpec):
+    def __init__(self, book: FaultBook, spec: WorkloadSpec):
         self._book = book
         self._spec = spec
         self._had: set[str] = set()

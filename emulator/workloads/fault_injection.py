@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from emulator.data.objectstore.objects import Cancelled
 from emulator.model.errors import SLOW_DOWN, InternalServerError
 from emulator.model.faults import Chance, Kind
-from emulator.model.job import JobSpec, S3Uri
 from emulator.model.plan import RuntimeTraits
+from emulator.model.workload import S3Uri, WorkloadSpec
 from emulator.workloads.fault_book import FaultBook
 from emulator.workloads.run.context import Inputs, Instances, Outputs, StagedInputs
 
@@ -26,12 +26,12 @@ class DisturbedInputs:
     book: FaultBook
     sleep: Callable[[float], None] = time.sleep
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: WorkloadSpec) -> None:
         self.inner.check(spec)
 
     def stage(
         self,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         instances: Instances,
         traits: RuntimeTraits,
         say: Callable[[str], None],
@@ -52,15 +52,15 @@ class DisturbedOutputs:
     book: FaultBook
     sleep: Callable[[float], None] = time.sleep
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: WorkloadSpec) -> None:
         self.inner.check(spec)
 
-    def upload(self, spec: JobSpec, instances: Instances) -> None:
-        bucket = S3Uri.parse(spec.output_path).bucket
-        _meet(self.book, bucket, "Artifact upload failed", self.sleep, lambda: False)
+    def upload(self, spec: WorkloadSpec, instances: Instances) -> None:
+        for bucket in dict.fromkeys(output.target.bucket for output in spec.outputs):
+            _meet(self.book, bucket, "Artifact upload failed", self.sleep, lambda: False)
         self.inner.upload(spec, instances)
 
-    def keep(self, spec: JobSpec, instances: Instances) -> None:
+    def keep(self, spec: WorkloadSpec, instances: Instances) -> None:
         self.inner.keep(spec, instances)
 
 

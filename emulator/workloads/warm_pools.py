@@ -16,19 +16,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
+from typing import TypeAlias
 
 from emulator.model.errors import ValidationError
-from emulator.model.job import JobSpec
 from emulator.model.plan import JobPlan, Mount
 from emulator.model.record import Job
-from emulator.model.scope import Scope
-from emulator.model.warm_pool import PoolKey, WarmPool, pool_key
+from emulator.model.warm_pool import WarmPool
+from emulator.model.workload import PoolKey, WorkloadId, WorkloadSpec
 from emulator.placement.leases import Lease
 from emulator.workloads.run.clock import Clock
 from emulator.workloads.run.context import nothing
 from emulator.workloads.run.directories import remove_directory
 from emulator.workloads.run.timers import Timer, Timers
 from emulator.workloads.store.runs import JobStore
+
+WithPeriod: TypeAlias = Callable[[WorkloadSpec, int], WorkloadSpec]
+"""Makes of a spec one that asks for so many seconds."""
 
 WARM_CACHE = "/opt/ml/sagemaker/warmpoolcache"
 """The persistent cache of a warm pool (developer guide)."""
@@ -43,7 +46,7 @@ class Kept:
     """What one job leaves to the next."""
 
     owner: str
-    """The job that left it, by name."""
+    """The label of the job that left it."""
     cache: Path
     """Has one directory an instance."""
     lease: Lease | None = None
@@ -55,14 +58,14 @@ class Kept:
     def note(self) -> str:
         """What the next job's log says about it."""
         what = "GPUs and cache directories" if self.lease else "cache directories"
-        return f"Warm pool of training job {self.owner}: {what} ({WARM_CACHE}) are reused."
+        return f"Warm pool of {self.owner}: {what} ({WARM_CACHE}) are reused."
 
 
 @dataclass
 class Pool:
     """A pool that a job which has ended left."""
 
-    spec: JobSpec
+    spec: WorkloadSpec
     key: PoolKey
     ready: Event = field(default_factory=Event)
     """Its job has been put away: what is kept can be handed over."""
@@ -116,13 +119,17 @@ class WarmPools:
         """Where a new pool keeps its instances' cache directories."""
         return self._directory / uuid.uuid4().hex
 
-    def take(self, spec: JobSpec, cancelled: Callable[[], bool] = lambda: False) -> Kept | None:
+    def take(
+        self, spec: WorkloadSpec, cancelled: Callable[[], bool] = lambda: False
+    ) -> Kept | None:
         """Hand the oldest pool that fits to a job; the pool is Reused from now on.
 
         The job goes without one, soon after `cancelled()` turned true, and where the database
         does not take the change: then the pool stays for others.
         """
-        key = pool_key(spec)
+        key = spec.pool_key
+        if key is None:
+            return None
         with self._lock:
             pool = next((pool for pool in self._pools.values() if pool.key == key), None)
             if pool is None:
@@ -130,7 +137,7 @@ class WarmPools:
             try:
                 self._hand_over(pool.spec, spec.name)
             except sqlite3.Error as error:
-                _log.warning("training job %s: no warm pool: %s", spec.name, error)
+                _log.warning("%s: no warm pool: %s", spec.label, error)
                 return None
             self._drop(pool)
         # The former job has ended, but its instances may be being removed at this moment.
@@ -143,13 +150,13 @@ class WarmPools:
             pool.ended = True
             return pool.take()
 
-    def offer(self, spec: JobSpec, finish: Callable[[], Job]) -> Pool | None:
+    def offer(self, spec: WorkloadSpec, finish: Callable[[], Job]) -> Pool | None:
         """A job ends, by `finish`, which gives its record; then its pool can be taken.
 
         None where the job leaves no pool.
         """
         with self._lock:
-            job, key = finish(), pool_key(spec)
+            job, key = finish(), spec.pool_key
             if job.warm_pool is None or job.warm_pool.over or key is None:
                 return None
             pool = self._pools[spec.arn] = Pool(spec, key)
@@ -175,21 +182,23 @@ class WarmPools:
             if kept.lease:
                 left.callback(self._release, kept.lease)
 
-    def update(self, scope: Scope, name: str, keep_alive: int) -> Job:
-        """UpdateTrainingJob's KeepAlivePeriodInSeconds; 0 ends an available pool.
+    def update(self, key: WorkloadId, keep_alive: int, step: WithPeriod) -> Job:
+        """Keep the instances for another time, in seconds; 0 ends an available pool.
+
+        `step` makes of the spec one that asks for that time.
 
         Raises ValidationError for an unknown job and one whose pool is over or never was.
         """
         with self._lock:
-            job = self._store.update(scope, name, lambda job: _with_period(job, keep_alive))
+            job = self._store.update(key, lambda job: _with_period(job, keep_alive, step))
             pool, warm = self._pools.get(job.spec.arn), job.warm_pool
             if pool and warm and warm.expires is not None:
                 self._set_timer(pool, warm.expires - self._clock.now())
         if keep_alive == 0:
             self.end(job.spec)
-        return self._store.get(scope, name) or job
+        return self._store.get(key) or job
 
-    def end(self, spec: JobSpec) -> None:
+    def end(self, spec: WorkloadSpec) -> None:
         """The pool that this job left is Terminated; nothing happens if it is over."""
         with self._lock:
             pool = self._pools.get(spec.arn)
@@ -219,33 +228,32 @@ class WarmPools:
             pool.timer.cancel()
         pool.timer = self._timers.after(max(0.0, seconds), lambda: self.end(pool.spec), slow=True)
 
-    def _record_end(self, spec: JobSpec) -> None:
+    def _record_end(self, spec: WorkloadSpec) -> None:
         """Write it down, later if need be: the GPUs must not wait for a full disk."""
         try:
             self._mark(spec, lambda warm, now: warm.end(now))
         except sqlite3.Error as error:
-            _log.warning("training job %s: its pool's end is not recorded: %s", spec.name, error)
+            _log.warning("%s: its pool's end is not recorded: %s", spec.label, error)
             self._timers.after(_RECORD_AGAIN_SECONDS, lambda: self._record_end(spec))
         except ValidationError:
             return  # the job was deleted meanwhile
 
-    def _hand_over(self, spec: JobSpec, to: str) -> None:
+    def _hand_over(self, spec: WorkloadSpec, to: str) -> None:
         now = self._clock.now()
+        told = f"Resource reused by {spec.kind.noun}: {to}"  # seen
         self._store.update(
-            spec.scope,
-            spec.name,
+            spec.id,
             lambda job: replace(
                 job,
-                life=job.life.reused_by(to, now),
+                life=job.life.reused(told, now),
                 warm_pool=job.warm_pool and job.warm_pool.reuse(to, now),
             ),
         )
 
-    def _mark(self, spec: JobSpec, step: Callable[[WarmPool, float], WarmPool]) -> None:
+    def _mark(self, spec: WorkloadSpec, step: Callable[[WarmPool, float], WarmPool]) -> None:
         now = self._clock.now()
         self._store.update(
-            spec.scope,
-            spec.name,
+            spec.id,
             lambda job: replace(job, warm_pool=job.warm_pool and step(job.warm_pool, now)),
         )
 
@@ -264,16 +272,14 @@ def in_pool(plan: JobPlan, cache: Path) -> JobPlan:
     )
 
 
-def _with_period(job: Job, keep_alive: int) -> Job:
+def _with_period(job: Job, keep_alive: int, step: WithPeriod) -> Job:
     if job.warm_pool is None or job.warm_pool.over:
         raise ValidationError(
-            f"The training job {job.spec.name} has no warm pool whose "
-            "KeepAlivePeriodInSeconds could be updated."
+            f"The {job.spec.label} has no warm pool whose KeepAlivePeriodInSeconds could be "
+            "updated."
         )
-    resources = {**job.spec.request["ResourceConfig"], "KeepAlivePeriodInSeconds": keep_alive}
-    request = {**job.spec.request, "ResourceConfig": resources}
     return replace(
         job,
-        spec=JobSpec.from_request(request, job.spec.scope),
+        spec=step(job.spec, keep_alive),
         warm_pool=replace(job.warm_pool, keep_alive=keep_alive),
     )

@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from emulator.database import Database
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import Lifecycle, Phase
 from emulator.model.scope import Scope
 from emulator.parts import SCHEMA
+from emulator.resources import KINDS
+from emulator.resources.training import job_id, training_job
 from emulator.workloads.store.runs import JobStore
 
 ROOT = Path(__file__).parents[2]
@@ -206,22 +207,22 @@ def _wait_for(port: int, path: str, process: subprocess.Popen[bytes]) -> None:
 def fill_emulator(state: Path, jobs: int) -> None:
     """Finished jobs, put into the database as the emulator itself does."""
     database = Database(state / "emulator.sqlite3", SCHEMA)
-    store = JobStore(database)
+    store = JobStore(database, KINDS)
     for number in range(jobs):
         begun = 1_700_000_000.0 + number
-        spec = JobSpec.from_request({**BODY, "TrainingJobName": f"job-{number}"}, SCOPE)
+        spec = training_job({**BODY, "TrainingJobName": f"job-{number}"}, SCOPE)
         store.create(spec, begun)
-        store.change(SCOPE, spec.name, partial(completed, begun), spec.model_artifacts)
+        store.change(job_id(SCOPE, spec.name), partial(completed, begun), spec.artifacts)
     database.close()
 
 
 def completed(begun: float, life: Lifecycle) -> Lifecycle:
     """All that happens to a job, once it was created."""
     return (
-        life.enter(Secondary.DOWNLOADING, "Downloading input data", begun + 1)
-        .enter(Secondary.TRAINING, "Training in progress.", begun + 2)
-        .enter(Secondary.UPLOADING, "Uploading generated training model", begun + 60)
-        .finish(Secondary.COMPLETED, "Training job completed", begun + 61)
+        life.enter(Phase.DOWNLOADING, "Downloading input data", begun + 1)
+        .enter(Phase.RUNNING, "Training in progress.", begun + 2)
+        .enter(Phase.UPLOADING, "Uploading generated training model", begun + 60)
+        .finish(Phase.COMPLETED, "Training job completed", begun + 61)
     )
 
 

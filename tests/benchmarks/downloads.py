@@ -27,7 +27,7 @@ from emulator.data.inputs import Sources, Staging, stage
 from emulator.data.objectstore.embedded import PAGE_SIZE, EmbeddedStore
 from emulator.data.objectstore.objects import ObjectStore, never
 from emulator.data.objectstore.transfer import Downloader
-from emulator.model.job import ChannelSpec, Host
+from emulator.model.workload import ChannelSpec, Host
 
 KEYS = ("benchmark", "benchmark-secret")
 BUCKET = "benchmark"

@@ -29,10 +29,12 @@ from emulator.cli.reach import health
 from emulator.data.objectstore.embedded import EmbeddedStore
 from emulator.data.objectstore.objects import ObjectStore
 from emulator.database import Database
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
 from emulator.parts import SCHEMA
+from emulator.resources import KINDS
+from emulator.resources.training import training_job
 from emulator.settings import Settings
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
@@ -101,14 +103,18 @@ def fill(state: Path, jobs: int) -> None:
     scope = Scope(settings.account, settings.region)
     database = Database(state / "emulator.sqlite3", SCHEMA)
     measured = Database(state / "metrics.sqlite3", METRIC_MIGRATIONS)
-    records, metrics, logs = JobStore(database), MetricStore(measured), LogStore(state / "logs")
+    records, metrics, logs = (
+        JobStore(database, KINDS),
+        MetricStore(measured),
+        LogStore(state / "logs"),
+    )
     for number in range(jobs):
         name, at = f"job-{number:06}", time.time() - jobs + number
         records.create(spec(name, scope, settings), at)
         records.change(
             scope,
             name,
-            lambda life, at=at: life.finish(Secondary.FAILED, "Training job failed", at, "no"),  # type: ignore[misc]
+            lambda life, at=at: life.finish(Phase.FAILED, "Training job failed", at, "no"),  # type: ignore[misc]
         )
         writer = logs.writer(scope, GROUP, f"{name}/algo-1-{int(at)}")
         writer.write_all([f"line {line}" for line in range(20)], int(at * 1000))
@@ -130,7 +136,7 @@ def fill(state: Path, jobs: int) -> None:
         )
 
 
-def spec(name: str, scope: Scope, settings: Settings) -> JobSpec:
+def spec(name: str, scope: Scope, settings: Settings) -> WorkloadSpec:
     request = {
         "TrainingJobName": name,
         "RoleArn": settings.role_arn,
@@ -139,7 +145,7 @@ def spec(name: str, scope: Scope, settings: Settings) -> JobSpec:
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
     }
-    return JobSpec.from_request(request, scope)
+    return training_job(request, scope)
 
 
 def main() -> None:

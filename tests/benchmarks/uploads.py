@@ -22,9 +22,9 @@ from pathlib import Path
 
 from emulator.data.objectstore.embedded import EmbeddedStore
 from emulator.data.objectstore.objects import ObjectStore
-from emulator.data.outputs.artifacts import upload_artifacts
-from emulator.model.job import JobSpec
+from emulator.data.outputs.artifacts import upload_outputs
 from emulator.model.scope import Scope
+from emulator.resources.training import training_job
 
 KEYS = ("benchmark", "benchmark-secret")
 BUCKET = "benchmark"
@@ -73,9 +73,10 @@ def emulator(model: Path, store: ObjectStore) -> Callable[[], object]:
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
     }
-    spec = JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+    spec = training_job(request, Scope("123456789012", "us-east-1"))
     roots = [(model, model / "none")]
-    return lambda: upload_artifacts(spec, roots, store, lambda *_: None)
+    outputs = list(zip(spec.outputs, zip(*roots, strict=True), strict=True))
+    return lambda: upload_outputs(spec.name, outputs, store, lambda *_: None)
 
 
 def pipe(model: Path, endpoint: str, pigz: str, s5cmd: str) -> Callable[[], object]:

@@ -12,7 +12,8 @@ from emulator.data.cache.objects import ObjectCache
 from emulator.data.inputs import Sources, StagedChannel, Staging, stage
 from emulator.data.objectstore.objects import ObjectStore
 from emulator.data.objectstore.transfer import Downloader
-from emulator.model.job import ChannelSpec, Host
+from emulator.model.workload import ChannelSpec, Host
+from emulator.resources.training.job import channel_spec
 
 HOSTS = (
     Host("algo-1", "ml.m5.large", "workers"),
@@ -28,7 +29,7 @@ def channel(
     more: Mapping[str, Any] | None = None,
     **source: Any,
 ) -> ChannelSpec:
-    return ChannelSpec.from_request(
+    return channel_spec(
         {
             "ChannelName": name,
             "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri, **source}},
@@ -81,7 +82,7 @@ class Stager:
         staging = Staging(
             spec,
             hosts,
-            self.directories,
+            {host: place / spec.name for host, place in self.directories.items()},
             {name: self.root / name / "layers" for name in self.directories},
             self.sources,
             lambda done, total: self.seen.append((done, total)),

@@ -18,7 +18,8 @@ from channel_harness import HOSTS, Stager
 from emulator.data.inputs import check_input
 from emulator.data.inputs.base import StagedChannel
 from emulator.model.errors import ClientError, ValidationError
-from emulator.model.job import ChannelSpec
+from emulator.model.workload import ChannelSpec
+from emulator.resources.training.job import channel_spec
 
 ONE = HOSTS[:1]
 PATIENCE = 60.0
@@ -251,7 +252,7 @@ def file_system(path: str, **more: str) -> ChannelSpec:
         "FileSystemAccessMode": "ro",
         **more,
     }
-    return ChannelSpec.from_request(
+    return channel_spec(
         {"ChannelName": "train", "DataSource": {"FileSystemDataSource": source}}, "File"
     )
 

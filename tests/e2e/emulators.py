@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import socket
+import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ import urllib.request
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +183,37 @@ def _make_environment(home: Path, python: Path, stamp: Path, packages: list[str]
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "-qq", "--no-compile"]
     subprocess.run([*pip, *packages], check=True, timeout=900)
     stamp.write_text(json.dumps(packages))
+
+
+def as_first_layout(state_dir: Path) -> None:
+    """Turn a state directory back into what versions before the table of workloads left.
+
+    Training jobs had a table of their own, and what was started stood in files.
+    """
+    connection = sqlite3.connect(state_dir / "emulator.sqlite3", isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    rows = [dict(row) for row in connection.execute("SELECT * FROM workload")]
+    connection.execute("DROP TABLE workload")
+    schema = files("emulator.workloads.store")
+    for script in ("schema.sql", "warm_pools.sql", "orders.sql", "runtimes.sql"):
+        connection.executescript(schema.joinpath(script).read_text("utf-8"))
+    for row in rows:
+        assert row.pop("kind") == "training-job"
+        if run := row.pop("run"):
+            attempt = json.loads(run)
+            del attempt["ending"], attempt["reason"]
+            job = state_dir / "jobs" / row["account"] / row["region"] / row["name"]
+            (job / "attempt.json").write_text(json.dumps(attempt), encoding="utf-8")
+        life = json.loads(row["life"])
+        for entry in life["transitions"]:
+            entry["status"] = {"Running": "Training"}.get(entry["status"], entry["status"])
+        for name in ("started", "ended"):
+            life[f"training_{name}"] = life.pop(name)
+        row["life"] = json.dumps(life)
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        connection.execute(
+            f"INSERT INTO training_job ({columns}) VALUES ({marks})", list(row.values())
+        )
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version - 1}")
+    connection.close()

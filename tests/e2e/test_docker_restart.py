@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from e2e_jobs import files_in_tar, log_lines, shell_request, wait, wait_for
-from emulators import RunningEmulator, start_emulator
+from emulators import RunningEmulator, as_first_layout, start_emulator
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -66,8 +66,13 @@ def counted(emulator: RunningEmulator, job: str, host: str) -> list[str]:
     return [line for line in lines if line.startswith("line ")]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_job_goes_on_and_is_finished(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("how", "first_layout"),
+    [(signal.SIGKILL, False), (signal.SIGTERM, False), (signal.SIGKILL, True)],
+)
+def test_a_job_goes_on_and_is_finished(
+    tmp_path: Path, how: signal.Signals, first_layout: bool
+) -> None:
     first = start_emulator(tmp_path / "state", runtime="docker")
     job = start_job(first, COUNTING, 2, **checkpoints("restart-bucket"))
     await_line(first, job, "line 40")
@@ -77,6 +82,8 @@ def test_a_job_goes_on_and_is_finished(tmp_path: Path, how: signal.Signals) -> N
     assert len(running) == 2
     for container in running:
         until_printed(container, "line 61")  # it writes while nobody listens
+    if first_layout:
+        as_first_layout(tmp_path / "state")
     second = start_emulator(tmp_path / "state", runtime="docker")
     try:
         sagemaker, s3 = second.client("sagemaker"), second.client("s3")

@@ -14,9 +14,9 @@ from docker.client import DockerClient
 from emulator.drivers.docker.driver import DockerRuntime
 from emulator.drivers.docker.engine import inspect_engine
 from emulator.drivers.images.resolution import Images
-from emulator.model.job import JobSpec
 from emulator.model.plan import Exit, InstancePlan, JobPlan
 from emulator.model.scope import Scope
+from emulator.resources.training import training_job
 from emulator.workloads.plan.job_plan import Credentials, plan_job
 from emulator.workloads.plan.layout import InstanceDirs, create_instances
 
@@ -85,7 +85,7 @@ def make_plan(
 ) -> tuple[JobPlan, Mapping[str, InstanceDirs]]:
     """A job of two instances, unless `resources` or `request` say otherwise."""
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/code"}}
-    spec = JobSpec.from_request(
+    spec = training_job(
         {
             "TrainingJobName": job_dir.name,
             "RoleArn": "arn:aws:iam::123456789012:role/r",

@@ -19,17 +19,19 @@ from emulator.database import Database
 from emulator.drivers.base import OutputSink
 from emulator.drivers.choice import Runtimes
 from emulator.model.errors import ClientError, ResourceNotFound, ValidationError
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.plan import Exit, InstancePlan, JobPlan, RuntimeTraits
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
 from emulator.placement import leases
 from emulator.placement.gpu_capacity import GpuCapacity
 from emulator.placement.gpus import Inventory
 from emulator.placement.instance_types import load_catalog
 from emulator.placement.machine import Machine
-from emulator.telemetry.logs.collector import GROUP
+from emulator.resources import KINDS
+from emulator.resources.training import TRAINING, job_id, training_job
+from emulator.resources.training.words import secondary_status
 from emulator.telemetry.logs.streams import LogStore
 from emulator.workloads.plan.job_plan import Credentials
 from emulator.workloads.run.context import Ends, Instances, RunContext, StagedInputs
@@ -153,13 +155,13 @@ class Folder:
         self.let_go: set[str] = set()
         """Jobs whose input data nobody keeps any more."""
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: WorkloadSpec) -> None:
         if "check" in self.broken:
             raise ValidationError("No S3 objects found")
 
     def stage(
         self,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         instances: Instances,
         traits: RuntimeTraits,
         say: Callable[[str], None],
@@ -172,17 +174,17 @@ class Folder:
             time.sleep(0.01)
         return StagedInputs(close=self._close, release=lambda: self.let_go.add(spec.name))
 
-    def upload(self, spec: JobSpec, instances: Instances) -> None:
+    def upload(self, spec: WorkloadSpec, instances: Instances) -> None:
         self._pass("upload")
         while "upload" in self.holding:
             time.sleep(0.01)
         for host, dirs in instances.items():
-            shutil.copytree(dirs.model, self.root / spec.name / host)
+            shutil.copytree(dirs.at("/opt/ml/model"), self.root / spec.name / host)
 
-    def keep(self, spec: JobSpec, instances: Instances) -> None:
+    def keep(self, spec: WorkloadSpec, instances: Instances) -> None:
         for host, dirs in instances.items():
-            if has_files(dirs):
-                dirs.model.rename(self.root.with_name(f"kept-{spec.name}-{host}"))
+            if has_files(spec, dirs):
+                dirs.at("/opt/ml/model").rename(self.root.with_name(f"kept-{spec.name}-{host}"))
 
     def _close(self) -> None:
         while "close" in self.holding:
@@ -204,14 +206,14 @@ class FolderSyncs:
         self.root = root
 
     def start(
-        self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]
+        self, spec: WorkloadSpec, instances: Instances, cancelled: Callable[[], bool]
     ) -> FolderSync:
         for dirs in instances.values():
             if self.root.exists():
-                shutil.copytree(self.root, dirs.checkpoints, dirs_exist_ok=True)
+                shutil.copytree(self.root, dirs.at("/opt/ml/checkpoints"), dirs_exist_ok=True)
         return FolderSync(self.root, instances)
 
-    def rescue(self, spec: JobSpec, instances: Instances) -> None:
+    def rescue(self, spec: WorkloadSpec, instances: Instances) -> None:
         FolderSync(self.root, instances).finish(Ends())
 
 
@@ -222,8 +224,8 @@ class FolderSync:
 
     def finish(self, ends: Ends) -> None:
         for dirs in self.instances.values():
-            if dirs.checkpoints.exists():
-                shutil.copytree(dirs.checkpoints, self.root, dirs_exist_ok=True)
+            if dirs.at("/opt/ml/checkpoints").exists():
+                shutil.copytree(dirs.at("/opt/ml/checkpoints"), self.root, dirs_exist_ok=True)
 
 
 class Bench:
@@ -235,7 +237,7 @@ class Bench:
         self.folder = Folder(root / "s3")
         self.logs = LogStore(root / "logs")
         database = Database(root / "emulator.db", (*MIGRATIONS, leases.MIGRATION))
-        self.store = JobStore(database)
+        self.store = JobStore(database, KINDS)
         self.context = RunContext(
             store=self.store,
             logs=self.logs,
@@ -244,7 +246,7 @@ class Bench:
                 lambda: inventory or Inventory(),
                 Machine(cores=64, memory_mib=1 << 20),
                 load_catalog(),
-                exclusive=lambda spec: spec.hyperparameters.values(),
+                exclusive=lambda spec: spec.request.get("HyperParameters", {}).values(),
             ),
             inputs=self.folder,
             outputs=self.folder,
@@ -259,7 +261,9 @@ class Bench:
         )
         self.supervisor = Supervisor(self.context)
 
-    def submit(self, script: str, name: str = "job", instances: int = 1, **more: Any) -> JobSpec:
+    def submit(
+        self, script: str, name: str = "job", instances: int = 1, **more: Any
+    ) -> WorkloadSpec:
         image = more.pop("image", "local")
         request = {
             "TrainingJobName": name,
@@ -278,21 +282,21 @@ class Bench:
             },
             **more,
         }
-        spec = JobSpec.from_request(request, SCOPE)
+        spec = training_job(request, SCOPE)
         self.supervisor.submit(spec)
         return spec
 
     def job(self, name: str = "job") -> Job:
-        return self.supervisor.job(SCOPE, name)
+        return self.supervisor.job(job_id(SCOPE, name))
 
     def ended(self, name: str = "job") -> Job:
-        assert self.supervisor.wait(SCOPE, name, SECONDS), "the job goes on and on"
+        assert self.supervisor.wait(job_id(SCOPE, name), SECONDS), "the job goes on and on"
         job = self.job(name)
         assert job.life.status.terminal
         return job
 
-    def until(self, status: Secondary, name: str = "job") -> None:
-        self.eventually(lambda: self.job(name).life.secondary is status)
+    def until(self, status: Phase, name: str = "job") -> None:
+        self.eventually(lambda: self.job(name).life.phase is status)
 
     def until_logged(self, text: str, host: str = "algo-1") -> None:
         self.eventually(lambda: text in self.lines(host))
@@ -305,15 +309,15 @@ class Bench:
 
     def lines(self, host: str = "algo-1", name: str = "job") -> list[str]:
         try:
-            streams = self.logs.stream_names(SCOPE, GROUP, f"{name}/{host}-")
+            streams = self.logs.stream_names(SCOPE, TRAINING.log_group, f"{name}/{host}-")
         except ResourceNotFound:
             return []
         return [
             event.message
             for stream in streams
-            for event in self.logs.forward(SCOPE, GROUP, stream).events
+            for event in self.logs.forward(SCOPE, TRAINING.log_group, stream).events
         ]
 
 
 def statuses(job: Job) -> list[str]:
-    return [transition.status.value for transition in job.life.transitions]
+    return [secondary_status(transition.status) for transition in job.life.transitions]

@@ -17,22 +17,23 @@ import pytest
 
 from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.data.objectstore.uploading import PART
-from emulator.data.outputs.artifacts import Uploaded, upload_artifacts
+from emulator.data.outputs.artifacts import Uploaded, upload_outputs
 from emulator.model.errors import ClientError, InternalServerError, disk_full
-from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
+from emulator.model.workload import Output, WorkloadSpec
+from emulator.resources.training import training_job
 
 Roots = list[tuple[Path, Path]]
 
 
-def job(bucket: str, **output: Any) -> JobSpec:
+def job(bucket: str, **output: Any) -> WorkloadSpec:
     request = {
         "TrainingJobName": "job",
         "RoleArn": "arn:aws:iam::123456789012:role/Role",
         "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/out/", **output},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
     }
-    return JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+    return training_job(request, Scope("123456789012", "us-east-1"))
 
 
 @pytest.fixture
@@ -44,8 +45,12 @@ def roots(tmp_path: Path) -> Roots:
     return made
 
 
-def upload(spec: JobSpec, roots: Roots, store: ObjectStore) -> Uploaded:
-    return upload_artifacts(spec, roots, store, lambda *_: None, patience=0)
+def outputs(spec: WorkloadSpec, roots: Roots) -> list[tuple[Output, tuple[Path, ...]]]:
+    return list(zip(spec.outputs, zip(*roots, strict=True), strict=True))
+
+
+def upload(spec: WorkloadSpec, roots: Roots, store: ObjectStore) -> Uploaded:
+    return upload_outputs("job", outputs(spec, roots), store, lambda *_: None, patience=0)
 
 
 def content(store: ObjectStore, bucket: str, key: str) -> bytes:
@@ -74,12 +79,14 @@ def test_hosts_are_merged_and_the_later_one_wins(
     (data / "predictions ü.csv").write_text("1")
     spec = job(bucket)
     seen: list[tuple[int, int]] = []
-    uploaded = upload_artifacts(spec, roots, object_store, lambda *both: seen.append(both))
+    uploaded = upload_outputs(
+        "job", outputs(spec, roots), object_store, lambda *both: seen.append(both)
+    )
     assert keys(object_store, bucket) == [
         "out/job/output/model.tar.gz",
         "out/job/output/output.tar.gz",
     ]
-    assert spec.model_artifacts == f"s3://{bucket}/out/job/output/model.tar.gz"
+    assert spec.artifacts == f"s3://{bucket}/out/job/output/model.tar.gz"
     assert uploaded.warnings == ()
     assert seen[-1] == (11, 11)
     with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
@@ -197,7 +204,9 @@ def test_a_store_that_is_back_after_a_while(
 
     store = Restarted(object_store.endpoint, "emulator", "emulator-secret")
     seen: list[tuple[int, int]] = []
-    uploaded = upload_artifacts(job(bucket), roots, store, lambda *both: seen.append(both))
+    uploaded = upload_outputs(
+        "job", outputs(job(bucket), roots), store, lambda *both: seen.append(both)
+    )
     assert uploaded.bytes == 1 << 20
     assert (0, 1 << 20) in seen[1:], "what was lost does not count"
     with fetch(object_store, bucket, uploaded.keys[0], tmp_path / "m.tar.gz") as tar:
@@ -269,7 +278,7 @@ def test_a_store_that_goes_away_between_two_parts_costs_only_the_wait(
             relay.leave()
             threading.Timer(3, relay.come_back).start()
 
-    uploaded = upload_artifacts(job(bucket), roots, store, progress)
+    uploaded = upload_outputs("job", outputs(job(bucket), roots), store, progress)
     relay.close()
     assert away.is_set()
     assert tries == sorted(tries), "nothing was begun anew"
@@ -304,7 +313,7 @@ def test_a_store_with_a_full_disk_is_asked_once_an_attempt_and_named(roots: Root
         url = f"http://127.0.0.1:{server.server_port}"
         store = ObjectStore(url, "key", "secret", trouble=lambda: full, no_space=lambda: full)
         with pytest.raises(InternalServerError) as error:
-            upload_artifacts(job("bucket"), roots, store.patient(), lambda *_: None, patience=0)
+            upload(job("bucket"), roots, store.patient())
         server.shutdown()
     assert len(Full.asked) == 1
     assert full in str(error.value)

@@ -26,7 +26,7 @@ from job_bench import SECONDS, Bench, statuses
 from killable import bench_with_s3
 
 from emulator.data.objectstore.objects import ObjectStore, StoreError
-from emulator.model.lifecycle import Secondary, Status
+from emulator.model.lifecycle import Phase, Status
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 """Kills a mode; more of them find rarer moments."""
@@ -198,7 +198,7 @@ def test_a_script_that_is_stopped_while_it_writes_leaves_no_torn_object(
         OutputDataConfig={"S3OutputPath": f"s3://{site.bucket}/out"},
     )
     eventually(site.last_in_s3)
-    bench.until(Secondary.TRAINING)
+    bench.until(Phase.RUNNING)
     bench.supervisor.stop(bench.job().spec.scope, "job")
     job = bench.ended()
     bench.supervisor.shutdown()

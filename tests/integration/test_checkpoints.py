@@ -14,7 +14,7 @@ from emulator.data.checkpoints.restore import restore
 from emulator.data.objectstore.objects import Cancelled, ObjectStore, StoreError, never
 from emulator.data.outputs.tree import Found, scan
 from emulator.model.errors import ClientError
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 Make = Callable[..., Mirror]
 

@@ -24,9 +24,11 @@ from emulator.aws.s3.proxy import S3Proxy
 from emulator.aws.services import iam, sts, training_jobs
 from emulator.database import Database
 from emulator.model.errors import ValidationError
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import Lifecycle, Phase
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId, WorkloadSpec
+from emulator.resources import KINDS
+from emulator.resources.training import job_id
 from emulator.settings import Settings
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
@@ -43,11 +45,11 @@ class Desk:
         self.store = store
         self.now = START
 
-    def submit(self, spec: JobSpec) -> None:
+    def submit(self, spec: WorkloadSpec) -> None:
         self.now += 1
         self.store.create(spec, self.now)
 
-    def stop(self, scope: Scope, name: str) -> None:
+    def stop(self, key: WorkloadId) -> None:
         def step(life: Lifecycle) -> Lifecycle:
             if life.status.terminal:
                 raise ValidationError(
@@ -56,12 +58,12 @@ class Desk:
                 )
             return life.request_stop(self.now)
 
-        self.store.change(scope, name, step)
+        self.store.change(key, step)
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    return Desk(JobStore(Database(tmp_path / "state.db", MIGRATIONS)))
+    return Desk(JobStore(Database(tmp_path / "state.db", MIGRATIONS), KINDS))
 
 
 def broken(call: Call) -> None:
@@ -179,10 +181,9 @@ def test_stop_says_stopping_at_once_and_answers_nothing(sagemaker: Any, desk: De
     shown = sagemaker.describe_training_job(TrainingJobName="a-job")
     assert (shown["TrainingJobStatus"], shown["SecondaryStatus"]) == ("Stopping", "Starting")
     desk.store.change(
-        Scope("123456789012", "us-east-1"),
-        "a-job",
-        lambda life: life.enter(Secondary.STOPPING, "Stopping", START).finish(
-            Secondary.STOPPED, "Training job stopped", START
+        job_id(Scope("123456789012", "us-east-1"), "a-job"),
+        lambda life: life.enter(Phase.STOPPING, "Stopping", START).finish(
+            Phase.STOPPED, "Training job stopped", START
         ),
     )
     assert error_of(sagemaker.stop_training_job, TrainingJobName="a-job") == (

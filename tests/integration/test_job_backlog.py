@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from job_bench import SCOPE, Bench, statuses
 
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.record import Job
+from emulator.resources.training import job_id
 from emulator.workloads.run import supervisor
 
 PORT = {"HyperParameters": {"holds": "a port"}}
@@ -32,12 +33,12 @@ def job_threads() -> int:
 def test_they_run_in_the_order_in_which_they_were_created(bench: Bench) -> None:
     order = bench.root / "order"
     bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
-    bench.until(Secondary.TRAINING, "first")
+    bench.until(Phase.RUNNING, "first")
     names = [f"job-{number}" for number in range(8)]
     for name in names:
         bench.submit(f"echo {name} >> {order}", name, **PORT)
     assert bench.supervisor.running() == 9
-    bench.eventually(lambda: all(bench.job(n).life.secondary is Secondary.PENDING for n in names))
+    bench.eventually(lambda: all(bench.job(n).life.phase is Phase.PENDING for n in names))
     assert job_threads() == 3
     (bench.root / "go").touch()
     for name in names:
@@ -48,10 +49,10 @@ def test_they_run_in_the_order_in_which_they_were_created(bench: Bench) -> None:
 
 def test_one_that_is_stopped_ends_at_once_and_holds_nobody_up(bench: Bench) -> None:
     bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
-    bench.until(Secondary.TRAINING, "first")
+    bench.until(Phase.RUNNING, "first")
     for number in range(5):
         bench.submit("true", f"job-{number}", **PORT)
-    stopped = bench.supervisor.stop(SCOPE, "job-3")
+    stopped = bench.supervisor.stop(job_id(SCOPE, "job-3"))
     assert statuses(stopped) == ["Starting", "Pending", "Stopping", "Stopped"]
     (bench.root / "go").touch()
     bench.eventually(lambda: bench.job("job-4").life.status.terminal)
@@ -62,14 +63,14 @@ def test_one_that_is_stopped_as_its_turn_comes_ends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
-    bench.until(Secondary.TRAINING, "first")
+    bench.until(Phase.RUNNING, "first")
     for number in range(4):
         bench.submit("true", f"job-{number}", **PORT)
     store = bench.supervisor._context.store
-    change, turned = store.change, threading.Event()
+    update, turned = store.update, threading.Event()
 
-    def change_and_wait(*arguments: object) -> Job:
-        changed = change(*arguments)  # type: ignore[arg-type]
+    def update_and_wait(*arguments: object) -> Job:
+        changed = update(*arguments)  # type: ignore[arg-type]
         if threading.current_thread() is threading.main_thread():
             # The turn of the job comes between this and what the stop does next.
             (bench.root / "go").touch()
@@ -77,8 +78,8 @@ def test_one_that_is_stopped_as_its_turn_comes_ends(
             turned.set()
         return changed
 
-    monkeypatch.setattr(store, "change", change_and_wait)
-    bench.supervisor.stop(SCOPE, "job-3")
+    monkeypatch.setattr(store, "update", update_and_wait)
+    bench.supervisor.stop(job_id(SCOPE, "job-3"))
     assert turned.is_set()
     bench.eventually(lambda: bench.job("job-3").life.status.terminal)
     assert statuses(bench.job("job-3"))[-1] == "Stopped"
@@ -88,7 +89,7 @@ def test_a_full_disk_loses_none_that_has_just_been_taken_in(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
-    bench.until(Secondary.TRAINING, "first")
+    bench.until(Phase.RUNNING, "first")
     for number in range(3):
         bench.submit("true", f"job-{number}", **PORT)
     store = bench.supervisor._context.store
@@ -107,12 +108,12 @@ def test_a_full_disk_loses_none_that_has_just_been_taken_in(
 def test_one_of_higher_priority_passes_them(bench: Bench) -> None:
     order = bench.root / "order"
     bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
-    bench.until(Secondary.TRAINING, "first")
+    bench.until(Phase.RUNNING, "first")
     for name in ("a", "b", "c", "d"):
         bench.submit(f"echo {name} >> {order}", name, **PORT)
     tags = [{"Key": "emulator:priority", "Value": "5"}]
     bench.submit(f"echo urgent >> {order}", "urgent", Tags=tags, **PORT)
-    bench.until(Secondary.PENDING, "urgent")
+    bench.until(Phase.PENDING, "urgent")
     (bench.root / "go").touch()
     bench.eventually(lambda: bench.job("d").life.status.terminal)
     assert order.read_text().split() == ["urgent", "a", "b", "c", "d"]
@@ -120,7 +121,7 @@ def test_one_of_higher_priority_passes_them(bench: Bench) -> None:
 
 def test_its_pending_time_ends_without_a_thread(bench: Bench) -> None:
     bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
-    bench.until(Secondary.TRAINING, "first")
+    bench.until(Phase.RUNNING, "first")
     for number in range(3):
         bench.submit("true", f"job-{number}", **PORT)
     spot = {
@@ -140,7 +141,7 @@ def test_the_next_emulator_goes_on_with_them_in_their_order(
     order = tmp_path / "order"
     first = Bench(tmp_path)
     first.submit("sleep 600", "first", **PORT)
-    first.until(Secondary.TRAINING, "first")
+    first.until(Phase.RUNNING, "first")
     names = [f"job-{number}" for number in range(6)]
     for name in names:
         first.submit(f"echo {name} >> {order}", name, **PORT)
@@ -160,7 +161,7 @@ def test_a_full_disk_ends_a_stopped_one_later(
 ) -> None:
     monkeypatch.setattr(supervisor, "_AGAIN_SECONDS", 0.01)
     bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
-    bench.until(Secondary.TRAINING, "first")
+    bench.until(Phase.RUNNING, "first")
     for number in range(4):
         bench.submit("true", f"job-{number}", **PORT)
     failures = iter((True, True))
@@ -172,7 +173,7 @@ def test_a_full_disk_ends_a_stopped_one_later(
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(supervisor, "end_waiting", full)
-    bench.supervisor.stop(SCOPE, "job-3")
+    bench.supervisor.stop(job_id(SCOPE, "job-3"))
     bench.eventually(lambda: bench.job("job-3").life.status.terminal)
     assert statuses(bench.job("job-3"))[-1] == "Stopped"
     (bench.root / "go").touch()

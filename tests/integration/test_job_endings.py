@@ -14,7 +14,9 @@ from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, FolderSyncs, status
 
 from emulator.model.errors import ValidationError
 from emulator.model.faults import read_fault
-from emulator.model.lifecycle import DOWNLOADING_IMAGE, Secondary, Status
+from emulator.model.lifecycle import Phase, Status
+from emulator.resources.training import TRAINING, job_id
+from emulator.resources.training.billing import training_seconds
 from emulator.workloads.fault_book import FaultBook
 
 LONG = "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
@@ -62,8 +64,8 @@ def test_an_interrupted_spot_job_goes_on_from_its_checkpoint(
     job = bench.ended()
     assert statuses(job) == [*ONCE, "Interrupted", *ONCE, "Uploading", "Completed"]
     assert bench.lines()[-1] == "step 7"
-    assert job.life.training_started == job.life.transitions[1].started
-    assert job.life.held_seconds < (job.life.training_ended or 0) - job.life.training_started
+    assert job.life.started == job.life.transitions[1].started
+    assert job.life.held_seconds < (job.life.ended or 0) - job.life.started
 
 
 def test_instances_that_do_not_heed_the_notice_are_killed(new_bench: Callable[..., Bench]) -> None:
@@ -71,8 +73,8 @@ def test_instances_that_do_not_heed_the_notice_are_killed(new_bench: Callable[..
         {"kind": "SpotInterruption", "after_seconds": 0.2, "seconds": 300}, spot_notice=0.3
     )
     bench.submit("trap '' TERM; echo ready; sleep 300", **SPOT)
-    bench.until(Secondary.INTERRUPTED)
-    bench.supervisor.stop(SCOPE, "job")
+    bench.until(Phase.INTERRUPTED)
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     assert statuses(bench.ended())[-1] == "Stopped"
 
 
@@ -85,11 +87,11 @@ def test_interrupting_by_hand(new_bench: Callable[..., Bench], phase: str) -> No
         bench.until_logged("ready")
     else:
         assert bench.folder.reached.wait(SECONDS)
-    bench.supervisor.interrupt(SCOPE, "job", 0.05)
+    bench.supervisor.interrupt(job_id(SCOPE, "job"), 0.05)
     bench.eventually(lambda: bench.job().life.attempts == 2)
     bench.folder.holding.clear()
     bench.eventually(lambda: statuses(bench.job())[-3:] == ONCE)
-    bench.supervisor.stop(SCOPE, "job")
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     job = bench.ended()
     assert "Interrupted" in statuses(job)
     assert job.life.status is Status.STOPPED
@@ -98,15 +100,15 @@ def test_interrupting_by_hand(new_bench: Callable[..., Bench], phase: str) -> No
 def test_what_cannot_be_interrupted(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench()
     with pytest.raises(ValidationError, match="not found"):
-        bench.supervisor.interrupt(SCOPE, "job")
+        bench.supervisor.interrupt(job_id(SCOPE, "job"))
     bench.submit("true")
     bench.submit("true", "spot", **SPOT)
     bench.ended()
     bench.ended("spot")
     with pytest.raises(ValidationError, match="not a managed spot"):
-        bench.supervisor.interrupt(SCOPE, "job")
+        bench.supervisor.interrupt(job_id(SCOPE, "job"))
     with pytest.raises(ValidationError, match="no instances"):
-        bench.supervisor.interrupt(SCOPE, "spot")
+        bench.supervisor.interrupt(job_id(SCOPE, "spot"))
 
 
 def test_no_spot_capacity_until_the_wait_is_over(new_bench: Callable[..., Bench]) -> None:
@@ -123,7 +125,7 @@ def test_max_wait_counts_from_the_creation(new_bench: Callable[..., Bench], phas
     bench = new_bench()
     if phase == "wait":
         bench.submit(LONG, "first", HyperParameters={"needs": "port"})
-        bench.until(Secondary.TRAINING, "first")
+        bench.until(Phase.RUNNING, "first")
     bench.folder.holding.add(phase)
     limit = 4 if phase == "train" else 1
     bench.submit(LONG, HyperParameters={"needs": "port"}, **spot(limit))
@@ -136,7 +138,7 @@ def test_max_wait_counts_from_the_creation(new_bench: Callable[..., Bench], phas
 def test_max_pending(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench()
     bench.submit(LONG, "first", HyperParameters={"needs": "port"})
-    bench.until(Secondary.TRAINING, "first")
+    bench.until(Phase.RUNNING, "first")
     resources = {"InstanceType": "ml.trn1.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
     for name, more in (("trn", {"ResourceConfig": resources}), ("cpu", {})):
         bench.submit(
@@ -147,8 +149,8 @@ def test_max_pending(new_bench: Callable[..., Bench]) -> None:
             **more,
         )
     assert statuses(bench.ended("trn")) == ["Starting", "Pending", "Stopping", "Stopped"]
-    assert bench.job("cpu").life.secondary is Secondary.PENDING
-    bench.supervisor.stop(SCOPE, "first")
+    assert bench.job("cpu").life.phase is Phase.PENDING
+    bench.supervisor.stop(job_id(SCOPE, "first"))
     assert bench.ended("cpu").life.status is Status.COMPLETED
 
 
@@ -238,7 +240,7 @@ def test_no_capacity(new_bench: Callable[..., Bench]) -> None:
         "CapacityError: Unable to provision requested ML compute capacity. "
         "Please retry using a different ML instance type."
     )
-    assert job.training_seconds is None
+    assert training_seconds(job) is None
 
 
 def test_a_slow_image_pull(new_bench: Callable[..., Bench]) -> None:
@@ -247,7 +249,7 @@ def test_a_slow_image_pull(new_bench: Callable[..., Bench]) -> None:
     bench.eventually(
         lambda: bench.job().life.transitions[-1].message == "Downloading the training image"
     )
-    bench.supervisor.stop(SCOPE, "job")
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     assert statuses(bench.ended()) == ["Starting", "Downloading", "Stopping", "Stopped"]
 
 
@@ -255,8 +257,8 @@ def test_a_shutdown_within_the_grace_of_a_stop(new_bench: Callable[..., Bench]) 
     bench = new_bench()
     bench.submit("trap '' TERM; echo w > \"$MODEL/m\"; echo ready; sleep 300")
     bench.until_logged("ready")
-    bench.supervisor.stop(SCOPE, "job")
-    bench.until(Secondary.STOPPING)
+    bench.supervisor.stop(job_id(SCOPE, "job"))
+    bench.until(Phase.STOPPING)
     began = time.monotonic()
     bench.supervisor.shutdown()
     assert time.monotonic() - began < SECONDS
@@ -269,16 +271,17 @@ def test_a_shutdown_within_the_grace_of_a_stop(new_bench: Callable[..., Bench]) 
 def test_a_stop_while_interrupted(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench({"kind": "SpotInterruption", "seconds": 300})
     bench.submit(LONG, **SPOT)
-    bench.until(Secondary.INTERRUPTED)
-    bench.supervisor.stop(SCOPE, "job")
+    bench.until(Phase.INTERRUPTED)
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     assert statuses(bench.ended())[-3:] == ["Interrupted", "Stopping", "Stopped"]
 
 
 def test_a_stop_does_not_wait_for_the_image(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench()
     bench.submit("true", image="endless")
-    bench.eventually(lambda: bench.job().life.transitions[-1].message == DOWNLOADING_IMAGE)
-    bench.supervisor.stop(SCOPE, "job")
+    image = TRAINING.words.downloading_image
+    bench.eventually(lambda: bench.job().life.transitions[-1].message == image)
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     assert bench.ended().life.status is Status.STOPPED
 
 
@@ -288,7 +291,7 @@ def test_the_emulators_own_output_tells_how_a_job_goes(
     bench = new_bench()
     with caplog.at_level(logging.INFO, "emulator.workloads.run.status"):
         bench.submit("exit 3")
-        assert bench.ended().life.secondary is Secondary.FAILED
+        assert bench.ended().life.phase is Phase.FAILED
     assert [record.getMessage() for record in caplog.records] == [
         "training job job: Downloading",
         "training job job: Training",

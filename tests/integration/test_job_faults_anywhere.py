@@ -16,9 +16,11 @@ from emulator.database import Database
 from emulator.drivers.base import OutputSink
 from emulator.drivers.choice import Runtimes
 from emulator.model.errors import ValidationError
+from emulator.model.lifecycle import Phase
 from emulator.model.plan import JobPlan
 from emulator.placement.device import Gpu
 from emulator.placement.gpus import Inventory
+from emulator.resources.training import job_id
 from emulator.workloads.run import settling
 
 ONE_GPU = Inventory((Gpu("GPU-0", "NVIDIA L40S", 46068, 0),), source="nvml", rehearsal=True)
@@ -151,12 +153,12 @@ def stop(bench: Bench, name: str) -> None:
 
     def begun() -> bool:
         life = bench.job(name).life
-        return life.secondary.value == "Training" or life.status.terminal
+        return life.phase is Phase.RUNNING or life.status.terminal
 
     bench.eventually(begun)
     while not bench.job(name).life.status.terminal:
         try:
-            bench.supervisor.stop(SCOPE, name)
+            bench.supervisor.stop(job_id(SCOPE, name))
             return
         except sqlite3.Error:
             continue

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, FolderSyncs, statuses
 
-from emulator.model.lifecycle import Lifecycle, Secondary, Status
+from emulator.model.lifecycle import Lifecycle, Phase, Status
+from emulator.resources.training import job_id
 from emulator.workloads.run.recovery import RESTART_NOTICE
 
 ONCE = ["Starting", "Downloading", "Training"]
@@ -68,7 +69,7 @@ def emulators(tmp_path: Path) -> Iterator[Emulators]:
 def trains(bench: Bench, script: str, **more: Any) -> None:
     bench.submit(script, **more)
     bench.until_logged("ready")
-    bench.until(Secondary.TRAINING)
+    bench.until(Phase.RUNNING)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_a_job_goes_on_from_its_checkpoint(
 
 def until_training_again(bench: Bench, attempt: int) -> None:
     bench.eventually(lambda: bench.job().life.attempts == attempt)
-    bench.until(Secondary.TRAINING)
+    bench.until(Phase.RUNNING)
 
 
 def test_retries_are_counted_over_restarts(emulators: Emulators) -> None:
@@ -103,8 +104,8 @@ def test_retries_are_counted_over_restarts(emulators: Emulators) -> None:
 def test_an_interrupted_job_and_one_that_is_to_be_retried_wait_on(emulators: Emulators) -> None:
     bench = emulators.bench
     trains(bench, RESUMES, **SPOT)
-    bench.supervisor.interrupt(SCOPE, "job", 300)
-    bench.until(Secondary.INTERRUPTED)
+    bench.supervisor.interrupt(job_id(SCOPE, "job"), 300)
+    bench.until(Phase.INTERRUPTED)
     bench.eventually(lambda: not bench.context.job_directory(bench.job().spec).exists())
     after = emulators.kill()
     assert statuses(after.ended())[3:5] == ["Interrupted", "Starting"]
@@ -149,7 +150,7 @@ def test_a_kill_in_the_grace_of_a_time_limit(emulators: Emulators) -> None:
         "trap '' TERM; echo w > \"$MODEL/w\"; echo ready; while :; do sleep 0.05; done",
         StoppingCondition={"MaxRuntimeInSeconds": 1},
     )
-    emulators.bench.until(Secondary.STOPPING)
+    emulators.bench.until(Phase.STOPPING)
     after = emulators.kill()
     assert statuses(after.ended()) == [*ONCE, "Stopping", "Uploading", "MaxRuntimeExceeded"]
     assert (after.folder.root / "job/algo-1/w").exists()
@@ -159,8 +160,8 @@ def test_a_kill_during_the_upload_of_a_stopped_job(emulators: Emulators) -> None
     bench = emulators.bench
     trains(bench, 'echo w > "$MODEL/w"; echo ready; while :; do sleep 0.05; done')
     bench.folder.holding.add("upload")
-    bench.supervisor.stop(SCOPE, "job")
-    bench.until(Secondary.UPLOADING)
+    bench.supervisor.stop(job_id(SCOPE, "job"))
+    bench.until(Phase.UPLOADING)
     after = emulators.kill()
     assert statuses(after.ended()) == [*ONCE, "Stopping", "Uploading", "Stopped"]
     assert (after.folder.root / "job/algo-1/w").exists()
@@ -170,7 +171,7 @@ def test_a_kill_before_the_stop_was_heeded(emulators: Emulators) -> None:
     emulators.bench.folder.holding.add("stage")
     emulators.bench.submit("true", **TWICE)
     assert emulators.bench.folder.reached.wait(SECONDS)
-    emulators.bench.store.change(SCOPE, "job", lambda life: life.request_stop(0))
+    emulators.bench.store.change(job_id(SCOPE, "job"), lambda life: life.request_stop(0))
     job = emulators.kill().ended()
     assert statuses(job) == ["Starting", "Downloading", "Stopping", "Stopped"]
 
@@ -180,8 +181,8 @@ def test_the_time_without_an_emulator_is_no_training(emulators: Emulators) -> No
     limit = {"StoppingCondition": {"MaxRuntimeInSeconds": 60}}
     trains(emulators.bench, RESUMES, **limit, **TWICE)
     with closing(sqlite3.connect(emulators.bench.root / "emulator.db")) as database, database:
-        database.execute("UPDATE training_job SET created = created - ?", (HOUR,))
-    emulators.bench.store.change(SCOPE, "job", earlier)
+        database.execute("UPDATE workload SET created = created - ?", (HOUR,))
+    emulators.bench.store.change(job_id(SCOPE, "job"), earlier)
     for path in emulators.bench.root.rglob("*"):
         if path.suffix == ".json" or path.is_relative_to(emulators.bench.root / "logs"):
             os.utime(path, (path.stat().st_mtime - HOUR,) * 2)

@@ -14,8 +14,9 @@ import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
 from emulator.model.errors import InternalServerError, ResourceInUse
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary, Status
+from emulator.model.lifecycle import Phase, Status
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import job_id
 from emulator.workloads.run import supervisor
 from emulator.workloads.run.attempt import SHUTDOWN_NOTICE
 from emulator.workloads.run.context import Instances, NoSyncs
@@ -83,8 +84,8 @@ def test_a_kill_while_a_job_was_being_stopped_ends_it_as_stopped(
     after = tmp_path.with_name(f"{tmp_path.name}-after")
     bench.submit(f"{SAVES} trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done")
     bench.until_logged("ready")
-    bench.supervisor.stop(SCOPE, "job")
-    bench.until(Secondary.STOPPING)
+    bench.supervisor.stop(job_id(SCOPE, "job"))
+    bench.until(Phase.STOPPING)
     shutil.copytree(bench.root, after)
     started = Bench(after)
     started.supervisor.recover()
@@ -97,7 +98,7 @@ def test_a_kill_while_a_job_was_being_stopped_ends_it_as_stopped(
 
 
 class ForeignJournal(NoSyncs):
-    def rescue(self, spec: JobSpec, instances: Instances) -> None:  # noqa: ARG002
+    def rescue(self, spec: WorkloadSpec, instances: Instances) -> None:  # noqa: ARG002
         raise KeyError("known")
 
 
@@ -139,7 +140,7 @@ def test_a_job_that_met_a_full_disk_ends_when_there_is_room(
     disk = FullDisk(bench.store, monkeypatch)
     bench.submit(STAYS.replace("''", "'exit 0'"))
     bench.until_logged("ready")
-    bench.until(Secondary.TRAINING)
+    bench.until(Phase.RUNNING)
     disk.full.set()
     bench.context.runtimes.all[0].last.kill()  # type: ignore[attr-defined]
     assert disk.refused.wait(SECONDS)
@@ -156,12 +157,12 @@ def test_a_name_is_taken_until_the_job_has_been_put_away(
     monkeypatch.setattr(supervisor, "_PUT_AWAY_SECONDS", 0.0)
     bench.folder.holding.add("close")
     bench.submit("true")
-    bench.until(Secondary.COMPLETED)
+    bench.until(Phase.COMPLETED)
     with pytest.raises(ResourceInUse, match="still being removed"):
-        bench.supervisor.delete(SCOPE, "job")
+        bench.supervisor.delete(job_id(SCOPE, "job"))
     bench.folder.holding.clear()
     bench.ended()
-    bench.supervisor.delete(SCOPE, "job")
+    bench.supervisor.delete(job_id(SCOPE, "job"))
 
 
 def test_a_job_without_a_thread_waits_for_one(
@@ -175,10 +176,10 @@ def test_a_job_without_a_thread_waits_for_one(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         bench.submit("true")
-    assert bench.job().life.secondary is Secondary.PENDING
+    assert bench.job().life.phase is Phase.PENDING
     bench.submit("true", "other")
     for name in ("job", "other"):
-        bench.until(Secondary.COMPLETED, name)
+        bench.until(Phase.COMPLETED, name)
 
 
 def test_when_a_crash_is_seen_nothing_runs_and_no_output_is_missing(bench: Bench) -> None:
@@ -190,7 +191,7 @@ def test_when_a_crash_is_seen_nothing_runs_and_no_output_is_missing(bench: Bench
     bench.until_logged("ready")
     fleet = bench.context.runtimes.all[0].last  # type: ignore[attr-defined]
     fleet.next_exit = crash
-    bench.until(Secondary.FAILED)
+    bench.until(Phase.FAILED)
     assert "half a line" in bench.lines()
     assert fleet.alive() == 0
 
@@ -203,7 +204,7 @@ def test_what_cannot_be_removed_does_not_keep_the_rest(bench: Bench) -> None:
     bench.until_logged("ready")
     fleet = bench.context.runtimes.all[0].last  # type: ignore[attr-defined]
     fleet.close = refuse
-    bench.supervisor.stop(SCOPE, "job")
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     job = bench.ended()
     assert job.life.status is Status.STOPPED
     assert not bench.context.job_directory(job.spec).exists()

@@ -10,8 +10,8 @@ import pytest
 from job_bench import INTERNAL_ERROR, SCOPE, SECONDS, Bench, statuses
 
 from emulator.model.errors import ResourceInUse, ValidationError
-from emulator.model.lifecycle import Secondary, Status
-from emulator.telemetry.logs.collector import GROUP
+from emulator.model.lifecycle import Phase, Status
+from emulator.resources.training import TRAINING, job_id
 from emulator.workloads.run.attempt import SHUTDOWN_NOTICE
 
 
@@ -39,15 +39,15 @@ def test_success(bench: Bench) -> None:
     assert bench.lines("algo-2") == ["hello from algo-2"]
     assert (bench.folder.root / "job/algo-2/model.pth").read_text() == "weights\n"
     assert not bench.context.job_directory(job.spec).exists()
-    assert job.life.training_started == job.life.transitions[1].started
+    assert job.life.started == job.life.transitions[1].started
 
 
 def test_the_last_line_is_readable_before_the_job_has_ended(bench: Bench) -> None:
     bench.folder.holding.add("upload")
     bench.submit("seq 20000; printf 'no newline'")
     assert bench.folder.reached.wait(SECONDS)
-    streams = bench.logs.stream_names(SCOPE, GROUP, "job/")
-    last = bench.logs.backward(SCOPE, GROUP, streams[0], limit=2).events
+    streams = bench.logs.stream_names(SCOPE, TRAINING.log_group, "job/")
+    last = bench.logs.backward(SCOPE, TRAINING.log_group, streams[0], limit=2).events
     assert [event.message for event in last] == ["20000", "no newline"]
 
 
@@ -90,7 +90,7 @@ def test_stop_while_training(bench: Bench) -> None:
         "while :; do sleep 0.05; done"
     )
     bench.until_logged("ready")
-    assert bench.supervisor.stop(SCOPE, "job").life.status is Status.STOPPING
+    assert bench.supervisor.stop(job_id(SCOPE, "job")).life.status is Status.STOPPING
     job = bench.ended()
     assert statuses(job)[2:] == ["Training", "Stopping", "Uploading", "Stopped"]
     assert job.life.failure_reason is None
@@ -104,7 +104,7 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
     object.__setattr__(bench.context, "stop_grace", 0.3)
     bench.submit("trap '' TERM; echo ready; sleep 300")
     bench.until_logged("ready")
-    bench.supervisor.stop(SCOPE, "job")
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     assert bench.ended().life.status is Status.STOPPED
 
 
@@ -112,7 +112,7 @@ def test_stop_while_downloading(bench: Bench) -> None:
     bench.folder.holding.add("stage")
     bench.submit("echo never")
     assert bench.folder.reached.wait(SECONDS)
-    bench.supervisor.stop(SCOPE, "job")
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     job = bench.ended()
     assert statuses(job) == ["Starting", "Downloading", "Stopping", "Stopped"]
     assert job.artifacts is None
@@ -122,14 +122,14 @@ def test_stop_while_downloading(bench: Bench) -> None:
 def test_stop_while_waiting_for_capacity(bench: Bench) -> None:
     bench.folder.holding.add("stage")
     bench.submit("true", "first", HyperParameters={"needs": "port"})
-    bench.until(Secondary.DOWNLOADING, "first")
+    bench.until(Phase.DOWNLOADING, "first")
     bench.submit("true", "second", HyperParameters={"needs": "port"})
-    bench.until(Secondary.PENDING, "second")
+    bench.until(Phase.PENDING, "second")
     assert bench.job("second").life.transitions[-1].message == "Training job waiting for capacity"
-    bench.supervisor.stop(SCOPE, "second")
+    bench.supervisor.stop(job_id(SCOPE, "second"))
     stopped = bench.ended("second")
     assert statuses(stopped) == ["Starting", "Pending", "Stopping", "Stopped"]
-    assert (stopped.life.training_started, stopped.life.training_ended) == (None, None)
+    assert (stopped.life.started, stopped.life.ended) == (None, None)
     bench.folder.holding.clear()
     assert bench.ended("first").life.status is Status.COMPLETED
 
@@ -137,9 +137,9 @@ def test_stop_while_waiting_for_capacity(bench: Bench) -> None:
 def test_a_job_that_waited_runs_when_its_turn_comes(bench: Bench) -> None:
     bench.folder.holding.add("stage")
     bench.submit("true", "first", HyperParameters={"needs": "port"})
-    bench.until(Secondary.DOWNLOADING, "first")
+    bench.until(Phase.DOWNLOADING, "first")
     bench.submit("true", "second", HyperParameters={"needs": "port"})
-    bench.until(Secondary.PENDING, "second")
+    bench.until(Phase.PENDING, "second")
     bench.folder.holding.clear()
     second = bench.ended("second")
     assert statuses(second)[:3] == ["Starting", "Pending", "Downloading"]
@@ -151,7 +151,7 @@ def test_stop_while_uploading(bench: Bench) -> None:
     bench.folder.holding.add("upload")
     bench.submit('echo w > "$MODEL/m"')
     assert bench.folder.reached.wait(SECONDS)
-    bench.supervisor.stop(SCOPE, "job")
+    bench.supervisor.stop(job_id(SCOPE, "job"))
     bench.folder.holding.clear()
     job = bench.ended()
     assert statuses(job)[-2:] == ["Uploading", "Stopped"]
@@ -160,12 +160,12 @@ def test_stop_while_uploading(bench: Bench) -> None:
 
 def test_stop_of_unknown_and_ended_jobs(bench: Bench) -> None:
     with pytest.raises(ValidationError, match=r"^Requested resource not found\.$"):
-        bench.supervisor.stop(SCOPE, "nothing")
+        bench.supervisor.stop(job_id(SCOPE, "nothing"))
     bench.submit("true")
     bench.ended()
     text = "The request was rejected because the training job is in status Completed."
     with pytest.raises(ValidationError, match=text):
-        bench.supervisor.stop(SCOPE, "job")
+        bench.supervisor.stop(job_id(SCOPE, "job"))
 
 
 def test_max_runtime(bench: Bench) -> None:
@@ -264,7 +264,7 @@ def test_jobs_that_a_kill_left_before_their_training_begin_anew(tmp_path: Path) 
     killed.submit("true", "early")
     killed.submit("true", "done")
     for name in ("early", "done"):
-        killed.until(Secondary.DOWNLOADING, name)
+        killed.until(Phase.DOWNLOADING, name)
     # What the file holds at this moment is all that a kill would leave.
     shutil.copytree(tmp_path, tmp_path.with_name("after"))
     killed.folder.holding.clear()
@@ -286,5 +286,5 @@ def test_from_the_last_exit_to_the_end_takes_little(bench: Bench) -> None:
     bench.submit('date +%s.%N > "$MODEL/end"')
     job = bench.ended()
     ended = float((bench.folder.root / "job/algo-1/end").read_text())
-    assert job.life.training_ended is not None
-    assert job.life.training_ended - ended < 20, "it was not noticed when it happened"
+    assert job.life.ended is not None
+    assert job.life.ended - ended < 20, "it was not noticed when it happened"

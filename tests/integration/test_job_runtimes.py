@@ -9,7 +9,7 @@ from job_bench import Bench, LocalRuntime
 
 from emulator.drivers.choice import Runtimes
 from emulator.drivers.images.resolution import Presence
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.plan import RuntimeTraits
 
 ONE_AT_A_TIME = {"HyperParameters": {"port": "the only one"}}
@@ -39,9 +39,9 @@ def test_a_registry_that_falls_silent_moves_no_job_onto_the_host(tmp_path: Path)
         gate = tmp_path / "gate"
         wait = f"until [ -e {gate} ]; do sleep 0.05; done"
         bench.submit(wait, "first", **ONE_AT_A_TIME)
-        bench.until(Secondary.TRAINING, "first")
+        bench.until(Phase.RUNNING, "first")
         bench.submit("true", "second", **ONE_AT_A_TIME)
-        bench.until(Secondary.PENDING, "second")
+        bench.until(Phase.PENDING, "second")
         registry.answers = False
         bench.submit("true", "third", **ONE_AT_A_TIME)
         gate.touch()
@@ -61,9 +61,9 @@ def test_a_restart_does_not_choose_again(tmp_path: Path) -> None:
     registry = Registry()
     first = Bench(tmp_path, runtimes=runtimes(registry))
     first.submit("sleep 1000", "first", **ONE_AT_A_TIME)
-    first.until(Secondary.TRAINING, "first")
+    first.until(Phase.RUNNING, "first")
     first.submit("true", "second", **ONE_AT_A_TIME)
-    first.until(Secondary.PENDING, "second")
+    first.until(Phase.PENDING, "second")
     first.supervisor.shutdown()
     registry.answers = False
     second = Bench(tmp_path, runtimes=runtimes(registry))

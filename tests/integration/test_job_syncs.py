@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from job_bench import SCOPE, Bench
 
 from emulator.data.objectstore.objects import ObjectStore
-from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Status
-from emulator.workloads.run.context import Instances
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import job_id
 from emulator.workloads.transfers.checkpoint_sync import S3Syncs
 from emulator.workloads.transfers.inputs_outputs import S3Outputs
 from emulator.workloads.transfers.reports import JobReports
@@ -34,7 +34,7 @@ def bench(tmp_path: Path, object_store: ObjectStore) -> Iterator[Bench]:
 class Unrestored(S3Syncs):
     """The bucket goes away between the start and the end."""
 
-    def _restore(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
+    def _restore(self, *_: object) -> None:
         pass
 
 
@@ -112,9 +112,9 @@ def test_a_long_upload_says_how_far_it_is(
     said: list[str] = []
 
     class Listening(Hasty):
-        def status(self, spec: JobSpec, message: str) -> None:
+        def status(self, spec: WorkloadSpec, message: str) -> None:
             super().status(spec, message)
-            said.append(bench.supervisor.job(SCOPE, spec.name).life.transitions[-1].message)
+            said.append(bench.supervisor.job(job_id(SCOPE, spec.name)).life.transitions[-1].message)
 
     reports = Listening(bench.store, bench.logs)
     outputs = S3Outputs(object_store, reports, tmp_path / "kept")

@@ -16,9 +16,10 @@ from job_bench import INTERNAL_ERROR, SCOPE, Bench, LocalRuntime, statuses
 from emulator.drivers.base import LeavableFleet, OutputSink
 from emulator.drivers.choice import Runtimes
 from emulator.model.errors import InternalServerError
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.plan import Exit, RuntimeTraits
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import job_id
 from emulator.workloads.run import attempt
 from emulator.workloads.run.context import Instances, NoSyncs
 
@@ -55,7 +56,7 @@ class Rescues(NoSyncs):
         self._log = log
         self._broken = broken
 
-    def rescue(self, spec: JobSpec, instances: Instances) -> None:
+    def rescue(self, spec: WorkloadSpec, instances: Instances) -> None:
         self._log.append(f"rescue {len(instances)}")
         if self._broken:
             raise KeyError("known")
@@ -79,7 +80,7 @@ def left(tmp_path: Path) -> Iterator[Path]:
     bench = Bench(tmp_path, runtimes=Runtimes(None, Lasting([], gone)))
     bench.submit(TRAINS)
     bench.until_logged("ready")
-    bench.until(Secondary.TRAINING)
+    bench.until(Phase.RUNNING)
     after = tmp_path.with_name(f"{tmp_path.name}-after")
     shutil.copytree(tmp_path, after)
     yield after
@@ -102,7 +103,7 @@ def test_nothing_of_it_runs_on_and_what_it_saved_stays(
     finally:
         bench.supervisor.shutdown()
     assert log == ["spare 1", "adopt", f"remove {job.spec.arn}", "rescue 1"]
-    assert job.life.secondary is Secondary.FAILED
+    assert job.life.phase is Phase.FAILED
     assert (job.life.failure_reason == INTERNAL_ERROR) is (adopting is not silent)
     directory = bench.context.job_directory(job.spec)
     assert not directory.exists()
@@ -137,7 +138,7 @@ class FailingFirst(NoSyncs):
     def __init__(self) -> None:
         self._failures = [sqlite3.OperationalError("database or disk is full"), OSError("busy")]
 
-    def resume(self, spec: JobSpec, instances: Instances) -> NoSyncs:
+    def resume(self, spec: WorkloadSpec, instances: Instances) -> NoSyncs:
         if self._failures:
             raise self._failures.pop()
         return self
@@ -174,12 +175,12 @@ def test_a_shutdown_before_the_take_over_leaves_the_instances(left: Path) -> Non
     bench.supervisor.recover()
     bench.eventually(lambda: "adopt" in log)
     bench.supervisor.shutdown()
-    assert bench.job().life.secondary is Secondary.TRAINING
+    assert bench.job().life.phase is Phase.RUNNING
     assert log == ["spare 1", "adopt"]
     after = Bench(left, runtimes=Runtimes(None, Lasting(log, Ending)))
     try:
         after.supervisor.recover()
-        assert after.ended().life.secondary is Secondary.COMPLETED
+        assert after.ended().life.phase is Phase.COMPLETED
     finally:
         after.supervisor.shutdown()
 
@@ -188,7 +189,7 @@ def test_jobs_that_could_go_on_end_where_the_user_wants_that(tmp_path: Path) -> 
     bench = Bench(tmp_path, runtimes=Runtimes(None, Lasting([], gone)))
     bench.submit(TRAINS)
     bench.until_logged("ready")
-    bench.until(Secondary.TRAINING)
+    bench.until(Phase.RUNNING)
     bench.supervisor.leave_no_job()
     bench.supervisor.shutdown()
     assert bench.context.runtimes.all[0].last.alive() == 0  # type: ignore[attr-defined]
@@ -203,10 +204,10 @@ def test_a_job_that_is_stopped_does_not_wait_for_ever_to_be_taken_over(left: Pat
     try:
         bench.supervisor.recover()
         bench.eventually(lambda: "adopt" in log)
-        bench.supervisor.stop(SCOPE, "job")
+        bench.supervisor.stop(job_id(SCOPE, "job"))
         job = bench.ended()
     finally:
         bench.supervisor.shutdown()
     assert log[-1] == f"remove {job.spec.arn}"
-    assert job.life.secondary is Secondary.STOPPED
+    assert job.life.phase is Phase.STOPPED
     assert (left / "s3/job/algo-1/weights").read_text() == "weights\n"

@@ -14,20 +14,23 @@ import pytest
 
 from emulator.database import Database
 from emulator.drivers.base import Usage
-from emulator.model.job import JobSpec
 from emulator.model.plan import InstancePlan, JobPlan
 from emulator.model.scope import Scope
-from emulator.telemetry.logs.collector import GROUP, LineCollector
+from emulator.model.workload import InstanceGroup, WorkloadSpec
+from emulator.resources.training import TRAINING, training_job
+from emulator.telemetry.logs.collector import LineCollector
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MIGRATIONS, MetricStore, Series, SeriesQuery
 from emulator.workloads.run.clock import Clock
-from emulator.workloads.run.measuring import NAMESPACE, JobMetrics, job_dimensions
+from emulator.workloads.run.measuring import JobMetrics, dimensions
 
 SCOPE = Scope("123456789012", "us-east-1")
+NAMESPACE = TRAINING.log_group
+ONE = (InstanceGroup("homogeneousCluster", "ml.m5.xlarge", 1),)
 LOSS = {"Name": "loss", "Regex": r"loss=(\S+)"}
 
 
-def job(*definitions: dict[str, str]) -> JobSpec:
+def job(*definitions: dict[str, str]) -> WorkloadSpec:
     request: dict[str, Any] = {
         "TrainingJobName": "job",
         "RoleArn": "arn:aws:iam::123456789012:role/r",
@@ -39,7 +42,7 @@ def job(*definitions: dict[str, str]) -> JobSpec:
         "OutputDataConfig": {"S3OutputPath": "s3://bucket/out"},
         "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2},
     }
-    return JobSpec.from_request(request, SCOPE)
+    return training_job(request, SCOPE)
 
 
 class BusyFleet:
@@ -89,7 +92,7 @@ def measure(store: MetricStore, said: list[str]) -> Measure:
 
 
 def last(store: MetricStore) -> dict[str, float]:
-    found = store.last(SCOPE, NAMESPACE, job_dimensions("job"), 0)
+    found = store.last(SCOPE, NAMESPACE, dimensions(job()), 0)
     return {name: sample.maximum for name, sample in found.items()}
 
 
@@ -112,13 +115,13 @@ def test_a_collector_shows_its_output_and_waits_for_the_values(
     tmp_path: Path, store: MetricStore, measure: Measure
 ) -> None:
     logs = LogStore(tmp_path / "logs")
-    lines = LineCollector(logs, SCOPE, "job", ["algo-1"], lambda: 1_763_856_000.5)
+    lines = LineCollector(logs, replace(job(), groups=ONE), lambda: 1_763_856_000.5)
     lines.observe(measure(LOSS, {"Name": "slow", "Regex": r"(\w+\s?)+:(\d+)$"}))
     lines.feed("algo-1", b"\tloss=3")
     lines.feed("algo-1", b"\n\tloss=0.5")
     lines.close()
     assert last(store) == {"loss": 0.5}
-    page = logs.forward(SCOPE, GROUP, "job/algo-1-1763856000")
+    page = logs.forward(SCOPE, NAMESPACE, "job/algo-1-1763856000")
     assert [event.message for event in page.events] == ["#011loss=3", "#011loss=0.5"]
 
 

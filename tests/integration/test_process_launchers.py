@@ -24,9 +24,9 @@ import pytest
 
 from emulator.drivers.process.driver import ProcessRuntime
 from emulator.drivers.process.sandbox_probe import Verdict
-from emulator.model.job import JobSpec
 from emulator.model.plan import Exit, Mount
 from emulator.model.scope import Scope
+from emulator.resources.training import training_job
 from emulator.workloads.plan.job_plan import Credentials, plan_job
 from emulator.workloads.plan.layout import InstanceDirs, create_instances
 
@@ -115,7 +115,7 @@ def run_job(
     shared: Sequence[Mount] = (),
 ) -> Finished:
     """Run a request as the emulator would, its script waiting in the channel `code`."""
-    spec = JobSpec.from_request(
+    spec = training_job(
         {
             "TrainingJobName": name,
             "RoleArn": "arn:aws:iam::123456789012:role/r",

@@ -10,10 +10,12 @@ import pytest
 from job_bench import SCOPE, Bench, statuses
 
 from emulator.model.errors import ResourceInUse, ValidationError
-from emulator.model.lifecycle import Secondary, Status
+from emulator.model.lifecycle import Phase, Status
 from emulator.model.warm_pool import PoolStatus, WarmPool
 from emulator.placement.device import Gpu
 from emulator.placement.gpus import Inventory
+from emulator.resources.training import job_id
+from emulator.resources.training.job import with_keep_alive
 
 
 @pytest.fixture
@@ -75,9 +77,9 @@ def test_input_data_stays_as_long_as_the_pool(bench: Bench) -> None:
     for name in ("one", "two"):
         bench.submit("true", name, **kept(600))
         bench.ended(name)
-        assert bench.supervisor.wait(SCOPE, name, 60)
+        assert bench.supervisor.wait(job_id(SCOPE, name), 60)
     assert bench.folder.let_go == {"one"}, "the second job has its own hold on what both use"
-    bench.supervisor.update_keep_alive(SCOPE, "two", 0)
+    bench.supervisor.update_keep_alive(job_id(SCOPE, "two"), 0, with_keep_alive)
     bench.eventually(lambda: bench.folder.let_go == {"one", "two"})
     bench.submit("true", "three")
     bench.ended("three")
@@ -112,18 +114,18 @@ def test_a_pool_ends_when_its_time_is_over(bench: Bench) -> None:
 def test_updating_the_period(bench: Bench) -> None:
     bench.submit("true", "one", **kept(600))
     bench.ended("one")
-    job = bench.supervisor.update_keep_alive(SCOPE, "one", 700)
+    job = bench.supervisor.update_keep_alive(job_id(SCOPE, "one"), 700, with_keep_alive)
     assert job.spec.request["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 700
     assert pool(bench, "one").status is PoolStatus.AVAILABLE
-    bench.supervisor.update_keep_alive(SCOPE, "one", 0)
+    bench.supervisor.update_keep_alive(job_id(SCOPE, "one"), 0, with_keep_alive)
     assert pool(bench, "one").status is PoolStatus.TERMINATED
     with pytest.raises(ValidationError, match="no warm pool"):
-        bench.supervisor.update_keep_alive(SCOPE, "one", 60)
+        bench.supervisor.update_keep_alive(job_id(SCOPE, "one"), 60, with_keep_alive)
 
 
 def test_the_period_can_end_while_the_job_runs(bench: Bench) -> None:
     bench.submit("echo ready; sleep 0.5", "one", **kept(600))
-    bench.supervisor.update_keep_alive(SCOPE, "one", 0)
+    bench.supervisor.update_keep_alive(job_id(SCOPE, "one"), 0, with_keep_alive)
     bench.ended("one")
     bench.eventually(lambda: pool(bench, "one").status is PoolStatus.TERMINATED)
 
@@ -158,17 +160,17 @@ def test_spot_jobs_have_no_pools(bench: Bench) -> None:
 
 def test_deleting_jobs(bench: Bench) -> None:
     with pytest.raises(ValidationError, match="not found"):
-        bench.supervisor.delete(SCOPE, "one")
+        bench.supervisor.delete(job_id(SCOPE, "one"))
     bench.submit("trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done", "one", **kept(60))
     with pytest.raises(ResourceInUse, match="InProgress"):
-        bench.supervisor.delete(SCOPE, "one")
-    bench.supervisor.stop(SCOPE, "one")
+        bench.supervisor.delete(job_id(SCOPE, "one"))
+    bench.supervisor.stop(job_id(SCOPE, "one"))
     bench.ended("one")
     if pool(bench, "one").status is PoolStatus.AVAILABLE:
         with pytest.raises(ResourceInUse, match="warm pool"):
-            bench.supervisor.delete(SCOPE, "one")
-        bench.supervisor.update_keep_alive(SCOPE, "one", 0)
-    bench.supervisor.delete(SCOPE, "one")
+            bench.supervisor.delete(job_id(SCOPE, "one"))
+        bench.supervisor.update_keep_alive(job_id(SCOPE, "one"), 0, with_keep_alive)
+    bench.supervisor.delete(job_id(SCOPE, "one"))
     with pytest.raises(ValidationError, match="not found"):
         bench.job("one")
     bench.submit("echo again", "one")
@@ -182,15 +184,15 @@ def test_gpus_stay_with_the_pool(tmp_path: Path) -> None:
         bench.submit("true", "one", **kept(600, InstanceType="ml.g5.xlarge"))
         bench.ended("one")
         bench.submit("true", "larger", **kept(0, InstanceType="ml.g5.2xlarge"))
-        bench.until(Secondary.PENDING, "larger")
+        bench.until(Phase.PENDING, "larger")
         bench.submit("true", "two", **kept(600, InstanceType="ml.g5.xlarge"))
         two = bench.ended("two")
         assert statuses(two)[:2] == ["Starting", "Downloading"], "it passes the one that waits"
         assert "GPUs and cache directories" in " ".join(bench.lines(name="two"))
         (held,) = bench.context.capacity.holdings()["gpus"]
         assert (held["job"], held["instance"]) == ("two", "algo-1")
-        assert bench.job("larger").life.secondary is Secondary.PENDING
-        bench.supervisor.update_keep_alive(SCOPE, "two", 0)
+        assert bench.job("larger").life.phase is Phase.PENDING
+        bench.supervisor.update_keep_alive(job_id(SCOPE, "two"), 0, with_keep_alive)
         assert bench.ended("larger").life.status is Status.COMPLETED
     finally:
         bench.supervisor.shutdown()

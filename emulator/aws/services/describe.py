@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from emulator.model.job import DEFAULT_MAX_RUNTIME
 from emulator.model.lifecycle import Transition
 from emulator.model.record import Job
 from emulator.model.warm_pool import WarmPool
+from emulator.resources.training.billing import billable_seconds, training_seconds
+from emulator.resources.training.words import DEFAULT_MAX_RUNTIME, secondary_status
 from emulator.telemetry.metrics.statistics import Sample
 
 _SWITCHES = (
@@ -64,7 +65,7 @@ def summarize(job: Job) -> dict[str, Any]:
         **_identity(job),
         "CreationTime": job.life.created,
         "LastModifiedTime": job.life.modified,
-        "TrainingEndTime": job.life.training_ended,
+        "TrainingEndTime": job.life.ended,
         "TrainingPlanArn": job.spec.request["ResourceConfig"].get("TrainingPlanArn"),
         "WarmPoolStatus": _warm_pool(job.warm_pool),
     }
@@ -75,7 +76,7 @@ def _identity(job: Job) -> dict[str, Any]:
         "TrainingJobName": job.spec.name,
         "TrainingJobArn": job.spec.arn,
         "TrainingJobStatus": job.life.status.value,
-        "SecondaryStatus": job.life.secondary.value,
+        "SecondaryStatus": secondary_status(job.life.phase),
     }
 
 
@@ -119,7 +120,7 @@ def _resources(resources: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 def _transition(entry: Transition) -> dict[str, Any]:
     return {
-        "Status": entry.status.value,
+        "Status": secondary_status(entry.status),
         "StartTime": entry.started,
         "EndTime": entry.ended,
         "StatusMessage": entry.message,
@@ -136,10 +137,10 @@ def _times(job: Job) -> dict[str, Any]:
     return {
         "CreationTime": life.created,
         "LastModifiedTime": life.modified,
-        "TrainingStartTime": life.training_started,
-        "TrainingEndTime": life.training_ended,
-        "TrainingTimeInSeconds": job.training_seconds,
-        "BillableTimeInSeconds": job.billable_seconds,
+        "TrainingStartTime": life.started,
+        "TrainingEndTime": life.ended,
+        "TrainingTimeInSeconds": training_seconds(job),
+        "BillableTimeInSeconds": billable_seconds(job),
     }
 
 

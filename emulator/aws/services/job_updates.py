@@ -9,24 +9,28 @@ from typing import Any, Protocol
 
 from emulator.aws.operation import Call, Operations
 from emulator.model.errors import ValidationError
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.record import Job
-from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId
+from emulator.resources.training import job_id
+from emulator.resources.training.job import with_keep_alive
+from emulator.resources.training.words import secondary_status
+from emulator.workloads.warm_pools import WithPeriod
 
 _EMPTY = "Invalid UpdateTrainingJobRequest, the request cannot be empty"
 _RULES = "ProfilerRuleConfigurations"
 # When remote debugging can be switched (API reference).
-_DEBUGGABLE = (Secondary.DOWNLOADING, Secondary.TRAINING)
+_DEBUGGABLE = (Phase.DOWNLOADING, Phase.RUNNING)
 
 
 class Jobs(Protocol):
     """Who runs the jobs and keeps their instances."""
 
-    def delete(self, scope: Scope, name: str) -> object:
+    def delete(self, key: WorkloadId) -> object:
         """Forget a job that has ended; raises ApiError for others and for unknown ones."""
         ...
 
-    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> object:
+    def update_keep_alive(self, key: WorkloadId, keep_alive: int, step: WithPeriod) -> object:
         """Keep a job's instances for so many seconds after its end; raises ApiError."""
         ...
 
@@ -34,7 +38,7 @@ class Jobs(Protocol):
 class Records(Protocol):
     """What is known of the jobs."""
 
-    def update(self, scope: Scope, name: str, step: Callable[[Job], Job]) -> Job:
+    def update(self, key: WorkloadId, step: Callable[[Job], Job]) -> Job:
         """Replace a job by what `step` makes of it, in one transaction; raises ApiError."""
         ...
 
@@ -43,13 +47,14 @@ def operations(jobs: Jobs, records: Records, clock: Callable[[], float] = time.t
     """The operations by name; `clock` gives epoch seconds."""
 
     def delete(call: Call) -> None:
-        jobs.delete(call.scope, call.params["TrainingJobName"])
+        jobs.delete(job_id(call.scope, call.params["TrainingJobName"]))
 
     def update(call: Call) -> dict[str, Any]:
         changes = {name: item for name, item in call.params.items() if name != "TrainingJobName"}
         if not any(changes.values()):
             raise ValidationError(_EMPTY)  # documented
-        name, resources = call.params["TrainingJobName"], changes.pop("ResourceConfig", None)
+        key = job_id(call.scope, call.params["TrainingJobName"])
+        resources = changes.pop("ResourceConfig", None)
         now = round(clock(), 3)
 
         def refuse(job: Job) -> Job:
@@ -58,12 +63,12 @@ def operations(jobs: Jobs, records: Records, clock: Callable[[], float] = time.t
 
         # All of it or nothing: the instances are somebody else's affair.
         if any(changes.values()):
-            records.update(call.scope, name, refuse)
+            records.update(key, refuse)
         if resources is not None:
-            jobs.update_keep_alive(call.scope, name, resources["KeepAlivePeriodInSeconds"])
+            jobs.update_keep_alive(key, resources["KeepAlivePeriodInSeconds"], with_keep_alive)
         if any(changes.values()):
-            records.update(call.scope, name, lambda job: updated(job, changes, now))
-        return {"TrainingJobArn": call.scope.training_job_arn(name)}
+            records.update(key, lambda job: updated(job, changes, now))
+        return {"TrainingJobArn": key.arn}
 
     return {"DeleteTrainingJob": delete, "UpdateTrainingJob": update}
 
@@ -75,10 +80,10 @@ def updated(job: Job, changes: Mapping[str, Any], now: float) -> Job:
             "The request was rejected because the training job is in status "
             f"{job.life.status.value}."
         )
-    if "RemoteDebugConfig" in changes and job.life.secondary not in _DEBUGGABLE:
+    if "RemoteDebugConfig" in changes and job.life.phase not in _DEBUGGABLE:
         raise ValidationError(
             "RemoteDebugConfig can be updated only while the secondary status of the training "
-            f"job is Downloading or Training; it is {job.life.secondary.value}."
+            f"job is Downloading or Training; it is {secondary_status(job.life.phase)}."
         )
     request = dict(job.spec.request)
     for name in ("ProfilerConfig", "RemoteDebugConfig"):

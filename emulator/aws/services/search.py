@@ -28,6 +28,8 @@ from emulator.aws.wire.service_models import Shape, service_model
 from emulator.model.errors import ApiError, NotBuilt, ValidationError
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId
+from emulator.resources.training import TRAINING, job_id
 from emulator.telemetry.metrics.statistics import Sample
 from emulator.workloads.store.queries import Condition, Cursor, JobPage, JobQuery
 from emulator.workloads.store.runs import Excerpt
@@ -48,17 +50,21 @@ FinalMetrics: TypeAlias = Callable[[Job], Mapping[str, Sample]]
 class Jobs(Protocol):
     """What is known of the jobs."""
 
-    def get(self, scope: Scope, name: str) -> Job | None: ...
+    def get(self, key: WorkloadId) -> Job | None: ...
 
-    def find(self, scope: Scope, query: JobQuery) -> JobPage: ...
+    def find(self, kind: str, scope: Scope, query: JobQuery) -> JobPage: ...
 
-    def each(self, scope: Scope, conditions: tuple[Condition, ...]) -> Iterator[Job]: ...
+    def each(self, kind: str, scope: Scope, conditions: tuple[Condition, ...]) -> Iterator[Job]: ...
 
     def excerpts(
-        self, scope: Scope, conditions: tuple[Condition, ...], members: Sequence[str]
+        self,
+        kind: str,
+        scope: Scope,
+        conditions: tuple[Condition, ...],
+        members: Sequence[str],
     ) -> Iterator[Excerpt]: ...
 
-    def count(self, scope: Scope, conditions: Sequence[Condition]) -> int: ...
+    def count(self, kind: str, scope: Scope, conditions: Sequence[Condition]) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -162,9 +168,9 @@ def _looked_up(jobs: Jobs, scope: Scope, question: _Question) -> _Answer:
         limit=question.limit,
         after=Cursor(*question.last[1:]) if question.last else None,
     )
-    page = jobs.find(scope, query)
+    page = jobs.find(TRAINING.name, scope, query)
     following = None if page.next is None else (kind, page.next.key, page.next.name)
-    return _Answer(page.jobs, following, jobs.count(scope, question.conditions))
+    return _Answer(page.jobs, following, jobs.count(TRAINING.name, scope, question.conditions))
 
 
 def _gone_through(
@@ -183,7 +189,7 @@ def _gone_through(
     if last is not None:
         rest = [key for key in found if (key < last if descending else key > last)]
     page = rest[: question.limit]
-    read = (jobs.get(scope, name) for _, _, name in page)
+    read = (jobs.get(job_id(scope, name)) for _, _, name in page)
     return _Answer(
         [job for job in read if job is not None],  # one may have been deleted meanwhile
         page[-1] if len(rest) > len(page) else None,
@@ -197,10 +203,10 @@ def _records(
     """What the question has to know of each job: little of most."""
     about = question.about - COLUMNS.keys() - {"Tags", "Tags."}
     if about <= REQUEST_MEMBERS:
-        for excerpt in jobs.excerpts(scope, question.conditions, sorted(about)):
+        for excerpt in jobs.excerpts(TRAINING.name, scope, question.conditions, sorted(about)):
             yield _partly(excerpt, with_tags=bool(question.about & {"Tags", "Tags."}))
     else:
-        for job in jobs.each(scope, question.conditions):
+        for job in jobs.each(TRAINING.name, scope, question.conditions):
             yield _record(job, final_metrics(job) if question.about_metrics else {})
 
 

@@ -1,4 +1,4 @@
-"""Tags of SageMaker's resources: of training jobs, the only resource there is so far."""
+"""Tags of SageMaker's resources."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from emulator.aws.operation import Call, Operations
 from emulator.model.errors import ApiError, ValidationError
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId
 
 LIMIT = 50
 """Tags of one resource (API reference)."""
 NOT_FOUND = "Requested resource not found."
 
 _ARN = re.compile(r"arn:[^:]*:sagemaker:(?P<region>[^:]*):(?P<account>\d{12}):(?P<resource>.+)")
-_JOB = "training-job/"
 
 
 class Records(Protocol):
-    """The training jobs, as far as their tags are concerned."""
+    """The workloads, as far as their tags are concerned."""
 
-    def name_in_arn(self, scope: Scope, lowered: str) -> str | None:
+    def name_in_arn(self, kind: str, scope: Scope, lowered: str) -> str | None:
         """The name of the job whose ARN ends in this; None if there is none."""
         ...
 
-    def get(self, scope: Scope, name: str) -> Job | None: ...
+    def get(self, key: WorkloadId) -> Job | None: ...
 
-    def update(self, scope: Scope, name: str, step: Callable[[Job], Job]) -> Job:
+    def update(self, key: WorkloadId, step: Callable[[Job], Job]) -> Job:
         """Replace a job by what `step` makes of it, in one transaction."""
         ...
 
@@ -48,11 +48,11 @@ def operations(records: Records) -> Operations:
                 raise _too_many(job, len(tags))
             return replace(job, tags=tags)
 
-        records.update(call.scope, _job_name(records, call), step)
+        records.update(_meant(records, call), step)
         return {"Tags": added}  # what was sent comes back (seen)
 
     def list_tags(call: Call) -> dict[str, Any]:
-        job = records.get(call.scope, _job_name(records, call))
+        job = records.get(_meant(records, call))
         if job is None:
             raise ValidationError(NOT_FOUND)
         # A page holds at least 50 tags, all that a resource can have: nothing ever follows.
@@ -66,7 +66,7 @@ def operations(records: Records) -> Operations:
         def step(job: Job) -> Job:
             return replace(job, tags={k: v for k, v in job.tags.items() if k not in gone})
 
-        records.update(call.scope, _job_name(records, call), step)
+        records.update(_meant(records, call), step)
         return {}
 
     return {"AddTags": add_tags, "ListTags": list_tags, "DeleteTags": delete_tags}
@@ -93,8 +93,8 @@ def values_by_key(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def _job_name(records: Records, call: Call) -> str:
-    """The job that ResourceArn means; raises ValidationError."""
+def _meant(records: Records, call: Call) -> WorkloadId:
+    """What ResourceArn means; raises ValidationError."""
     arn = _ARN.fullmatch(call.params["ResourceArn"])
     if arn is None:
         raise ValidationError(f"Invalid ARN: {call.params['ResourceArn']}")
@@ -105,17 +105,15 @@ def _job_name(records: Records, call: Call) -> str:
             f"User is not authorized to perform this action on resource: {arn[0]}",
             code="AccessDeniedException",
         )
-    name = None
-    if arn["resource"].startswith(_JOB):
-        name = records.name_in_arn(call.scope, arn["resource"].removeprefix(_JOB))
+    kind, _, lowered = arn["resource"].partition("/")
+    name = records.name_in_arn(kind, call.scope, lowered)
     if name is None:
         raise ValidationError(NOT_FOUND)
-    return name
+    return WorkloadId(kind, call.scope, name)
 
 
 def _too_many(job: Job, count: int) -> ApiError:
     return ApiError(
-        f"The training job {job.spec.name} would have {count} tags; a resource has at most "
-        f"{LIMIT}.",
+        f"The {job.spec.label} would have {count} tags; a resource has at most {LIMIT}.",
         code="ResourceLimitExceeded",
     )

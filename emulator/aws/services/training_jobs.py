@@ -15,16 +15,17 @@ from emulator.aws.services.describe import describe, summarize
 from emulator.aws.services.tags import check_tags
 from emulator.aws.services.training_rules import check
 from emulator.model.errors import ValidationError
-from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Status
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId, WorkloadSpec
+from emulator.resources.training import TRAINING, job_id, training_job
+from emulator.resources.training.saved import refuse_unusable
+from emulator.resources.training.words import NOT_FOUND
 from emulator.telemetry.metrics.statistics import Sample
 from emulator.telemetry.metrics.store import Dimensions
-from emulator.workloads.plan.saved import refuse_unusable
-from emulator.workloads.run.measuring import NAMESPACE, job_dimensions
+from emulator.workloads.run.measuring import dimensions
 from emulator.workloads.store.queries import Column, Cursor, JobPage, JobQuery, Term
-from emulator.workloads.store.runs import NOT_FOUND
 
 DEFAULT_PAGE = 10
 """Jobs in a page when MaxResults is not given."""
@@ -44,11 +45,11 @@ _DELETING = "Deleting"
 class Jobs(Protocol):
     """Who runs the jobs."""
 
-    def submit(self, spec: JobSpec) -> object:
+    def submit(self, spec: WorkloadSpec) -> object:
         """Accept a job; raises ResourceInUse or ValidationError."""
         ...
 
-    def stop(self, scope: Scope, name: str) -> object:
+    def stop(self, key: WorkloadId) -> object:
         """Ask a job to stop; raises ValidationError if it is unknown or has ended."""
         ...
 
@@ -56,9 +57,9 @@ class Jobs(Protocol):
 class Records(Protocol):
     """What is known of the jobs."""
 
-    def get(self, scope: Scope, name: str) -> Job | None: ...
+    def get(self, key: WorkloadId) -> Job | None: ...
 
-    def find(self, scope: Scope, query: JobQuery) -> JobPage: ...
+    def find(self, kind: str, scope: Scope, query: JobQuery) -> JobPage: ...
 
 
 class Metrics(Protocol):
@@ -92,7 +93,7 @@ def operations(
         if images and (image := call.params["AlgorithmSpecification"].get("TrainingImage")):
             images.check(image, call.scope.account, call.params["RoleArn"])
         try:
-            spec = JobSpec.from_request(call.params, call.scope)
+            spec = training_job(call.params, call.scope)
         except ValueError as error:  # an address that is well formed but names no bucket
             raise ValidationError(str(error)) from error
         refuse_unusable(spec)
@@ -100,13 +101,13 @@ def operations(
         return {"TrainingJobArn": spec.arn}
 
     def describe_job(call: Call) -> dict[str, Any]:
-        job = records.get(call.scope, call.params["TrainingJobName"])
+        job = records.get(job_id(call.scope, call.params["TrainingJobName"]))
         if job is None:
             raise ValidationError(NOT_FOUND)
         return describe(job, final_metrics(job))
 
     def list_jobs(call: Call) -> dict[str, Any]:
-        page = records.find(call.scope, _query(call.params))
+        page = records.find(TRAINING.name, call.scope, _query(call.params))
         return {
             "TrainingJobSummaries": [
                 summarize(job) for job in page.jobs if _is_listed(job, call.params)
@@ -115,7 +116,7 @@ def operations(
         }
 
     def stop(call: Call) -> None:
-        jobs.stop(call.scope, call.params["TrainingJobName"])
+        jobs.stop(job_id(call.scope, call.params["TrainingJobName"]))
 
     return {
         "CreateTrainingJob": create,
@@ -129,13 +130,11 @@ def metrics_of(metrics: Metrics | None) -> Callable[[Job], dict[str, Sample]]:
     """What looks up the last value of each metric that a job defines."""
 
     def last_values(job: Job) -> dict[str, Sample]:
-        algorithm = job.spec.request.get("AlgorithmSpecification", {})
-        definitions = algorithm.get("MetricDefinitions", ())
-        if metrics is None or not definitions:
-            return {}
         spec, since = job.spec, job.life.created
-        last = metrics.last(spec.scope, NAMESPACE, job_dimensions(spec.name), since)
-        names = dict.fromkeys(definition["Name"] for definition in definitions)
+        if metrics is None or not spec.metric_definitions:
+            return {}
+        last = metrics.last(spec.scope, spec.kind.log_group, dimensions(spec), since)
+        names = dict.fromkeys(name for name, _ in spec.metric_definitions)
         return {name: last[name] for name in names if name in last}
 
     return last_values

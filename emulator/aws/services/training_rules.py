@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emulator.model.errors import ApiError, NotBuilt, ValidationError
-from emulator.model.job import DEFAULT_MAX_RUNTIME
+from emulator.resources.training.words import DEFAULT_MAX_RUNTIME
 from emulator.telemetry.logs.metric_definitions import compile_metric
 
 LONGEST_RUNTIME = 28 * 86_400

@@ -27,7 +27,7 @@ from emulator.data.checkpoints.plan import (
 from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.data.outputs.beneath import open_beneath
 from emulator.data.outputs.tree import Found, content, open_file, printable, scan
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 _THREADS = 4
 _OPEN_LISTINGS = 10

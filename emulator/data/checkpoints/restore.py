@@ -11,7 +11,7 @@ from emulator.data.inputs.failures import in_the_services_words
 from emulator.data.inputs.naming import Entry, entries, manifest
 from emulator.data.objectstore.objects import ObjectStore
 from emulator.data.objectstore.transfer import Downloader, in_parallel
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 
 def restore(

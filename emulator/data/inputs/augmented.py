@@ -10,7 +10,7 @@ from typing import IO
 
 from emulator.data.inputs.base import DataDownloadFailed, Staging
 from emulator.data.inputs.manifests import Attribute, parse_line
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 
 class AugmentedManifest:

@@ -11,8 +11,8 @@ from emulator.data.cache.objects import ObjectCache
 from emulator.data.objectstore.objects import ObjectStore
 from emulator.data.objectstore.transfer import Downloader
 from emulator.model.errors import ClientError, JobError
-from emulator.model.job import ChannelSpec, Host
 from emulator.model.plan import Mount
+from emulator.model.workload import ChannelSpec, Host
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes there are, from one thread at a time."""
@@ -55,7 +55,7 @@ class Staging:
     hosts: Sequence[Host]
     """Every instance of the job, in the order of their numbers."""
     directories: Mapping[str, Path]
-    """By host name, the directory that the instance sees as /opt/ml/input/data."""
+    """By host name, where the channel's path lies on this machine."""
     layers: Mapping[str, Path]
     """By host name, a directory outside the instance's mounts, for what it changes."""
     sources: Sources
@@ -76,15 +76,16 @@ class Staging:
     @property
     def target(self) -> str:
         """Where an instance sees the channel."""
-        return f"/opt/ml/input/data/{self.channel.name}"
+        return self.channel.path
 
     def directory(self, host: Host) -> Path:
         """Where this channel's files go on an instance."""
-        return self.directories[host.name] / self.channel.name
+        return self.directories[host.name]
 
     def manifest(self, host: Host) -> Path:
-        """Where this channel's manifest goes on an instance."""
-        return self.directories[host.name] / f"{self.channel.name}-manifest"
+        """Where this channel's manifest goes on an instance: beside its files."""
+        directory = self.directory(host)
+        return directory.with_name(f"{directory.name}-manifest")
 
     def layer(self, host: Host) -> Path:
         """Where an instance's changes to this channel go."""

@@ -11,8 +11,8 @@ from emulator.data.inputs.failures import in_the_services_words
 from emulator.data.inputs.fuse import FuseMount
 from emulator.data.inputs.selection import select, share, source_of
 from emulator.model.errors import InternalServerError, JobError, SetupError
-from emulator.model.job import S3Uri
 from emulator.model.plan import Mount
+from emulator.model.workload import S3Uri
 
 
 def stage(staging: Staging) -> StagedChannel:

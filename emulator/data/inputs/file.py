@@ -15,8 +15,8 @@ from emulator.data.inputs.base import DataDownloadFailed, Progress, StagedChanne
 from emulator.data.inputs.failures import DISK_FULL, in_the_services_words
 from emulator.data.inputs.selection import Selection, select, share, source_of
 from emulator.data.objectstore.transfer import in_parallel
-from emulator.model.job import Host
 from emulator.model.plan import Mount
+from emulator.model.workload import Host
 
 
 def stage(staging: Staging) -> StagedChannel:
@@ -68,7 +68,7 @@ def _hold(staging: Staging, files: Sequence[Wanted], count: _Counter) -> Held:
         needed = sum(each.info.size for each in missing)
         # Fail at once rather than after hours.
         cache.shrink(needed)
-        place = staging.directories[staging.receivers[0].name]
+        place = staging.directory(staging.receivers[0]).parent
         if needed > (free := disk_usage(place).free):
             raise DataDownloadFailed(
                 f"{DISK_FULL} ({needed} bytes are needed, {free} are free: {place})"

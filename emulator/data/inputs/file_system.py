@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from emulator.data.inputs.base import StagedChannel, Staging
 from emulator.model.errors import ClientError, InternalServerError
-from emulator.model.job import ChannelSpec
 from emulator.model.plan import Mount
+from emulator.model.workload import ChannelSpec
 
 
 def stage(staging: Staging) -> StagedChannel:

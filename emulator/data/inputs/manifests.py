@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator.data.inputs.base import DataDownloadFailed
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 _SHOWN = 80
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from emulator.data.inputs.base import DataDownloadFailed
 from emulator.data.objectstore.objects import ObjectInfo
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 _LONGEST_NAME = 255
 """Bytes of one path component on every Linux file system (NAME_MAX)."""

@@ -20,7 +20,7 @@ from emulator.data.inputs.records import BadGzip, gunzip, record
 from emulator.data.inputs.selection import Selection, select, share, source_of
 from emulator.data.objectstore.objects import CHUNK, Cancelled, ObjectInfo, StoreError
 from emulator.model.errors import InternalServerError, JobError
-from emulator.model.job import Host, S3Uri
+from emulator.model.workload import Host, S3Uri
 
 _IN_MEMORY = 8 << 20
 _JOIN_SECONDS = 30.0
@@ -101,7 +101,7 @@ class Feeder:
 
     def __init__(self, staging: Staging, host: Host, epoch: Epoch):
         self._staging = staging
-        self._directory = staging.directories[host.name]
+        self._path = staging.directory(host)
         self._epoch = epoch
         self._ended = threading.Event()
         self._there = threading.Event()
@@ -133,7 +133,7 @@ class Feeder:
         try:
             number = 0
             while not self._ended.is_set():
-                self._serve(self._directory / f"{name}_{number}", number)
+                self._serve(self._path.with_name(f"{self._path.name}_{number}"), number)
                 number += 1
         except Cancelled:
             log.debug("pipe %s: ended while it waited for the store", name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from emulator.data.inputs.file_system import directory_of
 from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.model.errors import ApiError, ClientError, NotBuilt, ValidationError
-from emulator.model.job import ChannelSpec, S3Uri
+from emulator.model.workload import ChannelSpec, S3Uri
 
 _S3_TYPES: Mapping[str, tuple[str, ...]] = {
     "S3Prefix": ("File", "Pipe", "FastFile"),

@@ -15,7 +15,7 @@ from emulator.data.inputs.naming import entries, listed_entries, manifest, refus
 from emulator.data.objectstore.objects import ObjectInfo, StoreError
 from emulator.data.objectstore.transfer import in_parallel
 from emulator.model.errors import InternalServerError
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 _LARGEST_MANIFEST = 256 << 20
 _T = TypeVar("_T")

@@ -1,10 +1,10 @@
-"""What a training job leaves in S3: model.tar.gz and output.tar.gz, or their files one by one."""
+"""What a workload leaves in S3: archives such as model.tar.gz, or files one by one."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from emulator.data.outputs.tree import (
     scan,
 )
 from emulator.model.errors import ClientError, InternalServerError
-from emulator.model.job import JobSpec, S3Uri
+from emulator.model.workload import Output, S3Uri
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read and the bytes there are."""
@@ -34,7 +34,6 @@ _HEADERS = 4096
 _THREADS = 8
 """Files side by side; each may hold a part in memory."""
 _LINKS_TOLD = 10
-_SEEN_AS = {"model": "/opt/ml/model", "output": "/opt/ml/output/data"}
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +56,17 @@ class Uploaded:
     """Files that were left out or changed meanwhile, one line each."""
 
 
-def upload_artifacts(
-    spec: JobSpec,
-    roots: Sequence[tuple[Path, Path]],
+def upload_outputs(
+    label: str,
+    outputs: Sequence[tuple[Output, Sequence[Path]]],
     store: ObjectStore,
     progress: Progress,
     patience: float = PATIENCE,
 ) -> Uploaded:
-    """Upload the model and the output data of all instances, merged.
+    """Upload the outputs of all instances, merged; `label` names whose they are in log lines.
 
-    `roots` has each instance's /opt/ml/model and /opt/ml/output/data, in the order of their
-    numbers. An archive of nothing is not made: seen from the service, a job that saved no
+    With each output come its directories on this machine, one an instance, in the order of their
+    numbers. An archive of nothing is not made: seen from the service, a training job that saved no
     model has no model.tar.gz, though Describe names it (sagemaker-python-sdk #3455).
 
     A store in trouble is waited for, `patience` seconds at most. Raises ClientError ("Artifact
@@ -75,16 +74,16 @@ def upload_artifacts(
     """
     warnings: list[str] = []
     try:
-        trees = {
-            "model": merge(scan(model, warnings.append) for model, _ in roots),
-            "output": merge(scan(output, warnings.append) for _, output in roots),
-        }
-        upload = _Upload(spec, store, progress, warnings.append, trees, patience)
-        for name, tree in trees.items():
-            if spec.output_compression == "NONE":
-                upload.files(name, tree)
+        trees = [
+            (output, merge(scan(root, warnings.append) for root in roots))
+            for output, roots in outputs
+        ]
+        upload = _Upload(store, progress, warnings.append, trees, patience)
+        for output, tree in trees:
+            if not output.archive:
+                upload.files(output, tree)
             elif tree:
-                upload.archive(name, tree)
+                upload.archive(output, tree)
     except StoreError as error:
         if error.transient:
             raise InternalServerError(f"Artifact upload failed:{error}") from error
@@ -92,7 +91,7 @@ def upload_artifacts(
     except OSError as error:
         raise InternalServerError(f"Artifact upload failed:{error}") from error
     for warning in warnings:
-        log.warning("%s: %s", spec.name, warning)
+        log.warning("%s: %s", label, warning)
     return Uploaded(tuple(upload.keys), upload.done, tuple(warnings))
 
 
@@ -101,26 +100,24 @@ class _Upload:
 
     def __init__(
         self,
-        spec: JobSpec,
         store: ObjectStore,
         progress: Progress,
         warn: Warn,
-        trees: Mapping[str, Sequence[Found]],
+        trees: Sequence[tuple[Output, Sequence[Found]]],
         patience: float,
     ):
         self.keys: list[str] = []
         self.done = 0
-        self._output = spec.output
         self._store = store
         self._progress = progress
         self._warn = warn
         self._patience = patience
         self._lock = Lock()
-        self._total = sum(found.size for tree in trees.values() for found in tree if found.is_file)
+        self._total = sum(found.size for _, tree in trees for found in tree if found.is_file)
 
-    def archive(self, name: str, tree: Sequence[Found]) -> None:
-        """Upload one tree as `<name>.tar.gz`; what the store lost is made again."""
-        target = self._output.join(f"{name}.tar.gz")
+    def archive(self, output: Output, tree: Sequence[Found]) -> None:
+        """Upload one tree as a tar.gz; what the store lost is made again."""
+        target = output.target
         bound = sum(found.size + _HEADERS for found in tree)
 
         def attempt(count: Callable[[int], None]) -> list[str]:
@@ -153,11 +150,11 @@ class _Upload:
         if told > _LINKS_TOLD:
             self._warn(f"{told - _LINKS_TOLD} more links lead out of the archive")
 
-    def files(self, name: str, tree: Sequence[Found]) -> None:
-        """Upload one tree's files below `<name>/`; S3 has no links and no empty directories."""
+    def files(self, output: Output, tree: Sequence[Found]) -> None:
+        """Upload one tree's files below the target; S3 has no links and no empty directories."""
         files = [found for found in tree if not found.is_directory]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="upload") as pool:
-            jobs = [pool.submit(self._file, name, found) for found in files]
+            jobs = [pool.submit(self._file, output, found) for found in files]
             wait(jobs, return_when=FIRST_EXCEPTION)
             pool.shutdown(cancel_futures=True)
         for job in jobs:
@@ -165,14 +162,14 @@ class _Upload:
                 raise error
         self.keys.extend(key for job in jobs if (key := job.result()))
 
-    def _file(self, name: str, found: Found) -> str:
+    def _file(self, output: Output, found: Found) -> str:
         """Upload one file and return its key; "" if there is nothing to upload."""
         if printable(found.name) != "/".join(found.name):
             self._warn(f"{printable(found.name)} is left out: the name is not UTF-8")
             return ""
-        target = self._output.join(name, *found.name)
+        target = output.target.join(*found.name)
         try:
-            source = content(found, _SEEN_AS[name])
+            source = content(found, output.path)
             self._persist(lambda count: self._send(target, source, count))
         except (FileNotFoundError, IsADirectoryError) as error:
             self._warn(f"{printable(found.name)} is left out: {error.strerror}")

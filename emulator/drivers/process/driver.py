@@ -485,7 +485,7 @@ def _show_own_gpus(plan: JobPlan) -> None:
             command = Scratch(instance.scratch).commands / "nvidia-smi"
             write_command(command, list_only(instance.gpus, program))
     if trouble := missing_device([gpu for instance in plan.instances for gpu in instance.gpus]):
-        _log.warning("training job %s: %s %s", plan.job, trouble.problem, trouble.remedy)
+        _log.warning("%s: %s %s", plan.job, trouble.problem, trouble.remedy)
 
 
 def _lives(identity: Identity) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Lock
@@ -12,9 +12,9 @@ from typing import Protocol
 
 from emulator.model.errors import ResourceNotFound
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
 from emulator.telemetry.logs.streams import LogStore, LogWriter
 
-GROUP = "/aws/sagemaker/TrainingJobs"
 MAX_MESSAGE_BYTES = 256 * 1024 - 26
 """What fits in one event, less its 26 bytes of overhead (CloudWatch Logs quotas)."""
 PARTIAL_SECONDS = 5.0
@@ -60,27 +60,27 @@ class LineCollector:
     def __init__(
         self,
         store: LogStore,
-        scope: Scope,
-        job: str,
-        hosts: Iterable[str],
+        spec: WorkloadSpec,
         clock: Callable[[], float],
         go_on: bool = False,
     ):
-        """Make the streams `<job>/<host>-<epoch seconds>`, also those that stay empty:
+        """Make the streams `<name>/<host>-<epoch seconds>`, also those that stay empty:
 
         clients wait until there is one for every instance. `clock` gives epoch seconds.
         `go_on`: with the newest streams that the job has, where an earlier emulator left off.
         """
         self._clock = clock
-        self._job = job
+        self._label = spec.label
         self._lost_some = False
         self._observers: list[Observer] = []
         started = int(clock())
         self._instances: dict[str, _Instance] = {}
-        for host in hosts:
-            earlier = _newest(store, scope, f"{job}/{host}-") if go_on else None
-            received = store.received(scope, GROUP, earlier) if earlier else 0
-            writer = store.writer(scope, GROUP, earlier or f"{job}/{host}-{started}")
+        scope, group = spec.scope, spec.kind.log_group
+        for host in (each.name for each in spec.hosts):
+            prefix = f"{spec.name}/{host}-"
+            earlier = _newest(store, scope, group, prefix) if go_on else None
+            received = store.received(scope, group, earlier) if earlier else 0
+            writer = store.writer(scope, group, earlier or f"{prefix}{started}")
             self._instances[host] = _Instance(writer, received)
 
     @property
@@ -172,40 +172,34 @@ class LineCollector:
         try:
             instance.writer.write_all([*gap, *messages], int(self._clock() * 1000), received)
         except OSError as error:
-            # A full disk must not take the training job down with its logs, nor fill a terminal.
+            # A full disk must not take the job down with its logs, nor fill a terminal.
             if not self._lost_some:
                 self._lost_some = True
-                _log.error("training job %s: lines of its log are lost: %s", self._job, error)
+                _log.error("%s: lines of its log are lost: %s", self._label, error)
             instance.lost += len(messages)
         else:
             instance.lost = 0
 
 
-def notice(
-    store: LogStore,
-    scope: Scope,
-    job: str,
-    hosts: Iterable[str],
-    message: str,
-    clock: Callable[[], float],
-) -> None:
-    """A line of the emulator's own in the streams of a job that no collector serves.
+def notice(store: LogStore, spec: WorkloadSpec, message: str, clock: Callable[[], float]) -> None:
+    """A line of the emulator's own in the streams of a workload that no collector serves.
 
-    Streams are made for `hosts` when the job has none.
+    Streams are made for its instances when it has none. Raises OSError.
     """
+    scope, group, job = spec.scope, spec.kind.log_group, spec.name
     try:
-        names = store.stream_names(scope, GROUP, f"{job}/")
+        names = store.stream_names(scope, group, f"{job}/")
     except ResourceNotFound:
         names = []
-    for name in names or [f"{job}/{host}-{int(clock())}" for host in hosts]:
-        with closing(store.writer(scope, GROUP, name)) as writer:
+    for name in names or [f"{job}/{host.name}-{int(clock())}" for host in spec.hosts]:
+        with closing(store.writer(scope, group, name)) as writer:
             writer.write(message, int(clock() * 1000))
 
 
-def _newest(store: LogStore, scope: Scope, prefix: str) -> str | None:
+def _newest(store: LogStore, scope: Scope, group: str, prefix: str) -> str | None:
     """The job's stream with this beginning that was made last; its name ends in when."""
     try:
-        names = store.stream_names(scope, GROUP, prefix)
+        names = store.stream_names(scope, group, prefix)
     except ResourceNotFound:
         return None
     # Anybody may have made others that begin alike, with PutLogEvents.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from emulator.model.job import JobSpec
 from emulator.model.plan import InstancePlan, JobPlan, Mount, RuntimeTraits, Sharing
+from emulator.model.workload import WorkloadSpec
 from emulator.workloads.plan.layout import InstanceDirs
-from emulator.workloads.plan.saved import mounted, unmounted
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Credentials:
 
 
 def plan_job(
-    spec: JobSpec,
+    spec: WorkloadSpec,
     dirs: Mapping[str, InstanceDirs],
     traits: RuntimeTraits,
     gpus: Mapping[str, tuple[str, ...]],
@@ -60,7 +58,7 @@ def plan_job(
                 host=host.name,
                 image=spec.image,
                 entrypoint=spec.entrypoint,
-                arguments=_arguments(spec),
+                arguments=spec.arguments,
                 environment=_environment(
                     spec,
                     traits,
@@ -69,7 +67,8 @@ def plan_job(
                     more.get(host.name, {}),
                 ),
                 mounts=(
-                    *_mounts(spec, dirs[host.name], tmp or dirs[host.name].tmp),
+                    *dirs[host.name].mounts,
+                    Mount(tmp or dirs[host.name].tmp, "/tmp"),  # noqa: S108 - of the instance
                     *(channels or {}).get(host.name, ()),
                 ),
                 scratch=dirs[host.name].scratch,
@@ -84,24 +83,8 @@ def plan_job(
     )
 
 
-def _arguments(spec: JobSpec) -> tuple[str, ...]:
-    """`train`, unless the request replaces it (AlgorithmSpecification, API reference)."""
-    if spec.arguments is not None:
-        return spec.arguments
-    return () if spec.entrypoint is not None else ("train",)
-
-
-def _mounts(spec: JobSpec, dirs: InstanceDirs, tmp: Path) -> tuple[Mount, ...]:
-    """Each directory on its own: images may have code of their own in /opt/ml/code."""
-    return (
-        *(Mount(dirs.behind(spec, path), path) for path in mounted(spec)),
-        Mount(tmp, "/tmp"),  # noqa: S108 - a path inside the instance
-        *(Mount(dirs.saved(path), path) for path in unmounted(spec)),
-    )
-
-
 def _environment(
-    spec: JobSpec,
+    spec: WorkloadSpec,
     traits: RuntimeTraits,
     has_gpus: bool,
     credentials: Credentials,
@@ -122,11 +105,9 @@ def _environment(
         **more,
     }
     platform = {
-        "TRAINING_JOB_NAME": spec.name,
-        "TRAINING_JOB_ARN": spec.arn,
+        **spec.platform,
         "AWS_REGION": spec.scope.region,
         "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
-        "SAGEMAKER_METRICS_DIRECTORY": "/opt/ml/output/metrics/sagemaker",
         **({} if has_gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),
     }
     return {**conveniences, **spec.environment, **platform}

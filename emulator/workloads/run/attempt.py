@@ -20,18 +20,18 @@ from emulator.drivers.base import (
     Unreachable,
 )
 from emulator.drivers.choice import Chosen
-from emulator.model import lifecycle
 from emulator.model.errors import CapacityError, InternalServerError, JobError
 from emulator.model.faults import Kind, Stage
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.plan import JobPlan, RuntimeTraits
+from emulator.model.run_record import Cause, Ending, Reason, RunRecord
+from emulator.model.workload import WorkloadSpec
 from emulator.placement.leases import Lease
 from emulator.telemetry.logs.collector import LineCollector
 from emulator.workloads.fault_book import JobFaults
 from emulator.workloads.plan.job_plan import plan_job
 from emulator.workloads.plan.layout import create_instances, instances_below
-from emulator.workloads.run.cancellation import CancelToken, Reason
+from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.capacity_wait import wait_for_capacity
 from emulator.workloads.run.collectives import CollectiveWatch, Links, arrange_links
 from emulator.workloads.run.context import (
@@ -43,17 +43,19 @@ from emulator.workloads.run.context import (
     nothing,
 )
 from emulator.workloads.run.directories import remove_directory
-from emulator.workloads.run.fleet_watch import Cause, Ending, FleetWatch, grace_of, stops
+from emulator.workloads.run.fleet_watch import FleetWatch, grace_of, stops
 from emulator.workloads.run.measuring import JobMetrics
 from emulator.workloads.run.observing import collect_lines, measure, watch_collectives
 from emulator.workloads.run.outcome import INTERNAL_ERROR, NO_CAPACITY
 from emulator.workloads.run.recovery import (
     RESTART_NOTICE,
-    EndingRecord,
+    Resumed,
+    can_be_left,
     ending_of_lost,
     last_sign_of_life,
+    run_of,
+    runtime_of,
 )
-from emulator.workloads.run.run_handle import Resumed, RunHandle, can_be_left, runtime_of
 from emulator.workloads.run.settling import rescue
 from emulator.workloads.run.status import Progress
 from emulator.workloads.run.timers import Timers
@@ -64,7 +66,7 @@ _LOOK_SECONDS = 2.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
 """Seconds between two tries to take instances over."""
-SHUTDOWN_NOTICE = "The emulator was shut down while this training job ran."
+SHUTDOWN_NOTICE = "The emulator was shut down while this job ran."
 ENDS_WITH_EMULATOR = (
     "This job ends with the emulator, which serves its Pipe or FastFile channels; jobs with File "
     "channels go on without it."
@@ -78,7 +80,7 @@ class Attempt:
     def __init__(
         self,
         context: RunContext,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         token: CancelToken,
         timers: Timers,
         kept: Kept | None,
@@ -103,6 +105,8 @@ class Attempt:
         self._ends = Ends()
         self._collectives: CollectiveWatch | None = None
         self._metrics: JobMetrics | None = None
+        self._decided: Ending | None = None
+        """How an earlier emulator had decided that the instances end."""
         self.lease: Lease | None = kept.lease if kept else None
         self.staged = StagedInputs()
         self.instances: Instances = {}
@@ -119,7 +123,7 @@ class Attempt:
 
         Raises JobError, and Cancelled when the job shall end or its instances are taken away.
         """
-        self._progress.say(lifecycle.PREPARING)
+        self._progress.say(self._spec.words.preparing)
         self._token.take_interruption()
         if self._faults.at(Kind.CAPACITY_ERROR):
             raise CapacityError(NO_CAPACITY)
@@ -133,9 +137,9 @@ class Attempt:
             self._acquire(chosen.runtime)
         self._begun()
         if self._waited:
-            self._progress.say(lifecycle.PREPARING)
+            self._progress.say(self._spec.words.preparing)
         self._go_on()
-        self._progress.enter(Secondary.DOWNLOADING, lifecycle.DOWNLOADING_DATA)
+        self._progress.enter(Phase.DOWNLOADING)
         remove_directory(self._directory)
         runtime = self._runtime = chosen.runtime
         self.instances = create_instances(self._directory, self._spec, runtime.traits)
@@ -143,7 +147,7 @@ class Attempt:
             self._spec, self.instances, runtime.traits, self._say_download, self._token.calls
         )
         self._go_on()
-        self._progress.say(lifecycle.DOWNLOADING_IMAGE)
+        self._progress.say(self._spec.words.downloading_image)
         if fault := self._faults.at(Kind.SLOW_IMAGE_PULL):
             self._token.pause(fault.seconds)
         self._go_on()
@@ -174,14 +178,14 @@ class Attempt:
         if self._context.leaves_instances and not outlives:
             lines.say_all(ENDS_WITH_EMULATOR)
         started = clock.monotonic()
-        if isinstance(runtime, Lasting):
-            where = None if cache is None else str(cache)
-            handle = RunHandle(runtime.traits.name, clock.now(), trained, retries, where)
-            handle.save(self._directory)
+        where = None if cache is None else str(cache)
+        self._progress.start_run(
+            RunRecord(runtime.traits.name, clock.now(), trained, retries, where)
+        )
         self._observe(lines)
         self._fleet = runtime.launch(plan, lines.feed)
         # Not before: the next emulator looks for the instances of a job that trains.
-        self._progress.enter(Secondary.TRAINING, lifecycle.TRAINING)
+        self._progress.enter(Phase.RUNNING)
         return self._to_the_end(plan, started, seconds)
 
     def resume(self, resumed: Resumed, seconds: float, cache: Path | None) -> Ending:
@@ -190,9 +194,10 @@ class Attempt:
         `seconds` counts from their start. Where they cannot be taken over nothing of them runs
         on, and the job is recovered without them.
         """
-        runtime = self._runtime = runtime_of(resumed.handle, self._context.runtimes.all)
+        runtime = self._runtime = runtime_of(resumed.run, self._context.runtimes.all)
         self.instances = instances_below(self._directory, self._spec)
         try:
+            self._decided = resumed.run.ending
             if not can_be_left(self._spec):
                 raise InternalServerError(INTERNAL_ERROR)  # its data ended with the emulator
             self._take_over(runtime)
@@ -200,11 +205,11 @@ class Attempt:
             raise
         except Exception:
             runtime.remove(self._spec.arn)
-            if ending := self._ending_without_instances(resumed.handle.began):
+            if ending := self._ending_without_instances(resumed.run.began):
                 return ending
             raise
         clock = self._context.clock
-        started = clock.monotonic() - max(0.0, clock.now() - resumed.handle.began)
+        started = clock.monotonic() - max(0.0, clock.now() - resumed.run.began)
         return self._to_the_end(self._plan(cache, runtime.traits), started, seconds)
 
     def recover(self) -> Ending:
@@ -213,7 +218,7 @@ class Attempt:
         What they saved is in S3 then. Raises Cancelled for a job that was stopped before it
         had instances, and InternalServerError for one that is lost with them.
         """
-        job = self._context.store.get(self._spec.scope, self._spec.name)
+        job = self._context.store.get(self._spec.id)
         began = job.life.transitions[-1].started if job else 0.0
         if ending := self._ending_without_instances(began):
             return ending
@@ -222,14 +227,15 @@ class Attempt:
     def _ending_without_instances(self, began: float) -> Ending | None:
         """None if the job is lost with its instances; `began` is when they began to train."""
         context, spec = self._context, self._spec
-        job = context.store.get(spec.scope, spec.name)
-        record = EndingRecord.load(self._directory)
-        ending = ending_of_lost(spec, job.life, record) if job else None
+        job = context.store.get(spec.id)
+        run = run_of(job, self._directory) if job else None
+        decided = run.ending if run else None
+        ending = ending_of_lost(spec, job.life, decided) if job else None
         if ending is None:
             raise Cancelled
         self.instances = instances_below(self._directory, spec)
         self.died = last_sign_of_life(context, spec)
-        if job and job.life.secondary is Secondary.TRAINING:
+        if job and job.life.phase is Phase.RUNNING:
             self.trained = max(0.0, self.died - began)
         self._progress.notice(RESTART_NOTICE)
         try:
@@ -240,7 +246,7 @@ class Attempt:
                 return None
         if stops(ending, self._token):
             self._progress.enter_stopping()
-        return None if ending.cause is Cause.LOST and record is None else ending
+        return None if ending.cause is Cause.LOST and decided is None else ending
 
     def _take_over(self, runtime: LastingRuntime) -> None:
         """Adopt the instances, again and again where the emulator's own disk, descriptors or
@@ -263,9 +269,7 @@ class Attempt:
                 if str(error) != told:
                     told = str(error)
                     _log.warning(
-                        "training job %s: its instances cannot be taken over yet: %s",
-                        self._spec.name,
-                        error,
+                        "%s: its instances cannot be taken over yet: %s", self._spec.label, error
                     )
                 if self._token.until_shutdown(pause):
                     raise Unreachable(f"its instances could not be taken over: {error}") from error
@@ -312,11 +316,8 @@ class Attempt:
             self._metrics.follow(self._fleet, plan)
         watch = FleetWatch(self._fleet, plan.hosts, lines, self._token, clock.monotonic)
         # An earlier emulator may have decided it, and was killed before all had ended.
-        record = EndingRecord.load(self._directory)
-        ending = (
-            record.ending
-            if record
-            else watch.until_over(seconds - (clock.monotonic() - started), self._trouble)
+        ending = self._decided or watch.until_over(
+            seconds - (clock.monotonic() - started), self._trouble
         )
         if self._leaves(ending, runtime):
             return Ending(Cause.LEFT)
@@ -352,7 +353,7 @@ class Attempt:
                 self._sync.leave()
             self.staged.close()
         except Exception:  # noqa: BLE001 - called at the top of the job's thread
-            _log.exception("training job %s: it was not left in good order", self._spec.name)
+            _log.exception("%s: it was not left in good order", self._spec.label)
 
     def close(self) -> None:
         """End and remove everything but what a warm pool may keep: the lease, the input data."""
@@ -367,7 +368,7 @@ class Attempt:
                 left.callback(self.staged.close)
                 left.callback(self._close_fleet)
         except Exception:  # noqa: BLE001 - called at the top of the job's thread
-            _log.exception("training job %s: not all of it was removed", self._spec.name)
+            _log.exception("%s: not all of it was removed", self._spec.label)
 
     def _end(self) -> None:
         """Before its failure is seen: no instance runs any more, no line and metric is missing."""
@@ -377,7 +378,7 @@ class Attempt:
                 left.callback(self._finish_sync)
                 left.callback(self._close_fleet)
         except Exception:  # noqa: BLE001 - something else is being raised already
-            _log.exception("training job %s: it was not ended in good order", self._spec.name)
+            _log.exception("%s: it was not ended in good order", self._spec.label)
 
     def _close_fleet(self) -> None:
         fleet, self._fleet = self._fleet, None
@@ -395,14 +396,13 @@ class Attempt:
         ruled out since.
         """
         context, spec = self._context, self._spec
-        job = context.store.get(spec.scope, spec.name)
+        job = context.store.get(spec.id)
         if job and (runtime := context.runtimes.named(job.runtime)):
             return Chosen(runtime, job.runtime_reason)
         chosen = context.runtimes.of(spec.image)
         name = chosen.runtime.traits.name
         context.store.update(
-            spec.scope,
-            spec.name,
+            spec.id,
             lambda job: replace(job, runtime=name, runtime_reason=chosen.reason),
         )
         return chosen
@@ -424,14 +424,14 @@ class Attempt:
         while why := _away(runtime):
             self._waited = True
             self._context.capacity.withdraw(self._spec)  # its turn is for those who can start
-            message = f"{lifecycle.WAITING_FOR_CAPACITY}: {why}"
-            self._progress.enter(Secondary.PENDING, message)
+            message = f"{self._spec.words.pending}: {why}"
+            self._progress.enter(Phase.PENDING, message=message)
             if self._token.pause(_LOOK_SECONDS):
                 raise Cancelled
 
     def _say_waiting(self) -> None:
         self._waited = True
-        self._progress.enter(Secondary.PENDING, lifecycle.WAITING_FOR_CAPACITY)
+        self._progress.enter(Phase.PENDING)
 
     def _plan(self, cache: Path | None, traits: RuntimeTraits) -> JobPlan:
         context = self._context
@@ -455,7 +455,7 @@ class Attempt:
         if fault is None:
             why = self._collectives.trouble(self._fleet) if self._collectives else None
             return Ending(Cause.HUNG, why=why) if why else None
-        _log.info("training job %s: seeded fault %s", self._spec.name, fault.id)
+        _log.info("%s: seeded fault %s", self._spec.label, fault.id)
         if fault.kind is Kind.SPOT_INTERRUPTION:
             return Ending(Cause.INTERRUPTED, away=fault.seconds)
         if fault.kind is Kind.INSTANCE_FAILURE and self._fleet:
@@ -488,9 +488,9 @@ class Attempt:
         if ending.cause is Cause.CANCELLED and self._token.reason is Reason.SHUTDOWN:
             return
         try:
-            EndingRecord(ending, self._token.reason).save(self._directory)
-        except OSError as error:
-            _log.warning("training job %s: no record of its end: %s", self._spec.name, error)
+            self._progress.end_run(ending, self._token.reason)
+        except sqlite3.Error as error:
+            _log.warning("%s: no record of its end: %s", self._spec.label, error)
 
     def _finish_sync(self) -> None:
         sync, self._sync = self._sync, None
@@ -500,13 +500,14 @@ class Attempt:
             sync.finish(self._ends)
         except JobError as error:
             self.unsaved = error
-            _log.warning("training job %s: after its end: %s", self._spec.name, error)
+            _log.warning("%s: after its end: %s", self._spec.label, error)
             if self._lines:
                 self._lines.say_all(str(error))
 
     def _say_download(self, pace: str) -> None:
-        self._progress.say(f"{lifecycle.DOWNLOADING_DATA}: {pace}")
-        self._open_lines().say_all(f"{lifecycle.DOWNLOADING_DATA}: {pace}")
+        told = f"{self._spec.words.downloading}: {pace}"
+        self._progress.say(told)
+        self._open_lines().say_all(told)
 
     def _open_lines(self, go_on: bool = False) -> LineCollector:
         if self._lines is None:

@@ -1,7 +1,7 @@
 """Jobs that wait as rows of the database: what they cost in memory is an entry here.
 
-The first jobs in line wait in threads of their own for what the machine gives back (capacity.py's
-queue, with back-fill among them). All later ones wait here until one of those has begun.
+The first jobs in line wait in threads of their own for what the machine gives back, in the queue of
+placement/gpu_capacity.py with its back-fill. All later ones wait here until one of those has begun.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId
 from emulator.workloads.run.timers import Timer
 
 
@@ -20,9 +20,7 @@ class Entry:
     before: int
     """The negative priority."""
     number: int
-    arn: str = field(compare=False)
-    scope: Scope = field(compare=False)
-    name: str = field(compare=False)
+    key: WorkloadId = field(compare=False)
     timers: list[Timer] = field(compare=False, default_factory=list)
     gone: bool = field(compare=False, default=False)
 
@@ -32,26 +30,26 @@ class Backlog:
 
     def __init__(self) -> None:
         self._heap: list[Entry] = []
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[WorkloadId, Entry] = {}
         self._numbers = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, arn: str) -> bool:
-        return arn in self._entries
+    def __contains__(self, key: WorkloadId) -> bool:
+        return key in self._entries
 
-    def add(self, arn: str, scope: Scope, name: str, priority: int) -> Entry:
+    def add(self, key: WorkloadId, priority: int) -> Entry:
         """Let a job wait at the end of those of its priority."""
         self._numbers += 1
-        entry = Entry(-priority, self._numbers, arn, scope, name)
-        self._entries[arn] = entry
+        entry = Entry(-priority, self._numbers, key)
+        self._entries[key] = entry
         heapq.heappush(self._heap, entry)
         return entry
 
-    def remove(self, arn: str) -> bool:
+    def remove(self, key: WorkloadId) -> bool:
         """Take a job out; False if it is not here."""
-        entry = self._entries.pop(arn, None)
+        entry = self._entries.pop(key, None)
         if entry is None:
             return False
         entry.gone = True  # it leaves the heap when its turn comes
@@ -63,7 +61,7 @@ class Backlog:
         while self._heap:
             entry = heapq.heappop(self._heap)
             if not entry.gone:
-                del self._entries[entry.arn]
+                del self._entries[entry.key]
                 _cancel(entry)
                 return entry
         return None

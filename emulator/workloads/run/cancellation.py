@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from threading import Event, Lock
 
-
-class Reason(Enum):
-    """Why a job shall end before its work is done."""
-
-    STOP = "StopTrainingJob"
-    MAX_WAIT = "MaxWaitTimeInSeconds passed"
-    MAX_PENDING = "MaxPendingTimeInSeconds passed"
-    SHUTDOWN = "the emulator is going down"
+from emulator.model.run_record import Reason
 
 
 class CancelToken:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.data.objectstore.objects import Cancelled
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
+from emulator.model.run_record import Reason
+from emulator.model.workload import WorkloadSpec
 from emulator.placement.leases import Lease
-from emulator.workloads.run.cancellation import CancelToken, Reason
+from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.timers import Timer, Timers
-
-_ACCELERATED = ("ml.p", "ml.g", "ml.trn")
-"""The families that MaxPendingTimeInSeconds is about (API reference)."""
 
 
 def wait_for_capacity(
     context: RunContext,
-    spec: JobSpec,
+    spec: WorkloadSpec,
     token: CancelToken,
     timers: Timers,
     waiting: Callable[[], None],
@@ -37,7 +35,7 @@ def wait_for_capacity(
     def begin() -> None:
         nonlocal timer
         waiting()
-        if (limit := pending_limit(spec)) is not None:
+        if (limit := spec.max_pending) is not None:
             timer = timers.after(max(0.0, limit - _pending(context, spec)), expire)
 
     try:
@@ -50,15 +48,9 @@ def wait_for_capacity(
     return lease
 
 
-def _pending(context: RunContext, spec: JobSpec) -> float:
+def _pending(context: RunContext, spec: WorkloadSpec) -> float:
     """Seconds for which the job has been Pending, be it under an earlier emulator."""
-    job = context.store.get(spec.scope, spec.name)
-    if job is None or job.life.secondary is not Secondary.PENDING:
+    job = context.store.get(spec.id)
+    if job is None or job.life.phase is not Phase.PENDING:
         return 0.0
     return max(0.0, context.clock.now() - job.life.transitions[-1].started)
-
-
-def pending_limit(spec: JobSpec) -> float | None:
-    """MaxPendingTimeInSeconds, where it counts for the job's instances."""
-    accelerated = any(group.instance_type.startswith(_ACCELERATED) for group in spec.groups)
-    return spec.max_pending if accelerated else None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from emulator.drivers.base import Measured
-from emulator.model.job import JobSpec
 from emulator.model.plan import Sharing
+from emulator.model.workload import WorkloadSpec
 from emulator.placement import nccl
 from emulator.placement.hangs import MARKS, Hang, parse_hang
 from emulator.placement.leases import Lease
@@ -39,7 +39,7 @@ class Links:
     """By host."""
 
 
-def arrange_links(spec: JobSpec, lease: Lease, default: nccl.Preset) -> Links:
+def arrange_links(spec: WorkloadSpec, lease: Lease, default: nccl.Preset) -> Links:
     """The job's preset and what comes of it; raises ClientError for one that is not known."""
     preset = nccl.choose_preset(default, spec, lease.shared)
     environments = {
@@ -60,7 +60,7 @@ class CollectiveWatch:
 
     def __init__(
         self,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         preset: nccl.Preset,
         idle_seconds: float,
         monotonic: Callable[[], float],

@@ -11,8 +11,8 @@ from typing import Protocol
 from emulator.data.objectstore.availability import Availability
 from emulator.drivers.choice import Runtimes
 from emulator.model.errors import JobError
-from emulator.model.job import JobSpec
 from emulator.model.plan import Exit, Mount, RuntimeTraits
+from emulator.model.workload import WorkloadSpec
 from emulator.placement.leases import Lease
 from emulator.placement.nccl import Preset
 from emulator.telemetry.logs.streams import LogStore
@@ -30,15 +30,17 @@ Instances = Mapping[str, InstanceDirs]
 class CapacityPool(Protocol):
     """Decides when a job may run, and on which GPUs."""
 
-    def enqueue(self, spec: JobSpec) -> None:
+    def enqueue(self, spec: WorkloadSpec) -> None:
         """Take a job's place in line for the `acquire` that follows in another thread."""
         ...
 
-    def withdraw(self, spec: JobSpec) -> None:
+    def withdraw(self, spec: WorkloadSpec) -> None:
         """Give up that place, and what has been granted to it, if no `acquire` has followed."""
         ...
 
-    def acquire(self, spec: JobSpec, cancelled: Event, waiting: Callable[[], None]) -> Lease | None:
+    def acquire(
+        self, spec: WorkloadSpec, cancelled: Event, waiting: Callable[[], None]
+    ) -> Lease | None:
         """A lease; None if `cancelled` was set while the job waited.
 
         `waiting` is called once if the job cannot start at once; `cancelled` is looked at
@@ -48,12 +50,12 @@ class CapacityPool(Protocol):
 
     def release(self, lease: Lease) -> None: ...
 
-    def pass_on(self, lease: Lease, spec: JobSpec) -> Lease:
+    def pass_on(self, lease: Lease, spec: WorkloadSpec) -> Lease:
         """What the job before held, held by this one. Raises InternalServerError."""
         ...
 
     def recover(
-        self, running: Iterable[JobSpec], waiting: Iterable[JobSpec] = ()
+        self, running: Iterable[WorkloadSpec], waiting: Iterable[WorkloadSpec] = ()
     ) -> Mapping[str, Lease]:
         """Once, at start: the leases of jobs that still run, by ARN; all others are closed.
 
@@ -90,13 +92,13 @@ class StagedInputs:
 class Inputs(Protocol):
     """Brings the data of the channels to the instances."""
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: WorkloadSpec) -> None:
         """Raise ApiError if CreateTrainingJob must be refused for its data."""
         ...
 
     def stage(
         self,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         instances: Instances,
         traits: RuntimeTraits,
         say: Callable[[str], None],
@@ -113,15 +115,15 @@ class Inputs(Protocol):
 class Outputs(Protocol):
     """Takes what a job leaves behind to S3."""
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: WorkloadSpec) -> None:
         """Raise ApiError if CreateTrainingJob must be refused for where its outputs go."""
         ...
 
-    def upload(self, spec: JobSpec, instances: Instances) -> None:
+    def upload(self, spec: WorkloadSpec, instances: Instances) -> None:
         """Upload models and outputs of all instances. Raises JobError."""
         ...
 
-    def keep(self, spec: JobSpec, instances: Instances) -> None:
+    def keep(self, spec: WorkloadSpec, instances: Instances) -> None:
         """Move models and outputs, if there are any, to where they outlive a job that is lost.
 
         The job's log says where. Raises OSError.
@@ -158,7 +160,7 @@ class Syncs(Protocol):
     """Keeps checkpoints and TensorBoard data of running instances in S3."""
 
     def start(
-        self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]
+        self, spec: WorkloadSpec, instances: Instances, cancelled: Callable[[], bool]
     ) -> RunningSync:
         """Bring back what S3 holds, then keep copying; called before the instances start.
 
@@ -167,11 +169,11 @@ class Syncs(Protocol):
         """
         ...
 
-    def resume(self, spec: JobSpec, instances: Instances) -> RunningSync:
+    def resume(self, spec: WorkloadSpec, instances: Instances) -> RunningSync:
         """Go on copying what instances write that outlived an emulator."""
         ...
 
-    def rescue(self, spec: JobSpec, instances: Instances) -> None:
+    def rescue(self, spec: WorkloadSpec, instances: Instances) -> None:
         """Save what an emulator that was killed left behind, before it is removed.
 
         What the store does not take is kept elsewhere; raises JobError then. Raises OSError.
@@ -184,7 +186,7 @@ class NoSyncs:
 
     def start(
         self,
-        spec: JobSpec,  # noqa: ARG002
+        spec: WorkloadSpec,  # noqa: ARG002
         instances: Instances,  # noqa: ARG002
         cancelled: Callable[[], bool],  # noqa: ARG002
     ) -> RunningSync:
@@ -196,10 +198,10 @@ class NoSyncs:
     def leave(self) -> None:
         pass
 
-    def resume(self, spec: JobSpec, instances: Instances) -> RunningSync:  # noqa: ARG002
+    def resume(self, spec: WorkloadSpec, instances: Instances) -> RunningSync:  # noqa: ARG002
         return self
 
-    def rescue(self, spec: JobSpec, instances: Instances) -> None:
+    def rescue(self, spec: WorkloadSpec, instances: Instances) -> None:
         pass
 
 
@@ -240,8 +242,9 @@ class RunContext:
     """Leave the directories of ended jobs where they are."""
     clock: Clock = field(default_factory=Clock)
 
-    def job_directory(self, spec: JobSpec) -> Path:
-        return self.directory / spec.scope.account / spec.scope.region / spec.name
+    def job_directory(self, spec: WorkloadSpec) -> Path:
+        name = f"{spec.kind.directory_prefix}{spec.name}"
+        return self.directory / spec.scope.account / spec.scope.region / name
 
     @property
     def pool_directory(self) -> Path:

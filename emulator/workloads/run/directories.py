@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emulator.model.errors import FAILURE_REASON_LIMIT
+from emulator.model.workload import WorkloadSpec
 from emulator.workloads.plan.layout import InstanceDirs
 
 _FAILURE_BYTES = 16 * FAILURE_REASON_LIMIT
@@ -18,13 +19,13 @@ _FAILURE_BYTES = 16 * FAILURE_REASON_LIMIT
 _log = logging.getLogger(__name__)
 
 
-def failure_file(dirs: InstanceDirs) -> str:
-    """The text of /opt/ml/output/failure; of a long one the beginning and the end.
+def failure_text(path: Path) -> str:
+    """What a script says of its failure; of a long text the beginning and the end.
 
     The script may have put anything there: links are not followed, pipes not waited for.
     """
     try:
-        descriptor = os.open(dirs.failure, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
     status = os.fstat(descriptor)
@@ -39,9 +40,9 @@ def failure_file(dirs: InstanceDirs) -> str:
         return (text + file.read(_FAILURE_BYTES)).decode("utf-8", "replace")
 
 
-def has_files(dirs: InstanceDirs) -> bool:
-    """Did the instance leave a model or other output? Where a link leads does not count."""
-    folders = (dirs.model, dirs.output_data)
+def has_files(spec: WorkloadSpec, dirs: InstanceDirs) -> bool:
+    """Did the instance leave any output? Where a link leads does not count."""
+    folders = [dirs.at(output.path) for output in spec.outputs]
     return any(any(each.iterdir()) for each in folders if each.is_dir() and not each.is_symlink())
 
 

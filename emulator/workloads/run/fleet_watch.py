@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
 
 from emulator.drivers.base import Fleet, HandsOver, OutOfReach, Unreachable
 from emulator.model.plan import Exit
+from emulator.model.run_record import Cause, Ending, Reason
 from emulator.telemetry.logs.collector import LineCollector
-from emulator.workloads.run.cancellation import CancelToken, Reason
+from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.context import Ends, RunContext
 
 TICK_SECONDS = 0.2
 """How often a watch looks beside its instances' ends; an end itself is seen at once."""
 _AFTER_KILL_SECONDS = 10.0
-
-
-class Cause(Enum):
-    """Why training is over."""
-
-    DONE = "every instance ended with 0"
-    FAILED = "an instance failed"
-    LOST = "an instance was lost, or the platform failed"
-    HUNG = "the instances wait for each other in vain"
-    CANCELLED = "somebody or something asked for the job's end"
-    TIME = "MaxRuntimeInSeconds passed"
-    INTERRUPTED = "the spot instances are taken away"
-    LEFT = "the emulator ends, and the instances go on without it"
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How training ended."""
-
-    cause: Cause
-    failed: Exit | None = None
-    """The first instance that did not end with 0."""
-    away: float = 0
-    """Seconds until there is spot capacity again."""
-    why: str = ""
-    """What shows that the job hangs."""
 
 
 def stops(ending: Ending, token: CancelToken) -> bool:

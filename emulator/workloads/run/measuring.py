@@ -9,22 +9,20 @@ from pathlib import Path
 from threading import Event, Thread
 
 from emulator.drivers.base import Fleet, Measured, Usage
-from emulator.model.job import JobSpec
 from emulator.model.plan import JobPlan
+from emulator.model.workload import WorkloadSpec
 from emulator.placement.gpu_usage import read_usage
 from emulator.telemetry.logs.metric_scan import Found, MetricScan
 from emulator.telemetry.metrics.statistics import Sample
 from emulator.telemetry.metrics.store import Dimensions, MetricStore, Series
 from emulator.workloads.run.clock import Clock
 
-NAMESPACE = "/aws/sagemaker/TrainingJobs"
-
 _log = logging.getLogger(__name__)
 
 
-def job_dimensions(name: str) -> Dimensions:
-    """What the metrics of a training job's own output are kept under (documented)."""
-    return (("TrainingJobName", name),)
+def dimensions(spec: WorkloadSpec) -> Dimensions:
+    """What the metrics of a workload's own output are kept under (documented for training)."""
+    return ((spec.kind.dimension, spec.name),)
 
 
 class JobMetrics:
@@ -33,7 +31,7 @@ class JobMetrics:
     def __init__(
         self,
         store: MetricStore,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         clock: Clock,
         every: float,
         say: Callable[[str], None],
@@ -47,13 +45,11 @@ class JobMetrics:
         self._clock = clock
         self._every = every
         self._say = say
-        algorithm = spec.request.get("AlgorithmSpecification", {})
-        definitions = algorithm.get("MetricDefinitions", ())
+        self._namespace = spec.kind.log_group
         self._series = [
-            Series(NAMESPACE, definition["Name"], job_dimensions(spec.name))
-            for definition in definitions
+            Series(self._namespace, name, dimensions(spec)) for name, _ in spec.metric_definitions
         ]
-        self._scan = self._start_scan([definition["Regex"] for definition in definitions])
+        self._scan = self._start_scan([regex for _, regex in spec.metric_definitions])
         self._ended = Event()
         self._sampler: Thread | None = None
 
@@ -94,7 +90,7 @@ class JobMetrics:
         try:
             return MetricScan(patterns, self._keep, self._dropped, self._clock.now)
         except OSError:
-            _log.exception("training job %s: no metrics", self._spec.name)
+            _log.exception("%s: no metrics", self._spec.label)
             return None
 
     def _keep(self, found: list[Found]) -> None:
@@ -126,7 +122,7 @@ class JobMetrics:
                 self._put(figures)
                 earlier, then = usage, now
         except Exception:  # noqa: BLE001 - the top of this thread
-            _log.exception("training job %s: no more system metrics", self._spec.name)
+            _log.exception("%s: no more system metrics", self._spec.label)
 
     def _put(self, figures: Mapping[str, Mapping[str, float]]) -> None:
         at = self._clock.now()
@@ -134,7 +130,9 @@ class JobMetrics:
             self._spec.scope,
             [
                 (
-                    Series(NAMESPACE, name, (("Host", f"{self._spec.name}/{host}"),), "Percent"),
+                    Series(
+                        self._namespace, name, (("Host", f"{self._spec.name}/{host}"),), "Percent"
+                    ),
                     Sample.of(value, at),
                 )
                 for host, values in figures.items()

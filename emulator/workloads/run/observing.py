@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from emulator.model.job import JobSpec
-from emulator.model.members import unacted
+from emulator.model.workload import WorkloadSpec
 from emulator.telemetry.logs.collector import LineCollector
 from emulator.workloads.run.collectives import CollectiveWatch, Links
 from emulator.workloads.run.context import RunContext
@@ -15,21 +14,20 @@ TAKEN_OVER_NOTICE = "The emulator was restarted; this instance went on meanwhile
 
 
 def collect_lines(
-    context: RunContext, spec: JobSpec, notes: Iterable[str], go_on: bool
+    context: RunContext, spec: WorkloadSpec, notes: Iterable[str], go_on: bool
 ) -> LineCollector:
     """The log of a job, which begins with `notes` and with what is done otherwise than asked.
 
     `go_on`: the one that an earlier emulator has begun; that has told all this.
     """
-    hosts = [host.name for host in spec.hosts]
-    lines = LineCollector(context.logs, spec.scope, spec.name, hosts, context.clock.now, go_on)
-    for note in (TAKEN_OVER_NOTICE,) if go_on else (*notes, *unacted(spec.request)):
+    lines = LineCollector(context.logs, spec, context.clock.now, go_on)
+    for note in (TAKEN_OVER_NOTICE,) if go_on else (*notes, *spec.kind.notes(spec)):
         lines.say_all(note)
     return lines
 
 
 def watch_collectives(
-    context: RunContext, spec: JobSpec, links: Links, lines: LineCollector
+    context: RunContext, spec: WorkloadSpec, links: Links, lines: LineCollector
 ) -> CollectiveWatch:
     """Sees whether the instances of a job talk to each other, and how."""
     watch = CollectiveWatch(
@@ -39,7 +37,7 @@ def watch_collectives(
     return watch
 
 
-def measure(context: RunContext, spec: JobSpec, lines: LineCollector) -> JobMetrics | None:
+def measure(context: RunContext, spec: WorkloadSpec, lines: LineCollector) -> JobMetrics | None:
     """The metrics of a job, where any are kept."""
     if context.metrics is None:
         return None

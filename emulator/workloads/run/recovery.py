@@ -9,33 +9,33 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from time import time_ns
 
-from emulator.model.errors import ResourceNotFound
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
-from emulator.model.plan import Exit
-from emulator.telemetry.logs.collector import GROUP
-from emulator.workloads.run.cancellation import Reason
+from emulator.drivers.base import LastingRuntime, Runtime
+from emulator.model.errors import InternalServerError, ResourceNotFound
+from emulator.model.lifecycle import WITH_INSTANCES, Lifecycle, Phase
+from emulator.model.record import Job
+from emulator.model.run_record import Cause, Ending, Reason, RunRecord, read_ending
+from emulator.model.workload import WorkloadSpec
+from emulator.placement.leases import Lease
 from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.directories import remove_directory
-from emulator.workloads.run.fleet_watch import Cause, Ending
+from emulator.workloads.run.outcome import INTERNAL_ERROR
 
-RESTART_NOTICE = "The emulator was restarted while this training job ran."
-_RECORD = "ending.json"
+RESTART_NOTICE = "The emulator was restarted while this job ran."
 _WITHOUT_FILES = (
-    Secondary.STARTING,
-    Secondary.PENDING,
-    Secondary.DOWNLOADING,
-    Secondary.INTERRUPTED,
+    Phase.STARTING,
+    Phase.PENDING,
+    Phase.DOWNLOADING,
+    Phase.INTERRUPTED,
 )
-_INTERRUPTED_IN = (Secondary.DOWNLOADING, Secondary.TRAINING)
+_INTERRUPTED_IN = (Phase.DOWNLOADING, Phase.RUNNING)
 _log = logging.getLogger(__name__)
 
 
@@ -53,92 +53,99 @@ class Past:
         trained = sum(
             entry.ended - entry.started
             for entry in life.transitions
-            if entry.status is Secondary.TRAINING and entry.ended is not None
+            if entry.status is Phase.RUNNING and entry.ended is not None
         )
         retries = sum(
-            entry.status is Secondary.STARTING and before.status is not Secondary.INTERRUPTED
+            entry.status is Phase.STARTING and before.status is not Phase.INTERRUPTED
             for before, entry in pairwise(life.transitions)
         )
         return cls(trained, retries)
 
 
 @dataclass(frozen=True)
-class EndingRecord:
-    """Why and how a training is over: written down when it is decided, before it is done.
+class Resumed:
+    """A job that is taken over."""
 
-    The emulator may be killed while the instances have their grace, or while it uploads.
+    run: RunRecord
+    lease: Lease
+    """What its instances hold."""
+
+
+def run_of(job: Job, directory: Path) -> RunRecord | None:
+    """What an earlier emulator wrote down of the job's attempt; None if nothing was started.
+
+    Versions before the run record had it in files of the job's directory.
     """
-
-    ending: Ending
-    reason: Reason | None
-    """Why the job was to end early."""
-
-    def save(self, directory: Path) -> None:
-        """Write it into the job's directory. Raises OSError."""
-        ending = {**asdict(self.ending), "cause": self.ending.cause.name}
-        text = json.dumps({"ending": ending, "reason": self.reason and self.reason.name})
-        partial = directory / f"{_RECORD}.new"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(directory / _RECORD)
-
-    @classmethod
-    def load(cls, directory: Path) -> EndingRecord | None:
-        """None if the training of the job that has this directory was not over."""
-        try:
-            stored = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
-            ending, reason = stored["ending"], stored["reason"]
-            cause, failed = _cause(ending.pop("cause")), ending.pop("failed")
-            return cls(
-                Ending(cause, Exit(**failed) if failed else None, **ending),
-                Reason[reason] if reason else None,
-            )
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.warning("%s cannot be read: %s", directory / _RECORD, error)
-            return None
+    if job.run or job.life.phase not in WITH_INSTANCES:
+        return job.run
+    try:
+        attempt = json.loads((directory / "attempt.json").read_text(encoding="utf-8"))
+        run = RunRecord(**attempt)
+        with suppress(FileNotFoundError):
+            stored = json.loads((directory / "ending.json").read_text(encoding="utf-8"))
+            reason = stored["reason"]
+            ending = read_ending(stored["ending"])
+            run = replace(run, ending=ending, reason=Reason[reason] if reason else None)
+        return run
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("%s: its attempt cannot be read from %s: %s", job.spec.label, directory, error)
+        return None
 
 
-def _cause(name: str) -> Cause:
-    """Earlier versions wrote WISH for CANCELLED. Raises KeyError."""
-    return Cause.CANCELLED if name == "WISH" else Cause[name]
+def runtime_of(run: RunRecord, runtimes: Iterable[Runtime]) -> LastingRuntime:
+    """The one that has the instances, whatever it would be for the job's image by now.
+
+    Raises InternalServerError where there is none of that name any more.
+    """
+    for runtime in runtimes:
+        if runtime.traits.name == run.runtime and isinstance(runtime, LastingRuntime):
+            return runtime
+    raise InternalServerError(INTERNAL_ERROR)
+
+
+def can_be_left(spec: WorkloadSpec) -> bool:
+    """Whether nothing that the emulator serves ends with it: no pipes, no mounts from S3."""
+    return all(channel.s3 is None or channel.input_mode == "File" for channel in spec.channels)
 
 
 def holds_nothing(life: Lifecycle) -> bool:
     """Whether a job waits for instances, so that it can wait on under the next emulator."""
-    waits = (Secondary.STARTING, Secondary.PENDING, Secondary.INTERRUPTED)
-    return life.secondary in waits and not life.stop_requested
+    waits = (Phase.STARTING, Phase.PENDING, Phase.INTERRUPTED)
+    return life.phase in waits and not life.stop_requested
 
 
-def begins_anew(spec: JobSpec, life: Lifecycle) -> bool:
+def begins_anew(spec: WorkloadSpec, life: Lifecycle) -> bool:
     """Whether a job had instances that had not begun to train: it has lost nothing.
 
     It begins once more, whatever its RetryStrategy says. A spot job is interrupted instead.
     """
-    return life.secondary is Secondary.DOWNLOADING and not life.stop_requested and not spec.spot
+    return life.phase is Phase.DOWNLOADING and not life.stop_requested and not spec.spot
 
 
-def ending_of_lost(spec: JobSpec, life: Lifecycle, record: EndingRecord | None) -> Ending | None:
+def ending_of_lost(spec: WorkloadSpec, life: Lifecycle, decided: Ending | None) -> Ending | None:
     """How training ended for a job whose instances are gone; None if it never began (pure)."""
-    if record:
-        return record.ending
+    if decided:
+        return decided
     if life.stop_requested:
-        return None if life.secondary in _WITHOUT_FILES else Ending(Cause.CANCELLED)
-    if spec.spot and life.secondary in _INTERRUPTED_IN:
+        return None if life.phase in _WITHOUT_FILES else Ending(Cause.CANCELLED)
+    if spec.spot and life.phase in _INTERRUPTED_IN:
         return Ending(Cause.INTERRUPTED)
     return Ending(Cause.LOST)
 
 
-def last_sign_of_life(context: RunContext, spec: JobSpec) -> float:
+def last_sign_of_life(context: RunContext, spec: WorkloadSpec) -> float:
     """When a job's instances were last known to run (epoch seconds), or 0.
 
     Asked before anything is written for the job: by its log, and by what its emulator wrote
     into its directory.
     """
-    paths = list(context.job_directory(spec).glob("*.json"))
+    paths = list(context.job_directory(spec).glob("*.json"))  # a journal of saved files is one
     with suppress(ResourceNotFound):
-        names = context.logs.stream_names(spec.scope, GROUP, f"{spec.name}/")
-        paths += [context.logs.path(spec.scope, GROUP, name) for name in names]
+        group = spec.kind.log_group
+        names = context.logs.stream_names(spec.scope, group, f"{spec.name}/")
+        paths += [context.logs.path(spec.scope, group, name) for name in names]
     times = [0.0]
     for path in paths:
         with suppress(OSError):

@@ -10,7 +10,6 @@ from pathlib import Path
 from emulator.data.objectstore.availability import Availability
 from emulator.data.objectstore.objects import Cancelled
 from emulator.drivers.base import Unreachable
-from emulator.model import lifecycle
 from emulator.model.errors import (
     AlgorithmError,
     ClientError,
@@ -18,24 +17,22 @@ from emulator.model.errors import (
     JobError,
 )
 from emulator.model.faults import Stage
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import Lifecycle, Phase
 from emulator.model.record import Job
-from emulator.model.warm_pool import keep_alive_of
+from emulator.model.run_record import Cause, Ending, Reason
+from emulator.model.workload import WorkloadSpec
 from emulator.workloads.run.attempt import SHUTDOWN_NOTICE, Attempt
-from emulator.workloads.run.cancellation import CancelToken, Reason
+from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.context import RunContext, nothing
-from emulator.workloads.run.directories import failure_file, has_files
-from emulator.workloads.run.fleet_watch import Cause, Ending
+from emulator.workloads.run.directories import failure_text, has_files
 from emulator.workloads.run.outcome import INTERNAL_ERROR, KILLED, STORE_SECONDS, failure_of
-from emulator.workloads.run.recovery import Past, begins_anew, holds_nothing
-from emulator.workloads.run.run_handle import Resumed
+from emulator.workloads.run.recovery import Past, Resumed, begins_anew, holds_nothing
 from emulator.workloads.run.settling import error_of_crash, stopped
 from emulator.workloads.run.status import Progress
 from emulator.workloads.run.timers import Timers
 from emulator.workloads.warm_pools import Kept, Pool, WarmPools
 
-CRASH_NOTICE = "The emulator failed while it ran this training job; its own log says more."
+CRASH_NOTICE = "The emulator failed while it ran this job; its own log says more."
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +53,7 @@ class JobRun:
     def __init__(
         self,
         context: RunContext,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         token: CancelToken,
         timers: Timers,
         pools: WarmPools,
@@ -76,8 +73,8 @@ class JobRun:
         self._before = before
         self._begun = begun
         past = Past.of(before.life) if before else Past()
-        self._trained = resumed.handle.trained if resumed else past.trained
-        self._retries = resumed.handle.retries if resumed else past.retries
+        self._trained = resumed.run.trained if resumed else past.trained
+        self._retries = resumed.run.retries if resumed else past.retries
         self._left = False
         """The instances go on without this emulator."""
         self._cache: Path | None = None
@@ -96,13 +93,13 @@ class JobRun:
 
     def _age(self) -> float:
         """Seconds since the job was created, be it under an earlier emulator."""
-        job = self._context.store.get(self._spec.scope, self._spec.name)
+        job = self._context.store.get(self._spec.id)
         return self._context.clock.now() - job.life.created if job else 0.0
 
     def _live(self) -> None:
         again = self._begin()
         while again and self._comes_back(again):
-            self._progress.enter(Secondary.STARTING, lifecycle.STARTING, again.since)
+            self._progress.enter(Phase.STARTING, again.since)
             again = self._attempt(None)
 
     def _begin(self) -> _Again | None:
@@ -114,7 +111,7 @@ class JobRun:
         if life and not holds_nothing(life):
             attempt = Attempt(self._context, self._spec, self._token, self._timers, None)
             return self._carry_out(attempt, attempt.recover)
-        if life and life.secondary is Secondary.INTERRUPTED:
+        if life and life.phase is Phase.INTERRUPTED:
             return _Again()
         first = life is None or life.attempts == 1
         return self._attempt(self._pools.take(self._spec, self._token.calls) if first else None)
@@ -137,7 +134,7 @@ class JobRun:
 
     def _take_over(self, resumed: Resumed) -> _Again | None:
         """The same with instances that run already."""
-        self._cache = Path(resumed.handle.cache) if resumed.handle.cache else None
+        self._cache = Path(resumed.run.cache) if resumed.run.cache else None
         attempt = Attempt(self._context, self._spec, self._token, self._timers, None)
         attempt.lease = resumed.lease
         left = self._spec.max_runtime - self._trained
@@ -159,7 +156,7 @@ class JobRun:
             self._end_early(attempt)
             return None
         except Unreachable as error:
-            _log.warning("training job %s is left to the next emulator: %s", self._spec.name, error)
+            _log.warning("%s is left to the next emulator: %s", self._spec.label, error)
             self._left = True
             return None
         except JobError as error:
@@ -167,7 +164,7 @@ class JobRun:
             full = error_of_crash(self._context, self._spec, error) if internal else None
             return self._fail_or_retry(full or error, attempt)
         except Exception as error:  # noqa: BLE001 - the top of the job's thread
-            _log.exception("training job %s: the emulator failed", self._spec.name)
+            _log.exception("%s: the emulator failed", self._spec.label)
             full = error_of_crash(self._context, self._spec, error)
             self._progress.notice(str(full) if full else CRASH_NOTICE)
             return self._fail_or_retry(full or InternalServerError(INTERNAL_ERROR), attempt)
@@ -181,8 +178,8 @@ class JobRun:
             self._trained += attempt.trained
 
     def _interrupted(self, away: float, at: float | None = None) -> _Again:
-        _log.info("training job %s: its spot instances are taken away", self._spec.name)
-        self._progress.enter(Secondary.INTERRUPTED, lifecycle.INTERRUPTED, at)
+        _log.info("%s: its spot instances are taken away", self._spec.label)
+        self._progress.enter(Phase.INTERRUPTED, at)
         return _Again(away)
 
     def _comes_back(self, again: _Again) -> bool:
@@ -204,7 +201,7 @@ class JobRun:
         if not self._may_retry(error) or self._token.end.is_set():
             return None
         self._retries += 1
-        _log.info("training job %s: retry %d after %s", self._spec.name, self._retries, error)
+        _log.info("%s: retry %d after %s", self._spec.label, self._retries, error)
         return _Again(since=attempt.died)
 
     def _may_retry(self, error: JobError) -> bool:
@@ -216,7 +213,7 @@ class JobRun:
 
     def _conclude(self, ending: Ending, attempt: Attempt) -> _Again | None:
         """Upload what there is, then say how the job ended."""
-        if failure := _failure(ending, attempt, self._context.availability):
+        if failure := _failure(self._spec, ending, attempt, self._context.availability):
             if again := self._retry(failure, attempt):
                 return again
             self._upload_remains(attempt)
@@ -226,26 +223,34 @@ class JobRun:
         if ending.cause is Cause.CANCELLED and self._token.reason is Reason.SHUTDOWN:
             self._lose_at_shutdown(attempt)
             return None
-        self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
+        self._progress.enter(Phase.UPLOADING)
         attempt.fail_at(Stage.UPLOADING)
         self._context.outputs.upload(self._spec, attempt.instances)
         if attempt.unsaved and ending.cause is Cause.DONE:
             # Only now: the model is no less worth for that.
             raise attempt.unsaved
         self._offer(
-            lambda life, now: _succeeded(life, ending, self._token.reason, now),
-            self._spec.model_artifacts,
+            lambda life, now: self._succeeded(life, ending, now),
+            self._spec.artifacts,
         )
         return None
+
+    def _succeeded(self, life: Lifecycle, ending: Ending, now: float) -> Lifecycle:
+        """The end after the upload; a stop that came as late as during it still counts."""
+        timed_out = ending.cause is Cause.TIME
+        if not timed_out and (ending.cause is Cause.CANCELLED or life.stop_requested):
+            return stopped(self._spec, life, self._token.reason, now)
+        phase = Phase.MAX_RUNTIME_EXCEEDED if timed_out else Phase.COMPLETED
+        return life.finish(phase, self._spec.words.of(phase), now)
 
     def _lose_at_shutdown(self, attempt: Attempt) -> None:
         """The next emulator starts the job anew where the service would."""
         lost = InternalServerError(f"{INTERNAL_ERROR} {SHUTDOWN_NOTICE}")
-        job = self._context.store.get(self._spec.scope, self._spec.name)
+        job = self._context.store.get(self._spec.id)
         if self._spec.spot:
-            self._progress.enter(Secondary.INTERRUPTED, lifecycle.INTERRUPTED)
+            self._progress.enter(Phase.INTERRUPTED)
         elif (job and begins_anew(self._spec, job.life)) or self._may_retry(lost):
-            self._progress.enter(Secondary.STARTING, lifecycle.STARTING)
+            self._progress.enter(Phase.STARTING)
         else:
             self._keep(attempt)
             self._fail(lost)
@@ -255,40 +260,42 @@ class JobRun:
         try:
             self._context.outputs.keep(self._spec, attempt.instances)
         except OSError as error:
-            _log.warning("training job %s: not kept: %s", self._spec.name, error)
+            _log.warning("%s: not kept: %s", self._spec.label, error)
 
     def _upload_remains(self, attempt: Attempt) -> None:
         """Also a failed job's files are kept; that they cannot be is not why it failed."""
-        if self._token.hurry or not any(has_files(dirs) for dirs in attempt.instances.values()):
+        if self._token.hurry or not any(
+            has_files(self._spec, dirs) for dirs in attempt.instances.values()
+        ):
             return
-        self._progress.enter(Secondary.UPLOADING, lifecycle.UPLOADING)
+        self._progress.enter(Phase.UPLOADING)
         try:
             self._context.outputs.upload(self._spec, attempt.instances)
         except JobError as error:
-            _log.warning("training job %s: after its failure: %s", self._spec.name, error)
+            _log.warning("%s: after its failure: %s", self._spec.label, error)
 
     def _end_early(self, attempt: Attempt | None) -> None:
         """The job's end while nothing of it runs."""
         if self._token.reason is Reason.SHUTDOWN:
-            job = self._context.store.get(self._spec.scope, self._spec.name)
+            job = self._context.store.get(self._spec.id)
             if job and holds_nothing(job.life):
                 return  # The next emulator lets it wait on.
             self._progress.notice(SHUTDOWN_NOTICE)
             if attempt:
                 self._lose_at_shutdown(attempt)
             else:  # it was to be tried again
-                self._progress.enter(Secondary.STARTING, lifecycle.STARTING)
+                self._progress.enter(Phase.STARTING)
             return
         self._progress.enter_stopping()
         self._offer(
-            lambda life, now: stopped(life, self._token.reason, now),
+            lambda life, now: stopped(self._spec, life, self._token.reason, now),
             has_instances=bool(attempt and attempt.instances),
         )
 
     def _fail(self, error: JobError, at: float | None = None) -> None:
         reason = str(error)
         self._offer(
-            lambda life, now: life.finish(Secondary.FAILED, lifecycle.FAILED, at or now, reason),
+            lambda life, now: life.finish(Phase.FAILED, self._spec.words.failed, at or now, reason),
             # After an error of the platform's the instances are not kept (developer guide).
             has_instances=isinstance(error, (AlgorithmError, ClientError)),
         )
@@ -308,7 +315,7 @@ class JobRun:
     def _cache_directory(self, kept: Kept | None) -> Path | None:
         if kept:
             return kept.cache
-        return self._pools.new_cache() if keep_alive_of(self._spec) else None
+        return self._pools.new_cache() if self._spec.keep_alive else None
 
     def _put_away(self, attempt: Attempt) -> None:
         """Last of all, so that nobody waits for it; a warm pool gets what it keeps."""
@@ -320,33 +327,26 @@ class JobRun:
         if self._pool and cache:
             # What is no device, such as a port, an idle pool has no use for.
             devices = lease if lease and any(lease.held.values()) else None
-            kept = Kept(self._spec.name, cache, devices, attempt.staged.release)
+            kept = Kept(self._spec.label, cache, devices, attempt.staged.release)
             self._pools.fill(self._pool, kept)
             lease = None if devices else lease
         else:
             attempt.staged.release()
             if cache:
-                self._pools.give_back(Kept(self._spec.name, cache))
+                self._pools.give_back(Kept(self._spec.label, cache))
         if lease:
             self._context.capacity.release(lease)
 
 
-def _failure(ending: Ending, attempt: Attempt, store: Availability) -> JobError | None:
+def _failure(
+    spec: WorkloadSpec, ending: Ending, attempt: Attempt, store: Availability
+) -> JobError | None:
     if ending.cause is Cause.LOST:
         return InternalServerError(INTERNAL_ERROR)
     if ending.cause is Cause.HUNG:
         return AlgorithmError(ending.why, KILLED)
     if ending.failed is None:
         return None
-    text = failure_file(attempt.instances[ending.failed.host])
+    text = failure_text(attempt.instances[ending.failed.host].at(spec.failure_file))
     away = store.away_since(ending.failed.at - STORE_SECONDS)
     return failure_of(ending.failed, text, away) or InternalServerError(INTERNAL_ERROR)
-
-
-def _succeeded(life: Lifecycle, ending: Ending, reason: Reason | None, now: float) -> Lifecycle:
-    """The end after the upload; a stop that came as late as during it still counts."""
-    if ending.cause is Cause.TIME:
-        return life.finish(Secondary.MAX_RUNTIME_EXCEEDED, lifecycle.MAX_RUNTIME_EXCEEDED, now)
-    if ending.cause is Cause.CANCELLED or life.stop_requested:
-        return stopped(life, reason, now)
-    return life.finish(Secondary.COMPLETED, lifecycle.COMPLETED, now)

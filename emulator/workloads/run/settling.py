@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 
-from emulator.model import lifecycle
 from emulator.model.errors import ClientError, InternalServerError, JobError, disk_full
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import Lifecycle, Phase
 from emulator.model.record import Job
-from emulator.workloads.run.cancellation import Reason
+from emulator.model.run_record import Reason
+from emulator.model.workload import WorkloadSpec
 from emulator.workloads.run.context import Instances, RunContext
 from emulator.workloads.run.outcome import INTERNAL_ERROR
 from emulator.workloads.run.status import tell_end
@@ -22,7 +21,9 @@ _LONGEST_PAUSE = 60.0
 _log = logging.getLogger(__name__)
 
 
-def error_of_crash(context: RunContext, spec: JobSpec, error: BaseException) -> JobError | None:
+def error_of_crash(
+    context: RunContext, spec: WorkloadSpec, error: BaseException
+) -> JobError | None:
     """What a full disk has hit, if that made the emulator fail; it is not retried."""
     where = disk_full(error, str(context.job_directory(spec)))
     if where is None:
@@ -32,7 +33,7 @@ def error_of_crash(context: RunContext, spec: JobSpec, error: BaseException) -> 
     return ClientError(where)
 
 
-def end_as_lost(context: RunContext, spec: JobSpec, error: BaseException | None = None) -> Job:
+def end_as_lost(context: RunContext, spec: WorkloadSpec, error: BaseException | None = None) -> Job:
     """Write down that the emulator lost a job, unless it has ended. Raises sqlite3.Error.
 
     It has failed then, for `error` if that says more than that the emulator is to blame; but
@@ -43,25 +44,27 @@ def end_as_lost(context: RunContext, spec: JobSpec, error: BaseException | None 
 
     def lost(life: Lifecycle, now: float) -> Lifecycle:
         if not life.stop_requested:
-            return life.finish(Secondary.FAILED, lifecycle.FAILED, now, reason)
-        if life.secondary not in (Secondary.STOPPING, Secondary.UPLOADING):
-            life = life.enter(Secondary.STOPPING, lifecycle.STOPPING, now)
-        return life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
+            return life.finish(Phase.FAILED, spec.words.failed, now, reason)
+        if life.phase not in (Phase.STOPPING, Phase.UPLOADING):
+            life = life.enter(Phase.STOPPING, spec.words.stopping, now)
+        return life.finish(Phase.STOPPED, spec.words.stopped, now)
 
     return _end(context, spec, lost)
 
 
-def end_waiting(context: RunContext, spec: JobSpec, reason: Reason) -> Job:
+def end_waiting(context: RunContext, spec: WorkloadSpec, reason: Reason) -> Job:
     """End a job that holds nothing and has no thread. Raises sqlite3.Error."""
 
     def stop(life: Lifecycle, now: float) -> Lifecycle:
-        stopping = life.request_stop(now).enter(Secondary.STOPPING, lifecycle.STOPPING, now)
-        return stopped(stopping, reason, now)
+        stopping = life.request_stop(now).enter(Phase.STOPPING, spec.words.stopping, now)
+        return stopped(spec, stopping, reason, now)
 
     return _end(context, spec, stop)
 
 
-def _end(context: RunContext, spec: JobSpec, step: Callable[[Lifecycle, float], Lifecycle]) -> Job:
+def _end(
+    context: RunContext, spec: WorkloadSpec, step: Callable[[Lifecycle, float], Lifecycle]
+) -> Job:
     """Take a job and its warm pool to their end by `step`, unless the job has ended."""
     now = context.clock.now()
 
@@ -71,20 +74,20 @@ def _end(context: RunContext, spec: JobSpec, step: Callable[[Lifecycle, float], 
         pool = job.warm_pool and job.warm_pool.end(now)
         return replace(job, life=step(job.life, now), warm_pool=pool)
 
-    ended = context.store.update(spec.scope, spec.name, end)
+    ended = context.store.update(spec.id, end)
     tell_end(ended)
     return ended
 
 
-def stopped(life: Lifecycle, reason: Reason | None, now: float) -> Lifecycle:
+def stopped(spec: WorkloadSpec, life: Lifecycle, reason: Reason | None, now: float) -> Lifecycle:
     """The end of a job that was to end early, for that reason."""
-    if reason is Reason.MAX_WAIT:
-        return life.finish(Secondary.MAX_WAIT_TIME_EXCEEDED, lifecycle.MAX_WAIT_TIME_EXCEEDED, now)
-    return life.finish(Secondary.STOPPED, lifecycle.STOPPED, now)
+    waited = reason is Reason.MAX_WAIT
+    phase = Phase.MAX_WAIT_TIME_EXCEEDED if waited else Phase.STOPPED
+    return life.finish(phase, spec.words.of(phase), now)
 
 
 def end_in_time(
-    context: RunContext, spec: JobSpec, closing: Event, why: BaseException, pause: float = 1.0
+    context: RunContext, spec: WorkloadSpec, closing: Event, why: BaseException, pause: float = 1.0
 ) -> None:
     """The same for as long as it takes: a full disk has room again some day.
 
@@ -95,7 +98,7 @@ def end_in_time(
         try:
             end_as_lost(context, spec, why)
         except sqlite3.Error as error:
-            _log.warning("training job %s: its end cannot be noted yet: %s", spec.name, error)
+            _log.warning("%s: its end cannot be noted yet: %s", spec.label, error)
         else:
             return
         if closing.wait(pause):
@@ -103,7 +106,7 @@ def end_in_time(
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def rescue(context: RunContext, spec: JobSpec, instances: Instances) -> JobError | None:
+def rescue(context: RunContext, spec: WorkloadSpec, instances: Instances) -> JobError | None:
     """Save what instances that are gone had saved; says why not all of it is in S3.
 
     What could not be looked at stays, set aside beside the job's directory: whatever is wrong
@@ -115,19 +118,19 @@ def rescue(context: RunContext, spec: JobSpec, instances: Instances) -> JobError
     except JobError as error:
         return error
     except Exception as error:  # files of any kind lie there; the other jobs must run
-        _log.exception("training job %s: what it left could not be saved", spec.name)
+        _log.exception("%s: what it left could not be saved", spec.label)
         _set_aside(context, spec)
         raise InternalServerError(INTERNAL_ERROR) from error
     return None
 
 
-def _set_aside(context: RunContext, spec: JobSpec) -> None:
+def _set_aside(context: RunContext, spec: WorkloadSpec) -> None:
     directory = context.job_directory(spec)
     # No job's name has a dot in it.
-    aside = directory.with_name(f"{spec.name}.{int(context.clock.now())}")
+    aside = directory.with_name(f"{directory.name}.{int(context.clock.now())}")
     try:
         directory.rename(aside)
     except OSError as error:
-        _log.warning("training job %s: what it left stays in %s: %s", spec.name, directory, error)
+        _log.warning("%s: what it left stays in %s: %s", spec.label, directory, error)
     else:
-        _log.warning("training job %s: what it left is in %s", spec.name, aside)
+        _log.warning("%s: what it left is in %s", spec.label, aside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -15,26 +16,27 @@ from emulator.model.errors import (
     ResourceInUse,
     ValidationError,
 )
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import WAITING_FOR_CAPACITY, Lifecycle, Secondary, Status
+from emulator.model.lifecycle import WITH_INSTANCES, Phase, Status
 from emulator.model.record import Job
-from emulator.model.scope import Scope
+from emulator.model.run_record import Reason
 from emulator.model.warm_pool import PoolStatus
+from emulator.model.workload import WorkloadId, WorkloadSpec
 from emulator.placement.ledger import priority
 from emulator.workloads.run.backlog import Backlog
-from emulator.workloads.run.cancellation import CancelToken, Reason
-from emulator.workloads.run.capacity_wait import pending_limit
+from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.context import RunContext
-from emulator.workloads.run.recovery import EndingRecord, holds_nothing, remove_leftovers
+from emulator.workloads.run.recovery import (
+    Resumed,
+    holds_nothing,
+    remove_leftovers,
+    run_of,
+)
 from emulator.workloads.run.refusals import refuse_nul
-from emulator.workloads.run.run_handle import Resumed, read_handle
 from emulator.workloads.run.runner import JobRun
 from emulator.workloads.run.settling import end_as_lost, end_in_time, end_waiting
 from emulator.workloads.run.timers import Timers
-from emulator.workloads.store.runs import NOT_FOUND
-from emulator.workloads.warm_pools import WarmPools
+from emulator.workloads.warm_pools import WarmPools, WithPeriod
 
-_WITH_INSTANCES = (Secondary.TRAINING, Secondary.UPLOADING, Secondary.STOPPING)
 _SHUTDOWN_SECONDS = 30.0
 _PUT_AWAY_SECONDS = 30.0
 _AGAIN_SECONDS = 5.0
@@ -58,16 +60,15 @@ class Supervisor:
             context.runtimes.vacate,
         )
         self._lock = Lock()
-        self._running: dict[str, tuple[CancelToken, Thread]] = {}
-        """By the job's ARN."""
-        self._contenders: set[str] = set()
+        self._running: dict[WorkloadId, tuple[CancelToken, Thread]] = {}
+        self._contenders: set[WorkloadId] = set()
         """Those of them that wait for capacity."""
         self._backlog = Backlog()
         """Jobs that wait without a thread, behind the contenders."""
         self._closing = Event()
         self._leaves = context.leaves_instances
 
-    def submit(self, spec: JobSpec) -> Job:
+    def submit(self, spec: WorkloadSpec) -> Job:
         """Take a job in and start it; raises ApiError when it is refused."""
         refuse_nul(spec.request)
         try:
@@ -87,93 +88,93 @@ class Supervisor:
             )
             return self._let_in(job)
 
-    def stop(self, scope: Scope, name: str) -> Job:
-        """StopTrainingJob: raises ValidationError for an unknown job and one that has ended."""
+    def stop(self, key: WorkloadId) -> Job:
+        """Ask a job to stop; raises ValidationError for an unknown job and one that has ended."""
         now = self._context.clock.now()
-        job = self._context.store.change(scope, name, lambda life: _stopping(life, now))
+        job = self._context.store.update(key, lambda job: _stopping(job, now))
         with self._lock:
-            token, _ = self._running.get(job.spec.arn, (None, None))
-            waited = self._backlog.remove(job.spec.arn)
+            token, _ = self._running.get(key, (None, None))
+            waited = self._backlog.remove(key)
         if waited:
             self._end_held(job.spec, Reason.STOP)
-            return self.job(scope, name)
+            return self.job(key)
         if token:
             token.stop()
             self._context.capacity.wake()
         return job
 
-    def kill(self, scope: Scope, name: str) -> Job:
+    def kill(self, key: WorkloadId) -> Job:
         """Give the instances of a job that is being stopped no more time.
 
         Raises ValidationError for an unknown job and one that nobody has stopped.
         """
-        job = self.job(scope, name)
+        job = self.job(key)
         if job.life.status is not Status.STOPPING:
             raise ValidationError(
-                f"The training job {name} is not being stopped: it is {job.life.status.value}."
+                f"The {job.spec.label} is not being stopped: it is {job.life.status.value}."
             )
         with self._lock:
-            token, _ = self._running.get(job.spec.arn, (None, None))
+            token, _ = self._running.get(key, (None, None))
         if token:
             token.at_once = True
         return job
 
-    def interrupt(self, scope: Scope, name: str, away: float = 0) -> Job:
+    def interrupt(self, key: WorkloadId, away: float = 0) -> Job:
         """Take a spot job's instances away; there are new ones after `away` seconds.
 
         Raises ValidationError for an unknown job, one on demand, and one without instances.
         """
-        job = self.job(scope, name)
+        job = self.job(key)
         with self._lock:
-            token, _ = self._running.get(job.spec.arn, (None, None))
+            token, _ = self._running.get(key, (None, None))
         if not job.spec.spot:
-            raise ValidationError(f"The training job {name} is not a managed spot training job.")
-        if token is None or job.life.secondary not in (Secondary.DOWNLOADING, Secondary.TRAINING):
+            raise ValidationError(f"The {job.spec.label} is not a managed spot training job.")
+        if token is None or job.life.phase not in (Phase.DOWNLOADING, Phase.RUNNING):
             raise ValidationError(
-                f"The training job {name} has no instances that could be taken away: "
-                f"it is {job.life.secondary.value}."
+                f"The {job.spec.label} has no instances that could be taken away: "
+                f"it is {job.spec.kind.phase_name(job.life.phase)}."
             )
         token.interrupt(away)
         return job
 
-    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> Job:
-        """UpdateTrainingJob's KeepAlivePeriodInSeconds; 0 ends a warm pool that is available.
+    def update_keep_alive(self, key: WorkloadId, keep_alive: int, step: WithPeriod) -> Job:
+        """Keep its instances for another time after its end; 0 ends a pool that is available.
 
         Raises ValidationError for an unknown job, and one whose pool is over or never was.
         """
-        return self._pools.update(scope, name, keep_alive)
+        return self._pools.update(key, keep_alive, step)
 
-    def delete(self, scope: Scope, name: str) -> Job:
-        """DeleteTrainingJob: forget a job that has ended; its name can be used again.
+    def delete(self, key: WorkloadId) -> Job:
+        """Forget a job that has ended; its name can be used again.
 
         Raises ValidationError for an unknown job, ResourceInUse for one that has not ended or
         has an available warm pool (API reference).
         """
-        ended = self.job(scope, name).life.status.terminal
+        job = self.job(key)
+        ended = job.life.status.terminal
         # Its directory has the name that the next job may take.
-        if ended and not self.wait(scope, name, _PUT_AWAY_SECONDS):
+        if ended and not self.wait(key, _PUT_AWAY_SECONDS):
             raise ResourceInUse(
-                f"The training job {name} cannot be deleted yet: what it has left is still "
+                f"The {job.spec.label} cannot be deleted yet: what it has left is still "
                 "being removed."
             )
-        return self._context.store.delete(scope, name, _refuse_deletion)
+        return self._context.store.delete(key, _refuse_deletion)
 
-    def job(self, scope: Scope, name: str) -> Job:
+    def job(self, key: WorkloadId) -> Job:
         """The job as it stands; raises ValidationError when there is none."""
-        job = self._context.store.get(scope, name)
+        job = self._context.store.get(key)
         if job is None:
-            raise ValidationError(NOT_FOUND)
+            raise ValidationError(self._context.store.not_found(key))
         return job
 
-    def wait(self, scope: Scope, name: str, timeout: float) -> bool:
+    def wait(self, key: WorkloadId, timeout: float) -> bool:
         """Wait for a job to end and be put away; False when `timeout` seconds were too short.
 
         One in the backlog is not waited for.
         """
-        arn = scope.training_job_arn(name)
         with self._lock:
-            _, thread = self._running.get(arn, (None, None))
-            if arn in self._backlog:
+            _, thread = self._running.get(key, (None, None))
+            if key in self._backlog:
                 return False
         if thread is None:
             return True
@@ -198,33 +199,33 @@ class Supervisor:
             if isinstance(runtime, Lasting)
         }
         unfinished = context.store.unfinished()
-        handles = {
-            job.spec.arn: handle
+        runs = {
+            job.spec.arn: run
             for job in unfinished
-            if job.life.secondary in _WITH_INSTANCES
-            and (handle := read_handle(context.job_directory(job.spec)))
-            and handle.runtime in lasting
+            if job.life.phase in WITH_INSTANCES
+            and (run := run_of(job, context.job_directory(job.spec)))
+            and run.runtime in lasting
         }
-        self._pools.settle([Path(handle.cache) for handle in handles.values() if handle.cache])
+        self._pools.settle([Path(run.cache) for run in runs.values() if run.cache])
         if not context.keep_directories:
             remove_leftovers(
                 context.directory, {context.job_directory(job.spec) for job in unfinished}
             )
         waiting = [job for job in unfinished if holds_nothing(job.life)]
         leases = context.capacity.recover(
-            (job.spec for job in unfinished if job.spec.arn in handles),
+            (job.spec for job in unfinished if job.spec.arn in runs),
             (job.spec for job in waiting),
         )
         for runtime in lasting.values():
-            runtime.clean(keep=handles)
+            runtime.clean(keep=runs)
         for job in unfinished:
-            if handle := handles.get(job.spec.arn):
-                self._go_on(job, Resumed(handle, leases[job.spec.arn]))
+            if run := runs.get(job.spec.arn):
+                self._go_on(job, Resumed(run, leases[job.spec.arn]))
         for job in waiting:
             with self._lock:
                 self._let_in(job, before=job)
         for job in unfinished:
-            if job.spec.arn not in handles and not holds_nothing(job.life):
+            if job.spec.arn not in runs and not holds_nothing(job.life):
                 self._go_on(job)
 
     def leave_no_job(self) -> None:
@@ -258,8 +259,8 @@ class Supervisor:
         if not self._leaves:
             return
         left = sum(
-            job.life.secondary in _WITH_INSTANCES
-            and read_handle(context.job_directory(job.spec)) is not None
+            job.life.phase in WITH_INSTANCES
+            and run_of(job, context.job_directory(job.spec)) is not None
             for job in context.store.unfinished()
         )
         if left:
@@ -279,28 +280,28 @@ class Supervisor:
 
     def _contend(self, job: Job, before: Job | None) -> bool:
         """Only under the lock. Let a job wait in a thread; False where there can be no more."""
-        self._contenders.add(job.spec.arn)
+        self._contenders.add(job.spec.id)
         self._context.capacity.enqueue(job.spec)
         if self._start(job.spec, CancelToken(), before=before):
             return True
-        self._contenders.discard(job.spec.arn)
+        self._contenders.discard(job.spec.id)
         self._context.capacity.withdraw(job.spec)
         return False
 
     def _hold(self, job: Job, rank: int) -> Job:
         """Only under the lock. Let a job wait without a thread."""
         spec, now = job.spec, self._context.clock.now()
-        if job.life.secondary is Secondary.STARTING:
+        if job.life.phase is Phase.STARTING:
             job = self._say_pending(job, now)
-        entry = self._backlog.add(spec.arn, spec.scope, spec.name, rank)
+        entry = self._backlog.add(spec.id, rank)
         limits: list[tuple[float | None, float, Reason]]
         limits = [(spec.max_wait, job.life.created, Reason.MAX_WAIT)]
-        if job.life.secondary is Secondary.PENDING:
+        if job.life.phase is Phase.PENDING:
             since = job.life.transitions[-1].started
-            limits.append((pending_limit(spec), since, Reason.MAX_PENDING))
+            limits.append((spec.max_pending, since, Reason.MAX_PENDING))
         for limit, since, reason in limits:
             if limit is not None:
-                expire = partial(self._expire, spec.arn, spec.scope, spec.name, reason)
+                expire = partial(self._expire, spec.id, reason)
                 left = max(0.0, since + limit - now)
                 entry.timers.append(self._timers.after(left, expire))
         if not self._contenders:  # whose end would let it go on: threads have run out
@@ -312,26 +313,25 @@ class Supervisor:
         spec = job.spec
         try:
             return self._context.store.change(
-                spec.scope,
-                spec.name,
-                lambda life: life.enter(Secondary.PENDING, WAITING_FOR_CAPACITY, now),
+                spec.id,
+                lambda life: life.enter(Phase.PENDING, spec.words.pending, now),
             )
         except sqlite3.Error as error:
-            _log.warning("training job %s: it is not shown as Pending: %s", spec.name, error)
+            _log.warning("%s: it is not shown as Pending: %s", spec.label, error)
             return job
 
-    def _expire(self, arn: str, scope: Scope, name: str, reason: Reason) -> None:
+    def _expire(self, key: WorkloadId, reason: Reason) -> None:
         with self._lock:
-            waited = self._backlog.remove(arn)
+            waited = self._backlog.remove(key)
         if waited:
-            self._end_held(self.job(scope, name).spec, reason)
+            self._end_held(self.job(key).spec, reason)
 
-    def _end_held(self, spec: JobSpec, reason: Reason) -> None:
+    def _end_held(self, spec: WorkloadSpec, reason: Reason) -> None:
         """End a job that has left the backlog, later where the disk is full."""
         try:
             end_waiting(self._context, spec, reason)
         except sqlite3.Error as error:
-            _log.warning("training job %s: its end cannot be noted yet: %s", spec.name, error)
+            _log.warning("%s: its end cannot be noted yet: %s", spec.label, error)
             self._timers.after(_AGAIN_SECONDS, partial(self._end_held, spec, reason))
 
     def _advance(self) -> None:
@@ -341,7 +341,7 @@ class Supervisor:
                 entry = self._backlog.pop()
                 if entry is None:
                     return
-                job = self._context.store.get(entry.scope, entry.name)
+                job = self._context.store.get(entry.key)
                 if job is None or job.life.status.terminal:
                     continue
                 if job.life.stop_requested:  # whoever stops it does not find it any more
@@ -351,22 +351,22 @@ class Supervisor:
                     self._hold(job, -entry.before)
                     return
 
-    def _has_begun(self, arn: str) -> None:
+    def _has_begun(self, key: WorkloadId) -> None:
         """A job waits for capacity no more, or has ended."""
         with self._lock:
-            if arn not in self._contenders:
+            if key not in self._contenders:
                 return
-            self._contenders.discard(arn)
+            self._contenders.discard(key)
         self._advance()
 
     def _go_on(self, job: Job, resumed: Resumed | None = None) -> None:
         """Start a job of an earlier emulator: with the instances it has, or to wait for some."""
         how = "waits on" if holds_nothing(job.life) else "recovered without its instances"
-        _log.info("training job %s: %s", job.spec.name, "taken over" if resumed else how)
+        _log.info("%s: %s", job.spec.label, "taken over" if resumed else how)
         token = CancelToken()
         if job.life.stop_requested:
-            record = EndingRecord.load(self._context.job_directory(job.spec))
-            token.stop((record and record.reason) or Reason.STOP)
+            run = run_of(job, self._context.job_directory(job.spec))
+            token.stop((run and run.reason) or Reason.STOP)
         with self._lock:
             started = self._start(job.spec, token, resumed, job)
         if not started:
@@ -375,7 +375,7 @@ class Supervisor:
 
     def _start(
         self,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         token: CancelToken,
         resumed: Resumed | None = None,
         before: Job | None = None,
@@ -387,52 +387,51 @@ class Supervisor:
             name=f"job-{spec.name}",
             daemon=True,
         )
-        self._running[spec.arn] = (token, thread)
+        self._running[spec.id] = (token, thread)
         try:
             thread.start()
         except RuntimeError:
-            _log.exception("training job %s: it has no thread", spec.name)
-            del self._running[spec.arn]
+            _log.exception("%s: it has no thread", spec.label)
+            del self._running[spec.id]
             return False
         return True
 
     def _run(
-        self, spec: JobSpec, token: CancelToken, resumed: Resumed | None, before: Job | None
+        self, spec: WorkloadSpec, token: CancelToken, resumed: Resumed | None, before: Job | None
     ) -> None:
         try:
-            begun = partial(self._has_begun, spec.arn)
+            begun = partial(self._has_begun, spec.id)
             JobRun(
                 self._context, spec, token, self._timers, self._pools, resumed, before, begun
             ).run()
         except Exception as error:  # noqa: BLE001 - the top of the job's thread
             # Not even its end could be written down. It holds nothing any more.
-            _log.exception("training job %s: lost", spec.name)
+            _log.exception("%s: lost", spec.label)
             end_in_time(self._context, spec, self._closing, error)
         finally:
             with self._lock:
                 # Never the entry of another job that has the name by now.
-                if self._running.get(spec.arn, (None,))[0] is token:
-                    del self._running[spec.arn]
+                if self._running.get(spec.id, (None,))[0] is token:
+                    del self._running[spec.id]
                     self._context.capacity.withdraw(spec)
-            self._has_begun(spec.arn)
+            self._has_begun(spec.id)
 
 
-def _stopping(life: Lifecycle, now: float) -> Lifecycle:
-    if life.status.terminal:
+def _stopping(job: Job, now: float) -> Job:
+    if job.life.status.terminal:
         raise ValidationError(
-            f"The request was rejected because the training job is in status {life.status.value}."
+            f"The request was rejected because the {job.spec.kind.noun} is in status "
+            f"{job.life.status.value}."
         )
-    return life.request_stop(now)
+    return replace(job, life=job.life.request_stop(now))
 
 
 def _refuse_deletion(job: Job) -> None:
     if not job.life.status.terminal:
         raise ResourceInUse(
-            f"The training job {job.spec.name} cannot be deleted: it is in status "
-            f"{job.life.status.value}."
+            f"The {job.spec.label} cannot be deleted: it is in status {job.life.status.value}."
         )
     if job.warm_pool and job.warm_pool.status is PoolStatus.AVAILABLE:
         raise ResourceInUse(
-            f"The training job {job.spec.name} cannot be deleted: it retains a warm pool that is "
-            "Available."
+            f"The {job.spec.label} cannot be deleted: it retains a warm pool that is Available."
         )

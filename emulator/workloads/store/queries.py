@@ -67,14 +67,14 @@ class JobPage:
 
 
 def page_statement(
-    scope: Scope, query: JobQuery, columns: str = "job.*"
+    kind: str, scope: Scope, query: JobQuery, columns: str = "job.*"
 ) -> tuple[str, Sequence[Value]]:
     """What selects a page and one row more, and the values to bind.
 
     The inner query finds the page in the order's index alone; whole rows are read of that page
     only. SQLite is told which index, because it knows nothing of how long the rows are.
     """
-    where, values = _where(scope, query.conditions)
+    where, values = _where(kind, scope, query.conditions)
     direction, beyond = ("DESC", "<") if query.descending else ("ASC", ">")
     # By name there are no ties; naming the column twice would make SQLite sort once more.
     ties = query.sort_by != "name"
@@ -86,9 +86,9 @@ def page_statement(
         where += f" AND name {beyond} ?"
         values.append(query.after.name)
     return (
-        f"SELECT {columns} FROM (SELECT account, region, name FROM training_job"  # noqa: S608 - ours
-        f" INDEXED BY training_job_by_{query.sort_by} WHERE {where} {order} LIMIT ?)"
-        f" JOIN training_job AS job USING (account, region, name) {order}"
+        f"SELECT {columns} FROM (SELECT kind, account, region, name FROM workload"  # noqa: S608 - ours
+        f" INDEXED BY workload_by_{query.sort_by} WHERE {where} {order} LIMIT ?)"
+        f" JOIN workload AS job USING (kind, account, region, name) {order}"
     ), [*values, query.limit + 1]
 
 
@@ -98,21 +98,23 @@ def excerpt_columns(members: Iterable[str]) -> str:
     SQLite reads the long texts, and Python only what is asked for of them.
     """
     # With fewer than two paths there would be no list.
-    paths = ["'$.TrainingJobName'"] * 2 + [f"'$.{member}'" for member in members]
+    paths = ["'$.RoleArn'"] * 2 + [f"'$.{member}'" for member in members]
     listed = f"json_extract(job.request, {', '.join(paths)}) AS members"
     return f"job.name, job.status, job.created, job.modified, job.tags, {listed}"
 
 
-def count_statement(scope: Scope, conditions: Sequence[Condition]) -> tuple[str, Sequence[Value]]:
+def count_statement(
+    kind: str, scope: Scope, conditions: Sequence[Condition]
+) -> tuple[str, Sequence[Value]]:
     """What counts the jobs for which all conditions hold, and the values to bind."""
-    where, values = _where(scope, conditions)
-    return f"SELECT count(*) FROM training_job WHERE {where}", values  # noqa: S608 - ours
+    where, values = _where(kind, scope, conditions)
+    return f"SELECT count(*) FROM workload WHERE {where}", values  # noqa: S608 - ours
 
 
-def _where(scope: Scope, conditions: Sequence[Condition]) -> tuple[str, list[Value]]:
+def _where(kind: str, scope: Scope, conditions: Sequence[Condition]) -> tuple[str, list[Value]]:
     """Only words from this file are formatted in; every value is bound."""
-    terms = ["account = ?", "region = ?"]
-    values: list[Value] = [scope.account, scope.region]
+    terms = ["kind = ?", "account = ?", "region = ?"]
+    values: list[Value] = [kind, scope.account, scope.region]
     for condition in conditions:
         term, bound = _term(condition)
         terms.append(term)

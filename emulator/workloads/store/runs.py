@@ -1,10 +1,10 @@
-"""Training jobs in the database: every change is one guarded transaction."""
+"""Workloads in the database: every change is one guarded transaction."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -12,11 +12,12 @@ from typing import Any
 
 from emulator.database import Database
 from emulator.model.errors import ResourceInUse, ValidationError
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary, Status, Transition
+from emulator.model.lifecycle import Lifecycle, Phase, Status, Transition
 from emulator.model.record import Job
+from emulator.model.run_record import RunRecord
 from emulator.model.scope import Scope
-from emulator.model.warm_pool import PoolStatus, WarmPool, keep_alive_of
+from emulator.model.warm_pool import PoolStatus, WarmPool
+from emulator.model.workload import Kind, WorkloadId, WorkloadSpec
 from emulator.workloads.store.queries import (
     Condition,
     Cursor,
@@ -29,12 +30,9 @@ from emulator.workloads.store.queries import (
 
 MIGRATIONS = tuple(
     files("emulator.workloads.store").joinpath(script).read_text("utf-8")
-    for script in ("schema.sql", "warm_pools.sql", "orders.sql", "runtimes.sql")
+    for script in ("schema.sql", "warm_pools.sql", "orders.sql", "runtimes.sql", "workloads.sql")
 )
 """Applied in this order; a new one goes to the end."""
-NOT_FOUND = "Requested resource not found."
-"""What Describe and Stop say of an unknown job, with code ValidationException (seen)."""
-
 _REMEMBERED = 512
 """Jobs whose texts are not read again: enough for those that clients poll."""
 _READ_AHEAD = 100
@@ -56,66 +54,71 @@ class Excerpt:
 
 
 class JobStore:
-    """The training jobs of all scopes."""
+    """The workloads of all kinds and scopes that run to their end."""
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, kinds: Iterable[Kind]):
+        """`kinds` are those whose requests can be read."""
         self._database = database
+        self._kinds = {kind.name: kind for kind in kinds}
+        # Whoever polls asks for the same jobs again and again, and most of them change no more.
+        self._spec = lru_cache(maxsize=_REMEMBERED)(self._read_spec)
 
     def create(
-        self, spec: JobSpec, now: float, runtime: str | None = None, runtime_reason: str = ""
+        self, spec: WorkloadSpec, now: float, runtime: str | None = None, runtime_reason: str = ""
     ) -> Job:
         """Keep a new job; raises ResourceInUse when the name is taken."""
-        keep_alive = keep_alive_of(spec)
         job = Job(
             spec,
-            Lifecycle.begin(now),
-            tags={tag["Key"]: tag["Value"] for tag in spec.request.get("Tags", ())},
-            warm_pool=WarmPool(keep_alive) if keep_alive else None,
+            Lifecycle.begin(now, spec.words.starting),
+            tags=spec.tags,
+            warm_pool=WarmPool(spec.keep_alive) if spec.keep_alive else None,
             runtime=runtime,
             runtime_reason=runtime_reason,
         )
         row = (
-            spec.scope.account,
-            spec.scope.region,
-            spec.name,
+            *_columns(spec.id),
             job.life.created,
             *_state(job),
         )
         try:
             with self._database.writing() as connection:
                 connection.execute(
-                    "INSERT INTO training_job"
-                    " (account, region, name, created,"
+                    "INSERT INTO workload"
+                    " (kind, account, region, name, created,"
                     " request, life, status, modified, artifacts, tags, warm_pool,"
-                    " runtime, runtime_reason)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    " runtime, runtime_reason, run)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     row,
                 )
         except sqlite3.IntegrityError as error:
+            noun = spec.kind.noun
             raise ResourceInUse(
-                "Training job names must be unique within an AWS account and region, "
-                f"and a training job with this name already exists ({spec.arn})"
+                f"{noun.capitalize()} names must be unique within an AWS account and region, "
+                f"and a {noun} with this name already exists ({spec.arn})"
             ) from error
         return job
 
-    def get(self, scope: Scope, name: str) -> Job | None:
+    def get(self, key: WorkloadId) -> Job | None:
         with self._database.reading() as connection:
-            return _find(connection, scope, name)
+            return self._find(connection, key)
 
-    def name_in_arn(self, scope: Scope, lowered: str) -> str | None:
+    def not_found(self, key: WorkloadId) -> str:
+        """What the service says where there is no such job."""
+        return self._kinds[key.kind].not_found(key.name)
+
+    def name_in_arn(self, kind: str, scope: Scope, lowered: str) -> str | None:
         """The name of the job whose ARN ends in this: ARNs are in lower case."""
         with self._database.reading() as connection:
             row = connection.execute(
-                "SELECT name FROM training_job WHERE account = ? AND region = ?"
+                "SELECT name FROM workload WHERE kind = ? AND account = ? AND region = ?"
                 " AND lower(name) = lower(?)",
-                (scope.account, scope.region, lowered),
+                (kind, scope.account, scope.region, lowered),
             ).fetchone()
         return None if row is None else str(row["name"])
 
     def change(
         self,
-        scope: Scope,
-        name: str,
+        key: WorkloadId,
         step: Callable[[Lifecycle], Lifecycle],
         artifacts: str | None = None,
     ) -> Job:
@@ -125,64 +128,66 @@ class JobStore:
         unknown job, and IllegalTransition where the job's status does not allow the step.
         """
         return self.update(
-            scope,
-            name,
+            key,
             lambda job: replace(job, life=step(job.life), artifacts=artifacts or job.artifacts),
         )
 
-    def update(self, scope: Scope, name: str, step: Callable[[Job], Job]) -> Job:
+    def update(self, key: WorkloadId, step: Callable[[Job], Job]) -> Job:
         """Replace a job by what `step` makes of it, in one transaction.
 
         Nothing is written if `step` raises or changes nothing. Raises ValidationError for an
         unknown job.
         """
         with self._database.writing() as connection:
-            job = _existing(connection, scope, name)
+            job = self._existing(connection, key)
             changed = step(job)
             if changed == job:
                 return job
             connection.execute(
-                "UPDATE training_job SET request = ?, life = ?, status = ?, modified = ?,"
-                " artifacts = ?, tags = ?, warm_pool = ?, runtime = ?, runtime_reason = ?"
-                " WHERE account = ? AND region = ? AND name = ?",
-                (*_state(changed), scope.account, scope.region, name),
+                "UPDATE workload SET request = ?, life = ?, status = ?, modified = ?,"
+                " artifacts = ?, tags = ?, warm_pool = ?, runtime = ?, runtime_reason = ?,"
+                " run = ?"
+                " WHERE kind = ? AND account = ? AND region = ? AND name = ?",
+                (*_state(changed), *_columns(key)),
             )
         return changed
 
-    def delete(self, scope: Scope, name: str, check: Callable[[Job], None]) -> Job:
+    def delete(self, key: WorkloadId, check: Callable[[Job], None]) -> Job:
         """Forget a job unless `check` raises; raises ValidationError for an unknown one."""
         with self._database.writing() as connection:
-            job = _existing(connection, scope, name)
+            job = self._existing(connection, key)
             check(job)
             connection.execute(
-                "DELETE FROM training_job WHERE account = ? AND region = ? AND name = ?",
-                (scope.account, scope.region, name),
+                "DELETE FROM workload WHERE kind = ? AND account = ? AND region = ? AND name = ?",
+                _columns(key),
             )
         return job
 
-    def find(self, scope: Scope, query: JobQuery) -> JobPage:
-        """One page of the scope's jobs."""
+    def find(self, kind: str, scope: Scope, query: JobQuery) -> JobPage:
+        """One page of the scope's jobs of that kind."""
         with self._database.reading() as connection:
-            rows = connection.execute(*page_statement(scope, query)).fetchall()
+            rows = connection.execute(*page_statement(kind, scope, query)).fetchall()
         page = rows[: query.limit]
         more = len(rows) > query.limit
         return JobPage(
-            jobs=tuple(_job(row) for row in page if query.status in (None, Status(row["status"]))),
+            jobs=tuple(
+                self._job(row) for row in page if query.status in (None, Status(row["status"]))
+            ),
             next=Cursor(page[-1][query.sort_by], page[-1]["name"]) if more else None,
         )
 
-    def each(self, scope: Scope, conditions: tuple[Condition, ...]) -> Iterator[Job]:
-        """All jobs of the scope for which the conditions hold, a few in memory at a time."""
+    def each(self, kind: str, scope: Scope, conditions: tuple[Condition, ...]) -> Iterator[Job]:
+        """All jobs of the scope and kind that meet the conditions, a few in memory at a time."""
         # Nothing is remembered of them: it would push out the jobs that clients poll.
-        for row in self._rows(scope, conditions, "job.*"):
-            yield _job(row, _read_spec, _read_life)
+        for row in self._rows(kind, scope, conditions, "job.*"):
+            yield self._job(row, self._read_spec, _read_life)
 
     def _rows(
-        self, scope: Scope, conditions: tuple[Condition, ...], columns: str
+        self, kind: str, scope: Scope, conditions: tuple[Condition, ...], columns: str
     ) -> Iterator[sqlite3.Row]:
         query = JobQuery(conditions, sort_by="name", descending=False, limit=_READ_AHEAD)
         while True:
-            statement = page_statement(scope, query, columns)
+            statement = page_statement(kind, scope, query, columns)
             with self._database.reading() as connection:
                 rows = connection.execute(*statement).fetchall()
             yield from rows[:_READ_AHEAD]
@@ -192,11 +197,15 @@ class JobStore:
             query = replace(query, after=Cursor(name, name))
 
     def excerpts(
-        self, scope: Scope, conditions: tuple[Condition, ...], members: Sequence[str]
+        self,
+        kind: str,
+        scope: Scope,
+        conditions: tuple[Condition, ...],
+        members: Sequence[str],
     ) -> Iterator[Excerpt]:
         """The same jobs, with these members of their requests alone: a tenth of the cost."""
         columns = excerpt_columns(members)
-        for row in self._rows(scope, conditions, columns):
+        for row in self._rows(kind, scope, conditions, columns):
             yield Excerpt(
                 row["name"],
                 row["status"],
@@ -206,36 +215,36 @@ class JobStore:
                 dict(zip(members, json.loads(row["members"])[2:], strict=True)),
             )
 
-    def count(self, scope: Scope, conditions: Sequence[Condition]) -> int:
-        """The number of the scope's jobs for which all conditions hold."""
+    def count(self, kind: str, scope: Scope, conditions: Sequence[Condition]) -> int:
+        """The number of the scope's jobs of that kind for which all conditions hold."""
         with self._database.reading() as connection:
-            (number,) = connection.execute(*count_statement(scope, conditions)).fetchone()
+            (number,) = connection.execute(*count_statement(kind, scope, conditions)).fetchone()
         return int(number)
 
-    def unfinished_by_status(self) -> dict[str, int]:
-        """How many jobs of all scopes have each SecondaryStatus, of those that have not ended."""
+    def unfinished_by_phase(self) -> dict[Phase, int]:
+        """How many jobs of all kinds and scopes are in each phase, of those that have not ended."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT json_extract(life, '$.transitions[#-1].status') AS secondary,"
-                " count(*) AS jobs FROM training_job"
-                " WHERE status IN ('InProgress', 'Stopping') GROUP BY secondary"
+                "SELECT json_extract(life, '$.transitions[#-1].status') AS phase,"
+                " count(*) AS jobs FROM workload"
+                " WHERE status IN ('InProgress', 'Stopping') GROUP BY phase"
             ).fetchall()
-        return {row["secondary"]: row["jobs"] for row in rows}
+        return {Phase(row["phase"]): row["jobs"] for row in rows}
 
     def with_open_pools(self) -> list[Job]:
         """The jobs of all scopes whose warm pools are not over, oldest first."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT * FROM training_job WHERE warm_pool IS NOT NULL ORDER BY created"
+                "SELECT * FROM workload WHERE warm_pool IS NOT NULL ORDER BY created"
             ).fetchall()
-        jobs = (_job(row) for row in rows)
+        jobs = (self._job(row) for row in rows)
         return [job for job in jobs if job.warm_pool and not job.warm_pool.over]
 
     def unfinished_on(self, runtime: str) -> int:
         """The number of jobs of all scopes that have not ended and have that runtime."""
         with self._database.reading() as connection:
             (number,) = connection.execute(
-                "SELECT count(*) FROM training_job"
+                "SELECT count(*) FROM workload"
                 " WHERE status IN ('InProgress', 'Stopping') AND runtime = ?",
                 (runtime,),
             ).fetchone()
@@ -245,65 +254,63 @@ class JobStore:
         """The jobs of all scopes that have not ended, oldest first."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT * FROM training_job WHERE status IN ('InProgress', 'Stopping')"
-                " ORDER BY created"
+                "SELECT * FROM workload WHERE status IN ('InProgress', 'Stopping') ORDER BY created"
             ).fetchall()
-        return [_job(row) for row in rows]
+        return [self._job(row) for row in rows]
+
+    def _find(self, connection: sqlite3.Connection, key: WorkloadId) -> Job | None:
+        row = connection.execute(
+            "SELECT * FROM workload WHERE kind = ? AND account = ? AND region = ? AND name = ?",
+            _columns(key),
+        ).fetchone()
+        return None if row is None else self._job(row)
+
+    def _existing(self, connection: sqlite3.Connection, key: WorkloadId) -> Job:
+        job = self._find(connection, key)
+        if job is None:
+            raise ValidationError(self.not_found(key))
+        return job
+
+    def _read_spec(self, kind: str, request: str, account: str, region: str) -> WorkloadSpec:
+        return self._kinds[kind].read(json.loads(request), Scope(account, region))
+
+    def _job(
+        self,
+        row: sqlite3.Row,
+        spec: Callable[[str, str, str, str], WorkloadSpec] | None = None,
+        life: Callable[[str], Lifecycle] | None = None,
+    ) -> Job:
+        return Job(
+            spec=(spec or self._spec)(row["kind"], row["request"], row["account"], row["region"]),
+            life=(life or _life)(row["life"]),
+            artifacts=row["artifacts"],
+            tags=json.loads(row["tags"]),
+            warm_pool=None if row["warm_pool"] is None else _pool(json.loads(row["warm_pool"])),
+            runtime=row["runtime"],
+            runtime_reason=row["runtime_reason"] or "",
+            run=None if row["run"] is None else RunRecord.from_json(row["run"]),
+        )
 
 
-def _find(connection: sqlite3.Connection, scope: Scope, name: str) -> Job | None:
-    row = connection.execute(
-        "SELECT * FROM training_job WHERE account = ? AND region = ? AND name = ?",
-        (scope.account, scope.region, name),
-    ).fetchone()
-    return None if row is None else _job(row)
-
-
-def _existing(connection: sqlite3.Connection, scope: Scope, name: str) -> Job:
-    job = _find(connection, scope, name)
-    if job is None:
-        raise ValidationError(NOT_FOUND)
-    return job
-
-
-def _read_spec(request: str, account: str, region: str) -> JobSpec:
-    return JobSpec.from_request(json.loads(request), Scope(account, region))
+def _columns(key: WorkloadId) -> tuple[str, str, str, str]:
+    """kind, account, region, name"""
+    return key.kind, key.scope.account, key.scope.region, key.name
 
 
 def _read_life(text: str) -> Lifecycle:
     stored = json.loads(text)
     stored["status"] = Status(stored["status"])
     for entry in stored["transitions"]:
-        entry["status"] = Secondary(entry["status"])
+        entry["status"] = Phase(entry["status"])
     stored["transitions"] = tuple(Transition(**entry) for entry in stored["transitions"])
     return Lifecycle(**stored)
 
 
-# Whoever polls asks for the same jobs again and again, and most of them change no more.
-_spec = lru_cache(maxsize=_REMEMBERED)(_read_spec)
 _life = lru_cache(maxsize=_REMEMBERED)(_read_life)
 
 
-def _job(
-    row: sqlite3.Row,
-    spec: Callable[[str, str, str], JobSpec] = _spec,
-    life: Callable[[str], Lifecycle] = _life,
-) -> Job:
-    return Job(
-        spec=spec(row["request"], row["account"], row["region"]),
-        life=life(row["life"]),
-        artifacts=row["artifacts"],
-        tags=json.loads(row["tags"]),
-        warm_pool=None if row["warm_pool"] is None else _pool(json.loads(row["warm_pool"])),
-        runtime=row["runtime"],
-        runtime_reason=row["runtime_reason"] or "",
-    )
-
-
-def _state(
-    job: Job,
-) -> tuple[str, str, str, float, str | None, str, str | None, str | None, str]:
-    """request, life, status, modified, artifacts, tags, warm_pool, runtime, runtime_reason"""
+def _state(job: Job) -> tuple[str | float | None, ...]:
+    """request, life, status, modified, artifacts, tags, warm_pool, runtime, runtime_reason, run"""
     return (
         json.dumps(job.spec.request),
         json.dumps(asdict(job.life)),
@@ -314,6 +321,7 @@ def _state(
         None if job.warm_pool is None else json.dumps(asdict(job.warm_pool)),
         job.runtime,
         job.runtime_reason,
+        None if job.run is None else job.run.to_json(),
     )
 
 

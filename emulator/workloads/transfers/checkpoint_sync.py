@@ -17,8 +17,7 @@ from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.data.objectstore.retry import PATIENCE, persist
 from emulator.data.outputs.tree import Found
 from emulator.model.errors import ClientError, InternalServerError, JobError, disk_full
-from emulator.model.job import JobSpec
-from emulator.workloads.plan.saved import CHECKPOINTS, Saved, saved_directories
+from emulator.model.workload import SavedDirectory, WorkloadSpec
 from emulator.workloads.run.clock import Clock
 from emulator.workloads.run.context import Ends, Instances, RunningSync
 from emulator.workloads.transfers.local_fallback import keep, keep_files, new_place
@@ -26,8 +25,8 @@ from emulator.workloads.transfers.reports import Reports
 
 INTERVAL = 3.0
 """Seconds between two looks at the directories."""
-_CHECKPOINTS = Rules(whole_files=True, deletes=True)
-_REPORTS = Rules(whole_files=False, deletes=False)
+_MIRRORED = Rules(whole_files=True, deletes=True)
+_APPENDED = Rules(whole_files=False, deletes=False)
 """Event files are appended to as long as the script runs, and readable at any length."""
 _JOURNAL = "sync.json"
 _NAMED = 5
@@ -57,23 +56,23 @@ class S3Syncs:
     clock: Clock = field(default_factory=Clock)
 
     def start(
-        self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]
+        self, spec: WorkloadSpec, instances: Instances, cancelled: Callable[[], bool]
     ) -> RunningSync:
-        saved = saved_directories(spec)
-        mirrors = {each.kind: self._mirror(spec, instances, each, {}) for each in saved}
-        if spec.checkpoints:
-            self._restore(spec, instances, cancelled)
-            mirrors[CHECKPOINTS].remember_all()
+        mirrors = {each.kind: self._mirror(instances, each, {}) for each in spec.saved}
+        for saved in spec.saved:
+            if saved.manifest is not None:
+                self._restore(spec, saved, saved.manifest, instances, cancelled)
+                mirrors[saved.kind].remember_all()
         journal = Journal.of(instances)
         return _Running(self, spec, instances, mirrors, journal).begin()
 
-    def resume(self, spec: JobSpec, instances: Instances) -> RunningSync:
+    def resume(self, spec: WorkloadSpec, instances: Instances) -> RunningSync:
         """Go on where the journal of an earlier emulator ends."""
         journal = Journal.of(instances)
         mirrors = self._remembered(spec, instances, journal.load() or Entries())
         return _Running(self, spec, instances, mirrors, journal).begin()
 
-    def rescue(self, spec: JobSpec, instances: Instances) -> None:
+    def rescue(self, spec: WorkloadSpec, instances: Instances) -> None:
         """Upload what an emulator that was killed had not; the instances are gone.
 
         What may be torn by the kill does not go to S3: it is kept on this machine, and the
@@ -85,14 +84,14 @@ class S3Syncs:
             return  # nothing had begun, or everything was uploaded
         entries = journal.load()
         if entries is None:
-            for each in saved_directories(spec):
+            for each in spec.saved:
                 place = self.keep_all(spec, instances, each)
                 self.reports.line(spec, f"{each.path}: {_REFUSED} Kept in {place}.")
             return
         mirrors = self._remembered(spec, instances, entries)
         rescued = [
             self._rescue(spec, instances, each, mirrors[each.kind], entries, journal)
-            for each in saved_directories(spec)
+            for each in spec.saved
         ]
         journal.remove()
         for failure in filter(None, rescued):
@@ -100,9 +99,9 @@ class S3Syncs:
 
     def _rescue(
         self,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         instances: Instances,
-        saved: Saved,
+        saved: SavedDirectory,
         mirror: Mirror,
         entries: Entries,
         journal: Journal,
@@ -119,7 +118,7 @@ class S3Syncs:
         try:
             persist(lambda: mirror.round(last), self.patience)
         except (StoreError, OSError) as error:
-            _log.warning("training job %s: %s: %s", spec.name, saved.target, error)
+            _log.warning("%s: %s: %s", spec.label, saved.target, error)
             why = str(error)
         doubtful, others = _pending(mirror)
         self.keep_some(spec, instances, saved, mirror, doubtful, _DOUBTFUL)
@@ -128,9 +127,9 @@ class S3Syncs:
 
     def keep_some(
         self,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         instances: Instances,
-        saved: Saved,
+        saved: SavedDirectory,
         mirror: Mirror,
         names: Iterable[tuple[str, str]],
         why: str,
@@ -159,42 +158,48 @@ class S3Syncs:
         told = f"{saved.path}: {why} Kept in {place}: {some}{more} ({count} files)."
         self.reports.line(spec, told)
 
-    def keep_all(self, spec: JobSpec, instances: Instances, saved: Saved) -> Path:
+    def keep_all(self, spec: WorkloadSpec, instances: Instances, saved: SavedDirectory) -> Path:
         """Move a saved directory of all instances to where it outlives the job.
 
         Raises OSError.
         """
-        roots = {host: dirs.behind(spec, saved.path) for host, dirs in instances.items()}
+        roots = {host: dirs.at(saved.path) for host, dirs in instances.items()}
         place = new_place(self.kept, spec, self.clock.now())
-        keep(place, saved.kind, roots, _depth(spec, instances, saved))
+        keep(place, saved.kind, roots, _depth(instances, saved))
         return place
 
     def _remembered(
-        self, spec: JobSpec, instances: Instances, entries: Entries
+        self, spec: WorkloadSpec, instances: Instances, entries: Entries
     ) -> Mapping[str, Mirror]:
         return {
-            each.kind: self._mirror(spec, instances, each, entries.memories.get(each.kind, {}))
-            for each in saved_directories(spec)
+            each.kind: self._mirror(instances, each, entries.memories.get(each.kind, {}))
+            for each in spec.saved
         }
 
     def _mirror(
-        self, spec: JobSpec, instances: Instances, saved: Saved, memory: Mapping[str, Memory]
+        self, instances: Instances, saved: SavedDirectory, memory: Mapping[str, Memory]
     ) -> Mirror:
-        roots = {host: dirs.behind(spec, saved.path) for host, dirs in instances.items()}
-        rules = _CHECKPOINTS if saved.kind == CHECKPOINTS else _REPORTS
-        depth = _depth(spec, instances, saved)
+        roots = {host: dirs.at(saved.path) for host, dirs in instances.items()}
+        rules = _MIRRORED if saved.mirrored else _APPENDED
+        depth = _depth(instances, saved)
         return Mirror(roots, saved.target, self.store, saved.path, rules, memory, depth)
 
-    def _restore(self, spec: JobSpec, instances: Instances, cancelled: Callable[[], bool]) -> None:
-        saved = next(each for each in saved_directories(spec) if each.kind == CHECKPOINTS)
+    def _restore(
+        self,
+        spec: WorkloadSpec,
+        saved: SavedDirectory,
+        manifest: str,
+        instances: Instances,
+        cancelled: Callable[[], bool],
+    ) -> None:
         count = restore(
             saved.target,
-            [dirs.behind(spec, saved.path) for dirs in instances.values()],
-            [dirs.channel_manifest(CHECKPOINTS) for dirs in instances.values()],
+            [dirs.at(saved.path) for dirs in instances.values()],
+            [dirs.at(manifest) for dirs in instances.values()],
             self.store,
             cancelled,
         )
-        _log.info("training job %s: %d checkpoint objects restored", spec.name, count)
+        _log.info("%s: %d checkpoint objects restored", spec.label, count)
 
 
 def _pending(mirror: Mirror) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -204,8 +209,8 @@ def _pending(mirror: Mirror) -> tuple[list[tuple[str, str]], list[tuple[str, str
     return doubtful, sorted(set(pending) - set(doubtful))
 
 
-def _depth(spec: JobSpec, instances: Instances, saved: Saved) -> int:
-    return next(iter(instances.values())).depth(spec, saved.path)
+def _depth(instances: Instances, saved: SavedDirectory) -> int:
+    return next(iter(instances.values())).depth(saved.path)
 
 
 @dataclass(frozen=True)
@@ -299,7 +304,7 @@ class _Running:
     def __init__(
         self,
         syncs: S3Syncs,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         instances: Instances,
         mirrors: Mapping[str, Mirror],
         journal: Journal,
@@ -355,10 +360,10 @@ class _Running:
             killed[host] = Killed(dead if by_itself else dead - rest, dead)
         return killed
 
-    def _saved(self) -> tuple[Saved, ...]:
-        return saved_directories(self._spec)
+    def _saved(self) -> tuple[SavedDirectory, ...]:
+        return self._spec.saved
 
-    def _last_round(self, saved: Saved) -> JobError | None:
+    def _last_round(self, saved: SavedDirectory) -> JobError | None:
         mirror, last = self._mirrors[saved.kind], LastRound(self._killed or {})
         try:
             persist(lambda: mirror.round(last), self._syncs.patience)
@@ -370,19 +375,19 @@ class _Running:
             kept.no_space = disk_full(error, str(self._syncs.kept)) or ""
             return kept
         for host, name in unread:
-            _log.warning("training job %s: %s of %s could not be read", self._spec.name, name, host)
+            _log.warning("%s: %s of %s could not be read", self._spec.label, name, host)
         if unread:
             return self._kept(saved, "not all of it could be read", InternalServerError)
         return None
 
-    def _kept(self, saved: Saved, why: str, kind: type[JobError]) -> JobError:
+    def _kept(self, saved: SavedDirectory, why: str, kind: type[JobError]) -> JobError:
         try:
             place = self._syncs.keep_all(self._spec, self._instances, saved)
         except OSError as error:
             reason = f"Upload of {saved.path} failed:{why}. The files are not kept: {error}."
         else:
             reason = f"Upload of {saved.path} failed:{why}. The files are kept in {place}."
-        _log.warning("training job %s: %s", self._spec.name, reason)
+        _log.warning("%s: %s", self._spec.label, reason)
         return kind(reason)
 
     def _keep_on(self) -> None:
@@ -390,7 +395,7 @@ class _Running:
             while not self._over.wait(self._syncs.interval):
                 self._round()
         except Exception:  # noqa: BLE001 - a thread's top: the last round is still to come
-            _log.exception("training job %s: nothing is copied before its end", self._spec.name)
+            _log.exception("%s: nothing is copied before its end", self._spec.label)
 
     def _round(self) -> None:
         for kind, mirror in self._mirrors.items():
@@ -398,10 +403,10 @@ class _Running:
             try:
                 worked = mirror.round()
             except (StoreError, OSError) as error:
-                _log.warning("training job %s: %s: %s", self._spec.name, kind, error)
+                _log.warning("%s: %s: %s", self._spec.label, kind, error)
                 continue
             if worked:
-                _log.debug("%s: %s in %.1f s", self._spec.name, kind, time.monotonic() - began)
+                _log.debug("%s: %s in %.1f s", self._spec.label, kind, time.monotonic() - began)
         self._write_down()
 
     def _write_down(self) -> None:
@@ -409,10 +414,10 @@ class _Running:
             memories = {kind: mirror.memory for kind, mirror in self._mirrors.items()}
             self._journal.save(Entries(memories, self._killed))
         except OSError as error:
-            _log.warning("training job %s: no journal of its files: %s", self._spec.name, error)
+            _log.warning("%s: no journal of its files: %s", self._spec.label, error)
 
     def _forget(self) -> None:
         try:
             self._journal.remove()
         except OSError as error:
-            _log.warning("training job %s: its journal stays: %s", self._spec.name, error)
+            _log.warning("%s: its journal stays: %s", self._spec.label, error)

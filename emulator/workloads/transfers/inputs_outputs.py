@@ -1,4 +1,4 @@
-"""How a job's data gets in and out: the channels and artifacts of one S3 server."""
+"""How a workload's data gets in and out: its channels and outputs, of one S3 server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from emulator.data.inputs import (
 from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.data.objectstore.retry import PATIENCE
 from emulator.data.objectstore.transfer import in_parallel
-from emulator.data.outputs.artifacts import upload_artifacts
+from emulator.data.outputs.artifacts import upload_outputs
 from emulator.model.errors import (
     FAILURE_REASON_LIMIT,
     ApiError,
@@ -31,9 +31,8 @@ from emulator.model.errors import (
     JobError,
     ValidationError,
 )
-from emulator.model.job import ChannelSpec, JobSpec, S3Uri
-from emulator.model.lifecycle import UPLOADING
 from emulator.model.plan import RuntimeTraits
+from emulator.model.workload import ChannelSpec, S3Uri, WorkloadSpec
 from emulator.workloads.run.clock import Clock
 from emulator.workloads.run.context import Instances, StagedInputs
 from emulator.workloads.run.directories import has_files
@@ -51,7 +50,7 @@ class S3Inputs:
     sources: Sources
     monotonic: Callable[[], float] = time.monotonic
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: WorkloadSpec) -> None:
         for channel in spec.channels:
             refuse_unsupported(channel)
         check_input(
@@ -64,7 +63,7 @@ class S3Inputs:
 
     def stage(
         self,
-        spec: JobSpec,
+        spec: WorkloadSpec,
         instances: Instances,
         traits: RuntimeTraits,
         say: Callable[[str], None],
@@ -85,7 +84,7 @@ class S3Inputs:
                     Staging(
                         channel,
                         spec.hosts,
-                        {host: dirs.data for host, dirs in instances.items()},
+                        {host: dirs.at(channel.path) for host, dirs in instances.items()},
                         {host: dirs.layers for host, dirs in instances.items()},
                         sources,
                         total.of(channel.name),
@@ -100,7 +99,7 @@ class S3Inputs:
             _close(ready)
             _release(ready)
             raise
-        _log.debug("%s: %s", spec.name, ready)
+        _log.debug("%s: %s", spec.label, ready)
         return _staged(spec, ready)
 
 
@@ -110,7 +109,7 @@ def _has_place(traits: RuntimeTraits, instances: Instances) -> bool:
     return not traits.engine or can_hold_layers(places[0])
 
 
-def _staged(spec: JobSpec, ready: Sequence[StagedChannel]) -> StagedInputs:
+def _staged(spec: WorkloadSpec, ready: Sequence[StagedChannel]) -> StagedInputs:
     return StagedInputs(
         mounts={
             host.name: tuple(each.mounts[host.name] for each in ready if host.name in each.mounts)
@@ -150,11 +149,6 @@ class _Total:
         return progress
 
 
-def _written_to(spec: JobSpec) -> list[str]:
-    """The addresses below which the job's files are kept."""
-    return [spec.output_path, *([spec.checkpoints.s3_uri] if spec.checkpoints else [])]
-
-
 @dataclass(frozen=True)
 class S3Outputs:
     """Outputs (see context.py) to S3."""
@@ -166,12 +160,16 @@ class S3Outputs:
     patience: float = PATIENCE
     clock: Clock = field(default_factory=Clock)
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: WorkloadSpec) -> None:
         """The service's words for it are not known; the form is that of missing input."""
-        for uri in _written_to(spec):
+        for uri in (*spec.output_uris, *(str(saved.target) for saved in spec.saved)):
             if problem := self.store.key_problem(S3Uri.parse(uri).join("x").key):
                 raise ValidationError(f'"{uri}" cannot be used. {problem}')
-        bucket = S3Uri.parse(spec.output_path).bucket
+        for uri in spec.output_uris:
+            self._check_bucket(spec, uri)
+
+    def _check_bucket(self, spec: WorkloadSpec, uri: str) -> None:
+        bucket = S3Uri.parse(uri).bucket
         try:
             missing = not self.store.bucket_exists(bucket)
         except StoreError as error:
@@ -180,34 +178,38 @@ class S3Outputs:
             missing = True
         if missing:
             raise ValidationError(
-                f'The S3 output path "{spec.output_path}" cannot be used. Please ensure that the '
+                f'The S3 output path "{uri}" cannot be used. Please ensure that the '
                 f"bucket exists in the selected region ({spec.scope.region}), and that the role "
                 f'"{spec.role_arn}" has "s3:PutObject" permissions on bucket "{bucket}".'
             )
 
-    def upload(self, spec: JobSpec, instances: Instances) -> None:
-        roots = [(dirs.model, dirs.output_data) for dirs in instances.values()]
+    def upload(self, spec: WorkloadSpec, instances: Instances) -> None:
+        trees = [
+            (output, [dirs.at(output.path) for dirs in instances.values()])
+            for output in spec.outputs
+        ]
         meter = Meter(self.reports.monotonic, lambda pace: self._tell(spec, pace))
         try:
-            uploaded = upload_artifacts(spec, roots, self.store, meter, self.patience)
+            uploaded = upload_outputs(spec.name, trees, self.store, meter, self.patience)
         except JobError as error:
             raise self._keep(spec, instances, error) from error
         finally:
             if meter.said:
-                self.reports.status(spec, UPLOADING)
+                self.reports.status(spec, spec.words.uploading)
         for warning in uploaded.warnings:
             self.reports.line(spec, f"Uploading: {warning}")
 
-    def keep(self, spec: JobSpec, instances: Instances) -> None:
-        if any(has_files(dirs) for dirs in instances.values()):
+    def keep(self, spec: WorkloadSpec, instances: Instances) -> None:
+        if any(has_files(spec, dirs) for dirs in instances.values()):
             place = self._move(spec, instances)
             self.reports.line(spec, f"Model and output are kept in {place}.")
 
-    def _tell(self, spec: JobSpec, pace: str) -> None:
-        self.reports.status(spec, f"{UPLOADING}: {pace}")
-        self.reports.line(spec, f"{UPLOADING}: {pace}")
+    def _tell(self, spec: WorkloadSpec, pace: str) -> None:
+        told = f"{spec.words.uploading}: {pace}"
+        self.reports.status(spec, told)
+        self.reports.line(spec, told)
 
-    def _keep(self, spec: JobSpec, instances: Instances, error: JobError) -> JobError:
+    def _keep(self, spec: WorkloadSpec, instances: Instances, error: JobError) -> JobError:
         """Move the outputs to where they outlive the job, and say where that is."""
         kind = ClientError if isinstance(error, ClientError) else InternalServerError
         reason = str(error).removeprefix(f"{kind.prefix}: ")
@@ -219,9 +221,9 @@ class S3Outputs:
         told = f"{reason}. {where}"
         return kind(told if len(told) < FAILURE_REASON_LIMIT - len(kind.prefix) else reason)
 
-    def _move(self, spec: JobSpec, instances: Instances) -> Path:
+    def _move(self, spec: WorkloadSpec, instances: Instances) -> Path:
         """Move the outputs to a place of their own; raises OSError."""
         place = new_place(self.kept, spec, self.clock.now())
-        keep(place, "output", {host: dirs.output_data for host, dirs in instances.items()})
-        keep(place, "model", {host: dirs.model for host, dirs in instances.items()})
+        for output in spec.outputs:
+            keep(place, output.name, {h: dirs.at(output.path) for h, dirs in instances.items()})
         return place

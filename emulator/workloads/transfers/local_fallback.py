@@ -15,19 +15,20 @@ from pathlib import Path
 
 from emulator.data.outputs.beneath import open_beneath
 from emulator.data.outputs.tree import Found, open_file
-from emulator.model.job import JobSpec
+from emulator.model.workload import WorkloadSpec
 
 _log = logging.getLogger(__name__)
 
 
-def new_place(below: Path, spec: JobSpec, now: float) -> Path:
+def new_place(below: Path, spec: WorkloadSpec, now: float) -> Path:
     """Make `<below>/<account>/<region>/<job>.<UTC time>`, which no other job has or gets.
 
     A job's name has no dot in it. Raises OSError.
     """
     scope = below / spec.scope.account / spec.scope.region
     scope.mkdir(parents=True, exist_ok=True)
-    name = f"{spec.name}.{datetime.fromtimestamp(now, timezone.utc):%Y%m%dT%H%M%SZ}"
+    job = f"{spec.kind.directory_prefix}{spec.name}"
+    name = f"{job}.{datetime.fromtimestamp(now, timezone.utc):%Y%m%dT%H%M%SZ}"
     for number in count(1):
         place = scope / (name if number == 1 else f"{name}.{number}")
         with suppress(FileExistsError):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from emulator.data.objectstore.transfer_rate import Pace
 from emulator.model.errors import ApiError, IllegalTransition
-from emulator.model.job import JobSpec
+from emulator.model.workload import WorkloadSpec
 from emulator.telemetry.logs.collector import notice
 from emulator.telemetry.logs.streams import LogStore
 from emulator.workloads.run.clock import Clock
@@ -24,11 +24,11 @@ _log = logging.getLogger(__name__)
 class Reports(Protocol):
     """Tells people what happens to a job's data."""
 
-    def status(self, spec: JobSpec, message: str) -> None:
+    def status(self, spec: WorkloadSpec, message: str) -> None:
         """Replace the StatusMessage of the job's current status."""
         ...
 
-    def line(self, spec: JobSpec, text: str) -> None:
+    def line(self, spec: WorkloadSpec, text: str) -> None:
         """A line in the log of every instance, once no instance writes any more."""
         ...
 
@@ -43,19 +43,18 @@ class JobReports:
     logs: LogStore
     clock: Clock = field(default_factory=Clock)
 
-    def status(self, spec: JobSpec, message: str) -> None:
+    def status(self, spec: WorkloadSpec, message: str) -> None:
         now = self.clock.now()
         try:
-            self.records.change(spec.scope, spec.name, lambda life: life.say(message, now))
+            self.records.change(spec.id, lambda life: life.say(message, now))
         except (ApiError, IllegalTransition) as error:
-            _log.debug("training job %s: %s: %s", spec.name, message, error)
+            _log.debug("%s: %s: %s", spec.label, message, error)
 
-    def line(self, spec: JobSpec, text: str) -> None:
-        hosts = [host.name for host in spec.hosts]
+    def line(self, spec: WorkloadSpec, text: str) -> None:
         try:
-            notice(self.logs, spec.scope, spec.name, hosts, text, self.clock.now)
+            notice(self.logs, spec, text, self.clock.now)
         except OSError:
-            _log.exception("training job %s: not in its log: %s", spec.name, text)
+            _log.exception("%s: not in its log: %s", spec.label, text)
 
     def monotonic(self) -> float:
         return self.clock.monotonic()

@@ -11,7 +11,7 @@ import pytest
 from emulator.aws.coverage import create_training_job, document, member_paths
 from emulator.aws.services.training_rules import check
 from emulator.model.errors import ApiError
-from emulator.model.members import TABLE, Treatment, member_at, unacted
+from emulator.resources.training.support_matrix import TABLE, Treatment, member_at, unacted
 
 ROOT = Path(__file__).parents[3]
 PLAIN = json.loads((ROOT / "tests/data/requests/v3/none.json").read_text())

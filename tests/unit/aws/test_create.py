@@ -12,8 +12,10 @@ from emulator.aws.roles import Roles
 from emulator.aws.services.training_jobs import operations
 from emulator.database import Database
 from emulator.model.errors import ValidationError
-from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId, WorkloadSpec
+from emulator.resources import KINDS
+from emulator.resources.training import job_id
 from emulator.settings import Settings
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
@@ -33,11 +35,11 @@ class Desk:
     def __init__(self, store: JobStore):
         self._store = store
 
-    def submit(self, spec: JobSpec) -> None:
+    def submit(self, spec: WorkloadSpec) -> None:
         self._store.create(spec, 10.0)
 
-    def stop(self, scope: Scope, name: str) -> None:
-        raise AssertionError(f"nobody stops {name} of {scope}")
+    def stop(self, key: WorkloadId) -> None:
+        raise AssertionError(f"nobody stops {key}")
 
 
 def ask(store: JobStore, operation: str, roles: tuple[str, ...] = (), **params: Any) -> Any:
@@ -47,13 +49,13 @@ def ask(store: JobStore, operation: str, roles: tuple[str, ...] = (), **params: 
 
 @pytest.fixture
 def store(tmp_path: Path) -> JobStore:
-    return JobStore(Database(tmp_path / "emulator.db", MIGRATIONS))
+    return JobStore(Database(tmp_path / "emulator.db", MIGRATIONS), KINDS)
 
 
 def test_a_role_must_exist_once_some_are_named(store: JobStore) -> None:
     with pytest.raises(ValidationError, match=r"^Could not assume role .*:role/Trainer\."):
         ask(store, "CreateTrainingJob", ("Other",), **REQUEST)
-    assert store.get(SCOPE, "job") is None
+    assert store.get(job_id(SCOPE, "job")) is None
     ask(store, "CreateTrainingJob", ("Trainer",), **REQUEST)
     ask(store, "CreateTrainingJob", **{**REQUEST, "TrainingJobName": "second"})
 

@@ -7,10 +7,11 @@ from typing import Any
 from emulator.aws.services.describe import describe, summarize
 from emulator.aws.wire.json_protocol import JsonProtocol
 from emulator.aws.wire.service_models import operation_model, service_model
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import Lifecycle, Phase
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.resources.training import training_job
+from emulator.resources.training.words import WORDS
 
 REQUEST: dict[str, Any] = {
     "TrainingJobName": "My-job",
@@ -31,20 +32,20 @@ CREATED = 1_700_000_000.123
 
 
 def job(life: Lifecycle | None = None, artifacts: str | None = None, **changes: Any) -> Job:
-    spec = JobSpec.from_request({**REQUEST, **changes}, Scope("123456789012", "us-east-1"))
-    return Job(spec, life or Lifecycle.begin(CREATED), artifacts)
+    spec = training_job({**REQUEST, **changes}, Scope("123456789012", "us-east-1"))
+    return Job(spec, life or Lifecycle.begin(CREATED, WORDS.starting), artifacts)
 
 
 def present(shown: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def finished(secondary: Secondary = Secondary.COMPLETED) -> Lifecycle:
+def finished(secondary: Phase = Phase.COMPLETED) -> Lifecycle:
     return (
-        Lifecycle.begin(CREATED)
-        .enter(Secondary.DOWNLOADING, "Downloading input data", CREATED + 1)
-        .enter(Secondary.TRAINING, "Training", CREATED + 2)
-        .enter(Secondary.UPLOADING, "Uploading", CREATED + 10)
+        Lifecycle.begin(CREATED, WORDS.starting)
+        .enter(Phase.DOWNLOADING, "Downloading input data", CREATED + 1)
+        .enter(Phase.RUNNING, "Training", CREATED + 2)
+        .enter(Phase.UPLOADING, "Uploading", CREATED + 10)
         .finish(secondary, "done", CREATED + 194.175)
     )
 
@@ -121,8 +122,8 @@ def test_a_completed_job_has_its_times_and_its_model() -> None:
 
 
 def test_a_failed_job_says_why() -> None:
-    life = Lifecycle.begin(CREATED).finish(
-        Secondary.FAILED, "failed", CREATED + 1, "ClientError: x"
+    life = Lifecycle.begin(CREATED, WORDS.starting).finish(
+        Phase.FAILED, "failed", CREATED + 1, "ClientError: x"
     )
     shown = present(describe(job(life)))
     assert shown["FailureReason"] == "ClientError: x"

@@ -15,8 +15,8 @@ from emulator.aws.gateway import Gateway
 from emulator.aws.services import iam, search, sts, training_jobs
 from emulator.aws.wire.http import HttpRequest
 from emulator.database import Database
-from emulator.model.job import JobSpec
-from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId, WorkloadSpec
+from emulator.resources import KINDS
 from emulator.settings import Settings
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
@@ -46,17 +46,17 @@ class Desk:
     def __init__(self, store: JobStore):
         self._store = store
 
-    def submit(self, spec: JobSpec) -> None:
+    def submit(self, spec: WorkloadSpec) -> None:
         assert len(spec.hosts) >= 1
         self._store.create(spec, 1_700_000_000.0)
 
-    def stop(self, scope: Scope, name: str) -> None:
-        self._store.change(scope, name, lambda life: life.request_stop(1_700_000_001.0))
+    def stop(self, key: WorkloadId) -> None:
+        self._store.change(key, lambda life: life.request_stop(1_700_000_001.0))
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Gateway:
-    store = JobStore(Database(tmp_path_factory.mktemp("fuzz") / "state.db", MIGRATIONS))
+    store = JobStore(Database(tmp_path_factory.mktemp("fuzz") / "state.db", MIGRATIONS), KINDS)
     services = {
         "sagemaker": {
             **training_jobs.operations(Desk(store), store),

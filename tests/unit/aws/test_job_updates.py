@@ -12,10 +12,13 @@ from emulator.aws.operation import Call
 from emulator.aws.services.job_updates import operations
 from emulator.database import Database
 from emulator.model.errors import ValidationError
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId
+from emulator.resources import KINDS
+from emulator.resources.training import job_id, training_job
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
+from emulator.workloads.warm_pools import WithPeriod
 
 SCOPE = Scope("123456789012", "us-west-2")
 RULE = {"RuleConfigurationName": "Report", "RuleEvaluatorImage": "image"}
@@ -27,11 +30,11 @@ class Desk:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
-    def delete(self, scope: Scope, name: str) -> None:
-        self.asked.append(("delete", scope, name))
+    def delete(self, key: WorkloadId) -> None:
+        self.asked.append(("delete", key))
 
-    def update_keep_alive(self, scope: Scope, name: str, keep_alive: int) -> None:
-        self.asked.append(("keep", scope, name, keep_alive))
+    def update_keep_alive(self, key: WorkloadId, keep_alive: int, _: WithPeriod) -> None:
+        self.asked.append(("keep", key, keep_alive))
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def desk() -> Desk:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[JobStore]:
     database = Database(tmp_path / "emulator.db", MIGRATIONS)
-    store = JobStore(database)
+    store = JobStore(database, KINDS)
     request = {
         "TrainingJobName": "job",
         "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
@@ -51,7 +54,7 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
         "ProfilerConfig": {"S3OutputPath": "s3://bucket/p", "DisableProfiler": False},
         "ProfilerRuleConfigurations": [RULE],
     }
-    store.create(JobSpec.from_request(request, SCOPE), 10.0)
+    store.create(training_job(request, SCOPE), 10.0)
     yield store
     database.close()
 
@@ -62,7 +65,7 @@ def update(desk: Desk, store: JobStore, **changes: Any) -> Any:
 
 
 def request_of(store: JobStore) -> Any:
-    job = store.get(SCOPE, "job")
+    job = store.get(job_id(SCOPE, "job"))
     assert job is not None
     return job.spec.request
 
@@ -83,14 +86,14 @@ def test_profiling_is_changed_member_by_member(desk: Desk, store: JobStore) -> N
         ProfilerConfig={"ProfilingIntervalInMilliseconds": 1000},
         ProfilerRuleConfigurations=[new, changed],
     )
-    assert answer == {"TrainingJobArn": SCOPE.training_job_arn("job")}
+    assert answer == {"TrainingJobArn": job_id(SCOPE, "job").arn}
     assert request_of(store)["ProfilerConfig"] == {
         "S3OutputPath": "s3://bucket/p",
         "DisableProfiler": False,
         "ProfilingIntervalInMilliseconds": 1000,
     }
     assert request_of(store)["ProfilerRuleConfigurations"] == [changed, new]
-    job = store.get(SCOPE, "job")
+    job = store.get(job_id(SCOPE, "job"))
     assert job is not None
     assert job.life.modified == 20.0
     assert desk.asked == []
@@ -98,7 +101,7 @@ def test_profiling_is_changed_member_by_member(desk: Desk, store: JobStore) -> N
 
 def test_a_keep_alive_period_goes_to_who_keeps_the_instances(desk: Desk, store: JobStore) -> None:
     update(desk, store, ResourceConfig={"KeepAlivePeriodInSeconds": 0})
-    assert desk.asked == [("keep", SCOPE, "job", 0)]
+    assert desk.asked == [("keep", job_id(SCOPE, "job"), 0)]
 
 
 class Refusal(Desk):
@@ -116,7 +119,7 @@ def test_an_update_is_done_as_a_whole_or_not_at_all(desk: Desk, store: JobStore)
         update(desk, store, RemoteDebugConfig={"EnableRemoteDebug": True}, **keep)
     assert desk.asked == []
     update(desk, store, ProfilerConfig={"DisableProfiler": True}, **keep)
-    assert desk.asked == [("keep", SCOPE, "job", 0)]
+    assert desk.asked == [("keep", job_id(SCOPE, "job"), 0)]
     assert request_of(store)["ProfilerConfig"]["DisableProfiler"] is True
 
 
@@ -125,13 +128,13 @@ def test_remote_debugging_is_switched_while_instances_are_there(
 ) -> None:
     with pytest.raises(ValidationError, match="it is Starting"):
         update(desk, store, RemoteDebugConfig={"EnableRemoteDebug": True})
-    store.change(SCOPE, "job", lambda life: life.enter(Secondary.DOWNLOADING, "data", 11.0))
+    store.change(job_id(SCOPE, "job"), lambda life: life.enter(Phase.DOWNLOADING, "data", 11.0))
     update(desk, store, RemoteDebugConfig={"EnableRemoteDebug": True})
     assert request_of(store)["RemoteDebugConfig"] == {"EnableRemoteDebug": True}
 
 
 def test_a_job_that_has_ended(desk: Desk, store: JobStore) -> None:
-    store.change(SCOPE, "job", lambda life: life.finish(Secondary.FAILED, "failed", 50.0, "x"))
+    store.change(job_id(SCOPE, "job"), lambda life: life.finish(Phase.FAILED, "failed", 50.0, "x"))
     with pytest.raises(ValidationError, match=r"training job is in status Failed\.$"):
         update(desk, store, ProfilerConfig={"DisableProfiler": True})
 
@@ -144,4 +147,4 @@ def test_an_unknown_job(desk: Desk, store: JobStore) -> None:
 def test_deletion_is_left_to_who_runs_the_jobs(desk: Desk, store: JobStore) -> None:
     handler = operations(desk, store)["DeleteTrainingJob"]
     assert handler(Call(SCOPE, {"TrainingJobName": "job"})) is None
-    assert desk.asked == [("delete", SCOPE, "job")]
+    assert desk.asked == [("delete", job_id(SCOPE, "job"))]

@@ -13,10 +13,10 @@ from emulator.aws.wire.json_protocol import JsonProtocol
 from emulator.aws.wire.rest_json_protocol import RestJsonProtocol
 from emulator.aws.wire.service_models import operation_model, service_model
 from emulator.model.errors import UnknownOperation, ValidationError
-from emulator.model.job import JobSpec
 from emulator.model.lifecycle import Lifecycle
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.resources.training import training_job
 from emulator.telemetry.metrics.statistics import Sample
 
 
@@ -42,7 +42,7 @@ def test_expressions_are_looked_at_before_a_job_is_taken() -> None:
 
 
 def test_final_metrics_are_in_whole_seconds_and_single_precision() -> None:
-    spec = JobSpec.from_request(request(".*"), Scope("123456789012", "us-east-1"))
+    spec = training_job(request(".*"), Scope("123456789012", "us-east-1"))
     model = service_model("sagemaker")
     assert model
     shown = describe(
@@ -59,7 +59,7 @@ def test_final_metrics_are_in_whole_seconds_and_single_precision() -> None:
 
 
 def test_without_values_there_is_no_list() -> None:
-    spec = JobSpec.from_request(request(".*"), Scope("123456789012", "us-east-1"))
+    spec = training_job(request(".*"), Scope("123456789012", "us-east-1"))
     assert describe(Job(spec, Lifecycle.begin(0)))["FinalMetricDataList"] is None
 
 

@@ -17,10 +17,11 @@ from emulator.aws.services.describe import REQUEST_MEMBERS, describe, shown_memb
 from emulator.aws.services.search import WAITING, operations
 from emulator.database import Database
 from emulator.model.errors import ApiError, NotBuilt, ValidationError
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import Lifecycle, Phase
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.resources import KINDS
+from emulator.resources.training import TRAINING, job_id, training_job
 from emulator.telemetry.metrics.statistics import Sample
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
@@ -37,7 +38,7 @@ def job(name: str, created: float, **changes: Any) -> Job:
         **changes,
     }
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
-    return Job(JobSpec.from_request(request, SCOPE), Lifecycle.begin(created), tags=tags)
+    return Job(training_job(request, SCOPE), Lifecycle.begin(created), tags=tags)
 
 
 def channel(name: str, uri: str) -> dict[str, Any]:
@@ -69,10 +70,10 @@ _HOME = TemporaryDirectory()
 
 def shelf(*jobs: Job) -> JobStore:
     """A store that holds these jobs."""
-    store = JobStore(Database(Path(mkdtemp(dir=_HOME.name), "jobs.sqlite3"), MIGRATIONS))
+    store = JobStore(Database(Path(mkdtemp(dir=_HOME.name), "jobs.sqlite3"), MIGRATIONS), KINDS)
     for one in jobs:
         store.create(one.spec, one.life.created)
-        store.update(SCOPE, one.spec.name, partial(_replaced, one))
+        store.update(job_id(SCOPE, one.spec.name), partial(_replaced, one))
     return store
 
 
@@ -315,7 +316,7 @@ def test_metrics_are_found_by_name() -> None:
 
 def test_an_end_can_be_searched_for() -> None:
     ended = job("ended", 1_700_000_000)
-    life = ended.life.finish(Secondary.FAILED, "Training job failed", 1_700_000_050, "ClientError")
+    life = ended.life.finish(Phase.FAILED, "Training job failed", 1_700_000_050, "ClientError")
     filters = [{"Name": "FailureReason", "Operator": "Contains", "Value": "ClientError"}]
     assert names(search(shelf(Job(ended.spec, life)), SearchExpression={"Filters": filters})) == [
         "ended"
@@ -347,7 +348,7 @@ def test_what_is_read_of_a_request_alone_is_what_describe_shows() -> None:
         shown = describe(one)
         [excerpt] = (
             excerpt
-            for excerpt in usual_shelf().excerpts(SCOPE, (), sorted(REQUEST_MEMBERS))
+            for excerpt in usual_shelf().excerpts(TRAINING.name, SCOPE, (), sorted(REQUEST_MEMBERS))
             if excerpt.name == one.spec.name
         )
         for name, asked in excerpt.members.items():

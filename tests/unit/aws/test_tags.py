@@ -12,9 +12,10 @@ from emulator.aws.operation import Call
 from emulator.aws.services.tags import operations
 from emulator.database import Database
 from emulator.model.errors import ApiError
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.scope import Scope
+from emulator.resources import KINDS
+from emulator.resources.training import job_id, training_job
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 SCOPE = Scope("123456789012", "us-west-2")
@@ -29,7 +30,7 @@ def tags(**values: str) -> list[dict[str, str]]:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[JobStore]:
     database = Database(tmp_path / "emulator.db", MIGRATIONS)
-    store = JobStore(database)
+    store = JobStore(database, KINDS)
     for name, more in (("My-Job", {"Tags": tags(a="1")}), ("plain", {})):
         request = {
             "TrainingJobName": name,
@@ -38,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
             "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2},
             **more,
         }
-        store.create(JobSpec.from_request(request, SCOPE), 10.0)
+        store.create(training_job(request, SCOPE), 10.0)
     yield store
     database.close()
 
@@ -77,7 +78,8 @@ def test_tags_are_added_replaced_and_removed(ask: Ask) -> None:
 
 def test_a_job_that_has_ended_can_be_tagged(ask: Ask, store: JobStore) -> None:
     store.change(
-        SCOPE, "plain", lambda life: life.finish(Secondary.FAILED, "Training job failed", 50.0, "x")
+        job_id(SCOPE, "plain"),
+        lambda life: life.finish(Phase.FAILED, "Training job failed", 50.0, "x"),
     )
     ask("AddTags", "plain", Tags=tags(late="yes"))
     assert listed(ask, "plain") == {"late": "yes"}

@@ -13,7 +13,7 @@ from emulator.data.inputs.fuse import check_fuse, remove_mount, sweep_mounts
 from emulator.data.inputs.naming import entries
 from emulator.data.objectstore.objects import ObjectInfo
 from emulator.model.errors import ClientError, SetupError
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 
 def objects(prefix: str, *keys: str) -> list[Wanted]:

@@ -8,7 +8,7 @@ import pytest
 
 from emulator.data.inputs.manifests import Attribute, parse_line, parse_object_list
 from emulator.model.errors import ClientError
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 URI = S3Uri("b", "m.json")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from emulator.data.checkpoints.mirror import LastRound, Memory, Mirror, Rules
 from emulator.data.checkpoints.plan import Stamp
 from emulator.data.objectstore.objects import ObjectStore
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 NOWHERE = ObjectStore("http://127.0.0.1:9", "key", "secret", tries=0)
 """What asks it for anything gets a StoreError."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from emulator.data.inputs.naming import entries, listed_entries, manifest, relative_name
 from emulator.data.objectstore.objects import ObjectInfo
 from emulator.model.errors import ClientError
-from emulator.model.job import S3Uri
+from emulator.model.workload import S3Uri
 
 PARTS = st.one_of(st.sampled_from(["", ".", "..", "a", "b", "a b", "é", "x" * 300]), st.text())
 KEYS = st.lists(PARTS, min_size=1, max_size=5).map("/".join).filter(bool)

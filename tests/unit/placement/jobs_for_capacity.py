@@ -1,9 +1,9 @@
 """Jobs and GPUs for the tests of who gets what."""
 
-from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
 from emulator.placement.device import Gpu, GpuProcess
 from emulator.placement.gpus import Inventory
+from emulator.resources.training import training_job
 
 SCOPE = Scope("123456789012", "us-east-1")
 INTRUDER = GpuProcess(4711, "python", 2048)
@@ -26,7 +26,7 @@ def spec(name, type_="ml.g5.xlarge", count=1, *, runtime=3600, tags=(), groups=N
         "StoppingCondition": {"MaxRuntimeInSeconds": runtime},
         "Tags": [{"Key": key, "Value": value} for key, value in tags],
     }
-    return JobSpec.from_request(request, SCOPE)
+    return training_job(request, SCOPE)
 
 
 def gpus(count, busy=()):

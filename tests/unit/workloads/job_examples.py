@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.model.job import JobSpec
 from emulator.model.plan import RuntimeTraits
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import training_job
 
 TRAITS = RuntimeTraits("docker", "eth0", "http://emulator:4570")
 
@@ -21,7 +22,7 @@ def channel(name: str = "data", **members: Any) -> dict[str, Any]:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, **members}
 
 
-def job(**members: Any) -> JobSpec:
+def job(**members: Any) -> WorkloadSpec:
     request = {
         "TrainingJobName": "Job",
         "RoleArn": "arn:aws:iam::123456789012:role/r",
@@ -30,7 +31,12 @@ def job(**members: Any) -> JobSpec:
         "ResourceConfig": {"InstanceType": "ml.g4dn.12xlarge", "InstanceCount": 1},
         **members,
     }
-    return JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+    return training_job(request, Scope("123456789012", "us-east-1"))
+
+
+def named(name: str = "job", instances: int = 1) -> WorkloadSpec:
+    resources = {"InstanceType": "ml.m5.large", "InstanceCount": instances}
+    return job(TrainingJobName=name, ResourceConfig=resources)
 
 
 def groups(*sizes: tuple[str, int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from emulator.model.scope import Scope
+from emulator.resources.training import job_id
 from emulator.workloads.run.backlog import Backlog
 
 SCOPE = Scope("123456789012", "us-east-1")
@@ -14,14 +15,14 @@ SCOPE = Scope("123456789012", "us-east-1")
 def filled(*jobs: tuple[str, int]) -> Backlog:
     backlog = Backlog()
     for name, priority in jobs:
-        backlog.add(f"arn:{name}", SCOPE, name, priority)
+        backlog.add(job_id(SCOPE, name), priority)
     return backlog
 
 
 def order(backlog: Backlog) -> list[str]:
     found = []
     while entry := backlog.pop():
-        found.append(entry.name)
+        found.append(entry.key.name)
     return found
 
 
@@ -31,17 +32,17 @@ def test_priority_comes_before_arrival() -> None:
 
 def test_a_job_that_was_taken_out_never_has_its_turn() -> None:
     backlog = filled(("a", 0), ("b", 0), ("c", 0))
-    assert backlog.remove("arn:b")
-    assert not backlog.remove("arn:b")
-    assert "arn:b" not in backlog
+    assert backlog.remove(job_id(SCOPE, "b"))
+    assert not backlog.remove(job_id(SCOPE, "b"))
+    assert job_id(SCOPE, "b") not in backlog
     assert len(backlog) == 2
     assert order(backlog) == ["a", "c"]
 
 
 def test_a_name_that_comes_again_has_the_later_place() -> None:
     backlog = filled(("a", 0), ("b", 0))
-    backlog.remove("arn:a")
-    backlog.add("arn:a", SCOPE, "a", 0)
+    backlog.remove(job_id(SCOPE, "a"))
+    backlog.add(job_id(SCOPE, "a"), 0)
     assert order(backlog) == ["b", "a"]
 
 
@@ -50,7 +51,7 @@ def test_whoever_leaves_has_no_timers() -> None:
     backlog = Backlog()
     for name in "ab":
         timer: Any = SimpleNamespace(cancel=lambda name=name: cancelled.append(name))
-        backlog.add(f"arn:{name}", SCOPE, name, 0).timers.append(timer)
-    backlog.remove("arn:b")
+        backlog.add(job_id(SCOPE, name), 0).timers.append(timer)
+    backlog.remove(job_id(SCOPE, "b"))
     backlog.pop()
     assert cancelled == ["b", "a"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.drivers.base import Usage
-from emulator.model.job import JobSpec
 from emulator.model.plan import Sharing
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
 from emulator.placement.leases import Lease
 from emulator.placement.nccl import Preset
+from emulator.resources.training import training_job
 from emulator.workloads.run.collectives import (
     LEAVE_SECONDS,
     SETTLED_SECONDS,
@@ -29,14 +30,14 @@ GAVE_UP = (
 )
 
 
-def spec(instances: int = 2) -> JobSpec:
+def spec(instances: int = 2) -> WorkloadSpec:
     request = {
         "TrainingJobName": "job",
         "RoleArn": "arn:aws:iam::123456789012:role/r",
         "OutputDataConfig": {"S3OutputPath": "s3://b/o"},
         "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": instances},
     }
-    return JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+    return training_job(request, Scope("123456789012", "us-east-1"))
 
 
 class Workers:

@@ -6,29 +6,28 @@ import shutil
 from pathlib import Path
 
 import pytest
+from job_examples import job
 
 from emulator.workloads.plan.layout import InstanceDirs
-from emulator.workloads.run.directories import failure_file, has_files, remove_directory
+from emulator.workloads.run.directories import failure_text, has_files, remove_directory
 
 
 def test_what_a_link_leads_to_is_no_output(tmp_path: Path) -> None:
-    dirs = InstanceDirs(tmp_path / "algo-1")
-    dirs.output.mkdir(parents=True)
+    dirs = InstanceDirs(tmp_path / "algo-1", job().volumes)
+    dirs.at("/opt/ml/output").mkdir(parents=True)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "key").touch()
-    dirs.output_data.symlink_to(tmp_path / "home")
-    assert not has_files(dirs)
-    dirs.model.mkdir()
-    (dirs.model / "weights").touch()
-    assert has_files(dirs)
+    dirs.at("/opt/ml/output/data").symlink_to(tmp_path / "home")
+    assert not has_files(job(), dirs)
+    dirs.at("/opt/ml/model").mkdir()
+    (dirs.at("/opt/ml/model") / "weights").touch()
+    assert has_files(job(), dirs)
 
 
 def test_a_link_is_no_account_of_a_failure(tmp_path: Path) -> None:
-    dirs = InstanceDirs(tmp_path / "algo-1")
-    dirs.output.mkdir(parents=True)
     (tmp_path / "key").write_text("secret")
-    dirs.failure.symlink_to(tmp_path / "key")
-    assert failure_file(dirs) == ""
+    (tmp_path / "failure").symlink_to(tmp_path / "key")
+    assert failure_text(tmp_path / "failure") == ""
 
 
 def test_removing_follows_no_link(tmp_path: Path) -> None:
@@ -36,13 +35,13 @@ def test_removing_follows_no_link(tmp_path: Path) -> None:
     (home / "inner").mkdir(parents=True)
     (home / "inner" / "key").touch()
     home.chmod(0o755)
-    job = tmp_path / "job"
-    (job / "model" / "closed").mkdir(parents=True)
-    (job / "model" / "link").symlink_to(home)
-    (job / "model" / "closed" / "link").symlink_to(home / "inner")
-    (job / "model" / "closed").chmod(0o500)
-    remove_directory(job)
-    assert not job.exists()
+    directory = tmp_path / "job"
+    (directory / "model" / "closed").mkdir(parents=True)
+    (directory / "model" / "link").symlink_to(home)
+    (directory / "model" / "closed" / "link").symlink_to(home / "inner")
+    (directory / "model" / "closed").chmod(0o500)
+    remove_directory(directory)
+    assert not directory.exists()
     assert (home / "inner" / "key").exists()
     assert home.stat().st_mode & 0o777 == 0o755
 
@@ -52,23 +51,22 @@ def test_what_cannot_be_removed_is_moved_aside(
 ) -> None:
     """Root, who may run this, can remove anything: hence a removal that does nothing."""
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
-    job = tmp_path / "job"
-    job.mkdir()
-    (job / "stays").touch()
-    remove_directory(job)
-    assert not job.exists()
+    directory = tmp_path / "job"
+    directory.mkdir()
+    (directory / "stays").touch()
+    remove_directory(directory)
+    assert not directory.exists()
     assert [path.name for path in tmp_path.glob("job~*/*")] == ["stays"]
 
 
 def test_a_failure_file_of_any_length_tells_its_beginning_and_its_end(tmp_path: Path) -> None:
-    dirs = InstanceDirs(tmp_path)
-    dirs.output.mkdir(parents=True)
+    failure = tmp_path / "failure"
     for size in (10, 20_000, 10_000_000):
-        dirs.failure.write_text(f"first {'x' * size} last")
-        text = failure_file(dirs)
+        failure.write_text(f"first {'x' * size} last")
+        text = failure_text(failure)
         assert text.startswith("first ")
         assert text.endswith(" last")
         assert len(text) < 50_000
-    dirs.failure.unlink()
-    dirs.failure.mkdir()
-    assert failure_file(dirs) == "", "a directory tells nothing"
+    failure.unlink()
+    failure.mkdir()
+    assert failure_text(failure) == "", "a directory tells nothing"

@@ -8,9 +8,10 @@ import pytest
 from emulator.data.objectstore.objects import Cancelled
 from emulator.model.errors import InternalServerError
 from emulator.model.faults import Fault, Kind
-from emulator.model.job import JobSpec
 from emulator.model.plan import RuntimeTraits
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import training_job
 from emulator.workloads.fault_book import FaultBook
 from emulator.workloads.fault_injection import DisturbedInputs, DisturbedOutputs
 from emulator.workloads.run.context import StagedInputs
@@ -18,7 +19,7 @@ from emulator.workloads.run.context import StagedInputs
 TRAITS = RuntimeTraits("process", "lo", "http://127.0.0.1:4570")
 
 
-def spec(*buckets: str) -> JobSpec:
+def spec(*buckets: str) -> WorkloadSpec:
     request: dict[str, Any] = {
         "TrainingJobName": "job",
         "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
@@ -35,7 +36,7 @@ def spec(*buckets: str) -> JobSpec:
             for bucket in buckets
         ],
     }
-    return JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+    return training_job(request, Scope("123456789012", "us-east-1"))
 
 
 class Transfers:
@@ -48,7 +49,7 @@ class Transfers:
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: WorkloadSpec) -> None:
         """Nothing is wrong with it."""
 
     def stage(self, *_: object) -> StagedInputs:
@@ -63,7 +64,7 @@ class Transfers:
 
 
 def stage(
-    transfers: Transfers, job: JobSpec, *faults: Fault, cancelled: Callable[[], bool] = bool
+    transfers: Transfers, job: WorkloadSpec, *faults: Fault, cancelled: Callable[[], bool] = bool
 ) -> None:
     inputs = DisturbedInputs(transfers, FaultBook(faults), transfers.sleep)
     inputs.stage(job, {}, TRAITS, lambda _: None, cancelled)

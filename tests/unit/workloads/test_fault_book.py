@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from emulator.model.faults import Chance, Fault, Kind, Stage, read_fault
-from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
+from emulator.resources.training import training_job
 from emulator.workloads.fault_book import FaultBook, JobFaults
 
 REQUEST = {
@@ -14,8 +14,8 @@ REQUEST = {
     "OutputDataConfig": {"S3OutputPath": "s3://bucket/out"},
     "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
 }
-SPEC = JobSpec.from_request(REQUEST, Scope("123456789012", "us-east-1"))
-SPOT = JobSpec.from_request(
+SPEC = training_job(REQUEST, Scope("123456789012", "us-east-1"))
+SPOT = training_job(
     {**REQUEST, "EnableManagedSpotTraining": True}, Scope("123456789012", "us-east-1")
 )
 

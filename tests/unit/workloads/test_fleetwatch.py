@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from job_examples import named
 
 from emulator.model.plan import Exit
-from emulator.model.scope import Scope
+from emulator.model.run_record import Cause, Ending
 from emulator.telemetry.logs.collector import LineCollector
 from emulator.telemetry.logs.streams import LogStore
 from emulator.workloads.run.cancellation import CancelToken
-from emulator.workloads.run.fleet_watch import Cause, Ending, FleetWatch
+from emulator.workloads.run.fleet_watch import FleetWatch
 
 HOSTS = ("algo-1", "algo-2")
 
@@ -51,8 +52,7 @@ class Fleet:
 
 
 def watch(tmp_path: Path, fleet: Fleet, token: CancelToken | None = None) -> FleetWatch:
-    scope = Scope("123456789012", "us-east-1")
-    lines = LineCollector(LogStore(tmp_path), scope, "job", HOSTS, lambda: 0.0)
+    lines = LineCollector(LogStore(tmp_path), named(instances=2), lambda: 0.0)
     return FleetWatch(fleet, HOSTS, lines, token or CancelToken(), lambda: fleet.now)
 
 

@@ -12,9 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from emulator.database import Database
 from emulator.model.errors import IllegalTransition
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary, Status
+from emulator.model.lifecycle import Lifecycle, Phase, Status
 from emulator.model.scope import Scope
+from emulator.resources import KINDS
+from emulator.resources.training import job_id, training_job
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
 SCOPE = Scope("123456789012", "us-east-1")
@@ -36,9 +37,9 @@ class JobMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.database = Database(Path(self.folder.name) / "emulator.db", MIGRATIONS)
-        self.store = JobStore(self.database)
+        self.store = JobStore(self.database, KINDS)
         self.now = 1_000.0
-        self.life = self.store.create(JobSpec.from_request(REQUEST, SCOPE), self.now).life
+        self.life = self.store.create(training_job(REQUEST, SCOPE), self.now).life
 
     def teardown(self) -> None:
         self.database.close()
@@ -48,8 +49,8 @@ class JobMachine(RuleBasedStateMachine):
     def time_passes(self, gap: float) -> None:
         self.now += gap
 
-    @rule(status=st.sampled_from(Secondary), message=texts)
-    def enter(self, status: Secondary, message: str) -> None:
+    @rule(status=st.sampled_from(Phase), message=texts)
+    def enter(self, status: Phase, message: str) -> None:
         self.attempt(lambda life: life.enter(status, message, self.now))
 
     @rule(message=texts)
@@ -61,15 +62,15 @@ class JobMachine(RuleBasedStateMachine):
         self.attempt(lambda life: life.request_stop(self.now))
 
     @precondition(lambda self: len(self.life.transitions) > 2)
-    @rule(status=st.sampled_from(Secondary), reason=st.none() | st.text(min_size=1, max_size=2000))
-    def finish(self, status: Secondary, reason: str | None) -> None:
+    @rule(status=st.sampled_from(Phase), reason=st.none() | st.text(min_size=1, max_size=2000))
+    def finish(self, status: Phase, reason: str | None) -> None:
         self.attempt(lambda life: life.finish(status, "the end", self.now, reason))
 
     def attempt(self, step: object) -> None:
         before = self.life
         try:
             assert callable(step)
-            self.life = self.store.change(SCOPE, "job", step).life
+            self.life = self.store.change(job_id(SCOPE, "job"), step).life
         except IllegalTransition:
             self.life = before
         assert not (before.status.terminal and self.life != before), "an end is final"
@@ -77,7 +78,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_kept_is_what_was_said(self) -> None:
-        job = self.store.get(SCOPE, "job")
+        job = self.store.get(job_id(SCOPE, "job"))
         assert job is not None
         assert job.life == self.life
 
@@ -99,24 +100,24 @@ class JobMachine(RuleBasedStateMachine):
     @invariant()
     def training_times_belong_to_the_data(self) -> None:
         life: Lifecycle = self.life
-        starts = [t.started for t in life.transitions if t.status is Secondary.DOWNLOADING]
-        assert life.training_started == (starts[0] if starts else None)
+        starts = [t.started for t in life.transitions if t.status is Phase.DOWNLOADING]
+        assert life.started == (starts[0] if starts else None)
         ended = life.status.terminal and bool(starts)
-        assert life.training_ended == (life.transitions[-1].ended if ended else None)
-        assert life.modified >= (life.training_ended or 0)
+        assert life.ended == (life.transitions[-1].ended if ended else None)
+        assert life.modified >= (life.ended or 0)
 
     @invariant()
     def the_two_statuses_agree(self) -> None:
-        ends = {Secondary.COMPLETED: Status.COMPLETED, Secondary.FAILED: Status.FAILED}
-        terminal = self.life.secondary not in set(Secondary) - {
+        ends = {Phase.COMPLETED: Status.COMPLETED, Phase.FAILED: Status.FAILED}
+        terminal = self.life.phase not in set(Phase) - {
             *ends,
-            Secondary.STOPPED,
-            Secondary.MAX_RUNTIME_EXCEEDED,
-            Secondary.MAX_WAIT_TIME_EXCEEDED,
+            Phase.STOPPED,
+            Phase.MAX_RUNTIME_EXCEEDED,
+            Phase.MAX_WAIT_TIME_EXCEEDED,
         }
         assert self.life.status.terminal == terminal
         if terminal:
-            assert self.life.status is ends.get(self.life.secondary, Status.STOPPED)
+            assert self.life.status is ends.get(self.life.phase, Status.STOPPED)
         assert len(self.life.failure_reason or "") <= 1024
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from emulator.data.outputs.tree import scan
-from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
+from emulator.resources.training import training_job
 from emulator.workloads.transfers.local_fallback import keep, keep_files, new_place
 
-SPEC = JobSpec.from_request(
+SPEC = training_job(
     {
         "TrainingJobName": "job",
         "RoleArn": "arn:aws:iam::123456789012:role/Role",

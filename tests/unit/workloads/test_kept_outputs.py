@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from emulator.data.objectstore.objects import ObjectStore
-from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import training_job
 from emulator.workloads.plan.layout import instances_below
 from emulator.workloads.transfers.inputs_outputs import S3Outputs
 
@@ -21,10 +22,10 @@ class Lines:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def status(self, spec: JobSpec, message: str) -> None:
+    def status(self, spec: WorkloadSpec, message: str) -> None:
         self.said.append(f"{spec.name}: {message}")
 
-    def line(self, spec: JobSpec, text: str) -> None:
+    def line(self, spec: WorkloadSpec, text: str) -> None:
         self.said.append(f"{spec.name}: {text}")
 
     def monotonic(self) -> float:
@@ -32,17 +33,17 @@ class Lines:
 
 
 def test_model_and_output_of_a_lost_job_are_moved_and_its_log_says_where(tmp_path: Path) -> None:
-    spec = JobSpec.from_request(REQUEST, Scope("123456789012", "us-east-1"))
+    spec = training_job(REQUEST, Scope("123456789012", "us-east-1"))
     lines = Lines()
     store = ObjectStore("http://127.0.0.1:9", "key", "secret", "us-east-1")
     outputs = S3Outputs(store, lines, tmp_path / "kept")
     instances = instances_below(tmp_path / "job", spec)
     dirs = instances["algo-1"]
-    dirs.model.mkdir(parents=True)
-    dirs.output_data.mkdir(parents=True)
+    dirs.at("/opt/ml/model").mkdir(parents=True)
+    dirs.at("/opt/ml/output/data").mkdir(parents=True)
     outputs.keep(spec, instances)
     assert lines.said == []
-    (dirs.model / "weights").write_text("weights")
+    (dirs.at("/opt/ml/model") / "weights").write_text("weights")
     outputs.keep(spec, instances)
     (place,) = (tmp_path / "kept/123456789012/us-east-1").iterdir()
     assert (place / "algo-1/model/weights").read_text() == "weights"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from job_examples import TRAITS, job
 
-from emulator.model.job import JobSpec
 from emulator.model.plan import InstancePlan, JobPlan, Mount, Sharing
+from emulator.model.workload import WorkloadSpec
 from emulator.workloads.plan.job_plan import Credentials, plan_job
 from emulator.workloads.plan.layout import InstanceDirs
 
@@ -29,12 +29,14 @@ COMMON = {
 
 
 def planned(
-    spec: JobSpec,
+    spec: WorkloadSpec,
     gpus: dict[str, tuple[str, ...]] | None = None,
     conveniences: dict[str, dict[str, str]] | None = None,
     sharing: Sharing | None = None,
 ) -> JobPlan:
-    dirs = {host.name: InstanceDirs(Path("/jobs/j") / host.name) for host in spec.hosts}
+    dirs = {
+        host.name: InstanceDirs(Path("/jobs/j") / host.name, spec.volumes) for host in spec.hosts
+    }
     return plan_job(
         spec, dirs, TRAITS, gpus or {}, CREDENTIALS, {"job": "Job"}, conveniences, sharing
     )
@@ -42,7 +44,9 @@ def planned(
 
 def test_a_job_of_another_account_signs_as_that_one() -> None:
     spec = job()
-    dirs = {host.name: InstanceDirs(Path("/jobs/j") / host.name) for host in spec.hosts}
+    dirs = {
+        host.name: InstanceDirs(Path("/jobs/j") / host.name, spec.volumes) for host in spec.hosts
+    }
     for account, key in ((spec.scope.account, "key"), ("999999999999", spec.scope.account)):
         credentials = Credentials("key", "secret", account=account)
         (only,) = plan_job(spec, dirs, TRAITS, {}, credentials).instances
@@ -66,6 +70,7 @@ def instance(host: str, **changes: object) -> InstancePlan:
         ),
         "scratch": root / "scratch",
         "gpus": (),
+        "instance_type": "ml.g4dn.12xlarge",
         **changes,
     }
     return InstancePlan(**values)  # type: ignore[arg-type]
@@ -76,7 +81,9 @@ def test_two_instances_without_gpus() -> None:
     assert planned(spec) == JobPlan(
         job="Job",
         arn=spec.arn,
-        instances=(instance("algo-1"), instance("algo-2")),
+        instances=tuple(
+            instance(host, instance_type="ml.c5.xlarge") for host in ("algo-1", "algo-2")
+        ),
         network_isolation=False,
         labels={"job": "Job"},
     )

@@ -11,12 +11,13 @@ from threading import Lock
 import pytest
 
 from emulator.database import Database
-from emulator.model import lifecycle
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.record import Job
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadId, WorkloadSpec
 from emulator.placement.leases import Lease
+from emulator.resources import KINDS
+from emulator.resources.training import job_id, training_job
 from emulator.workloads import warm_pools
 from emulator.workloads.run.clock import Clock
 from emulator.workloads.run.timers import Timers
@@ -26,7 +27,7 @@ from emulator.workloads.warm_pools import Kept, Pool, WarmPools
 SCOPE = Scope("123456789012", "us-east-1")
 
 
-def spec(name: str) -> JobSpec:
+def spec(name: str) -> WorkloadSpec:
     request = {
         "TrainingJobName": name,
         "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
@@ -39,7 +40,7 @@ def spec(name: str) -> JobSpec:
             "KeepAlivePeriodInSeconds": 600,
         },
     }
-    return JobSpec.from_request(request, SCOPE)
+    return training_job(request, SCOPE)
 
 
 class Interrupted:
@@ -63,7 +64,7 @@ class Interrupted:
 class Place:
     def __init__(self, root: Path):
         self.database = Database(root / "emulator.db", MIGRATIONS)
-        self.store = JobStore(self.database)
+        self.store = JobStore(self.database, KINDS)
         self.released: list[Lease] = []
         self.timers = Timers(lambda: 0.0)
         self.pools = WarmPools(
@@ -76,10 +77,10 @@ class Place:
         self.store.create(one, 1.0)
 
         def end(job: Job) -> Job:
-            life = job.life.finish(Secondary.FAILED, lifecycle.FAILED, 2.0, "why")
+            life = job.life.finish(Phase.FAILED, one.words.failed, 2.0, "why")
             return replace(job, life=life, warm_pool=job.warm_pool and job.warm_pool.keep(2.0))
 
-        pool = self.pools.offer(one, lambda: self.store.update(SCOPE, "one", end))
+        pool = self.pools.offer(one, lambda: self.store.update(job_id(SCOPE, "one"), end))
         assert pool
         return pool
 
@@ -132,10 +133,10 @@ class FullDisk:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def update(self, scope: Scope, name: str, step: Callable[[Job], Job]) -> Job:
+    def update(self, key: WorkloadId, step: Callable[[Job], Job]) -> Job:
         if self.full:
             raise sqlite3.OperationalError("database or disk is full")
-        return self._store.update(scope, name, step)
+        return self._store.update(key, step)
 
 
 def test_a_pool_whose_taking_is_not_recorded_stays_for_others(place: Place) -> None:

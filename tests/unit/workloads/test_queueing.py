@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from emulator.database import Database
-from emulator.model import lifecycle
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Secondary
+from emulator.model.lifecycle import Phase
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
 from emulator.placement.leases import Lease
+from emulator.resources import KINDS
+from emulator.resources.training import training_job
 from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.capacity_wait import wait_for_capacity
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 
-SPEC = JobSpec.from_request(
+SPEC = training_job(
     {
         "TrainingJobName": "one",
         "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
@@ -49,7 +50,7 @@ class Timers:
 
 
 class Capacity:
-    def acquire(self, spec: JobSpec, _: Event, waiting: Any) -> Lease:
+    def acquire(self, spec: WorkloadSpec, _: Event, waiting: Any) -> Lease:
         waiting()
         return Lease(spec.arn, spec.name)
 
@@ -58,13 +59,13 @@ class Capacity:
 def test_the_time_counts_on_under_the_next_emulator(
     tmp_path: Path, pending_since: float, left: float
 ) -> None:
-    store = JobStore(Database(tmp_path / "emulator.db", MIGRATIONS))
+    store = JobStore(Database(tmp_path / "emulator.db", MIGRATIONS), KINDS)
     store.create(SPEC, -10_000.0)
 
     def enter(life: Any) -> Any:
-        return life.enter(Secondary.PENDING, lifecycle.WAITING_FOR_CAPACITY, pending_since)
+        return life.enter(Phase.PENDING, SPEC.words.pending, pending_since)
 
-    store.update(SPEC.scope, "one", lambda job: replace(job, life=enter(job.life)))
+    store.update(SPEC.id, lambda job: replace(job, life=enter(job.life)))
     clock = SimpleNamespace(now=lambda: 1000.0)
     context: Any = SimpleNamespace(store=store, clock=clock, capacity=Capacity())
     timers: Any = Timers()

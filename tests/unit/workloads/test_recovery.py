@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,25 +10,26 @@ from typing import Any
 
 import pytest
 
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import Lifecycle, Phase
 from emulator.model.plan import Exit
+from emulator.model.record import Job
+from emulator.model.run_record import Cause, Ending, Reason, RunRecord
 from emulator.model.scope import Scope
-from emulator.workloads.run.cancellation import Reason
-from emulator.workloads.run.fleet_watch import Cause, Ending
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import training_job
 from emulator.workloads.run.recovery import (
-    EndingRecord,
     Past,
     ending_of_lost,
     holds_nothing,
     remove_leftovers,
+    run_of,
 )
 
-BEGIN, PENDING, LOADS = Secondary.STARTING, Secondary.PENDING, Secondary.DOWNLOADING
-TRAINS, TAKEN, UPLOADS = Secondary.TRAINING, Secondary.INTERRUPTED, Secondary.UPLOADING
+BEGIN, PENDING, LOADS = Phase.STARTING, Phase.PENDING, Phase.DOWNLOADING
+TRAINS, TAKEN, UPLOADS = Phase.RUNNING, Phase.INTERRUPTED, Phase.UPLOADING
 
 
-def life(*statuses: Secondary, stopped: bool = False) -> Lifecycle:
+def life(*statuses: Phase, stopped: bool = False) -> Lifecycle:
     """Each status lasts ten seconds."""
     made = Lifecycle.begin(0)
     for number, status in enumerate(statuses, 1):
@@ -35,8 +37,8 @@ def life(*statuses: Secondary, stopped: bool = False) -> Lifecycle:
     return made.request_stop(10 * len(statuses)) if stopped else made
 
 
-def spec(**more: Any) -> JobSpec:
-    return JobSpec.from_request(
+def spec(**more: Any) -> WorkloadSpec:
+    return training_job(
         {
             "TrainingJobName": "job",
             "RoleArn": "arn:aws:iam::123456789012:role/Role",
@@ -63,7 +65,7 @@ def spec(**more: Any) -> JobSpec:
         ([LOADS, TRAINS, UPLOADS, BEGIN], Past(10, 1)),
     ],
 )
-def test_what_attempts_have_used_is_in_the_record(statuses: list[Secondary], past: Past) -> None:
+def test_what_attempts_have_used_is_in_the_record(statuses: list[Phase], past: Past) -> None:
     assert Past.of(life(*statuses)) == past
 
 
@@ -78,12 +80,12 @@ def test_what_attempts_have_used_is_in_the_record(statuses: list[Secondary], pas
         ([LOADS, TRAINS, BEGIN], True),
     ],
 )
-def test_what_has_no_instances_waits_on(statuses: Sequence[Secondary], waits: bool) -> None:
+def test_what_has_no_instances_waits_on(statuses: Sequence[Phase], waits: bool) -> None:
     assert holds_nothing(life(*statuses)) is waits
     assert not holds_nothing(life(*statuses, stopped=True))
 
 
-RECORD = EndingRecord(Ending(Cause.DONE), None)
+DECIDED = Ending(Cause.DONE)
 
 
 @pytest.mark.parametrize(
@@ -98,15 +100,15 @@ RECORD = EndingRecord(Ending(Cause.DONE), None)
         (None, False, True, [LOADS, TRAINS, UPLOADS], Cause.CANCELLED),
         (None, False, True, [LOADS], None),
         (None, False, True, [], None),
-        (RECORD, True, False, [LOADS, TRAINS], Cause.DONE),
-        (RECORD, False, True, [LOADS, TRAINS, UPLOADS], Cause.DONE),
+        (DECIDED, True, False, [LOADS, TRAINS], Cause.DONE),
+        (DECIDED, False, True, [LOADS, TRAINS, UPLOADS], Cause.DONE),
     ],
 )
 def test_how_the_training_of_a_lost_job_ended(
-    record: EndingRecord | None,
+    record: Ending | None,
     spot: bool,
     stopped: bool,
-    statuses: list[Secondary],
+    statuses: list[Phase],
     cause: Cause | None,
 ) -> None:
     ending = ending_of_lost(
@@ -116,24 +118,42 @@ def test_how_the_training_of_a_lost_job_ended(
 
 
 @pytest.mark.parametrize(
-    "record",
+    ("ending", "reason"),
     [
-        EndingRecord(Ending(Cause.DONE), None),
-        EndingRecord(Ending(Cause.FAILED, Exit("algo-2", 3, 4.5)), None),
-        EndingRecord(Ending(Cause.INTERRUPTED, away=7), Reason.MAX_WAIT),
-        EndingRecord(Ending(Cause.HUNG, why="idle"), Reason.STOP),
+        (None, None),
+        (Ending(Cause.DONE), None),
+        (Ending(Cause.FAILED, Exit("algo-2", 3, 4.5)), None),
+        (Ending(Cause.INTERRUPTED, away=7), Reason.MAX_WAIT),
+        (Ending(Cause.HUNG, why="idle"), Reason.STOP),
     ],
 )
-def test_what_is_written_down_is_read_again(tmp_path: Path, record: EndingRecord) -> None:
-    record.save(tmp_path)
-    assert EndingRecord.load(tmp_path) == record
+def test_what_is_written_down_is_read_again(ending: Ending | None, reason: Reason | None) -> None:
+    run = RunRecord("docker", 12.5, 3.0, 1, "/pools/x", ending, reason)
+    assert RunRecord.from_json(run.to_json()) == run
+
+
+def job(*statuses: Phase) -> Job:
+    return Job(spec(), life(*statuses))
+
+
+def test_an_attempt_of_an_earlier_version_is_read_from_its_files(tmp_path: Path) -> None:
+    attempt = {"runtime": "docker", "began": 9.5, "trained": 0, "retries": 1, "cache": None}
+    (tmp_path / "attempt.json").write_text(json.dumps(attempt))
+    assert run_of(job(LOADS, TRAINS), tmp_path) == RunRecord("docker", 9.5, 0, 1)
+    assert run_of(job(LOADS), tmp_path) is None, "it had no instances yet"
+    ending = {"cause": "WISH", "failed": None, "away": 0, "why": ""}
+    text = json.dumps({"ending": ending, "reason": "STOP"})
+    (tmp_path / "ending.json").write_text(text)
+    run = run_of(job(LOADS, TRAINS), tmp_path)
+    assert run
+    assert (run.ending, run.reason) == (Ending(Cause.CANCELLED), Reason.STOP)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"ending": {"cause": "X"}, "reason": null}'])
 def test_a_foreign_record_counts_as_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "ending.json").write_text(text)
-    assert EndingRecord.load(tmp_path) is None
-    assert EndingRecord.load(tmp_path / "nothing") is None
+    (tmp_path / "attempt.json").write_text(text)
+    assert run_of(job(LOADS, TRAINS), tmp_path) is None
+    assert run_of(job(LOADS, TRAINS), tmp_path / "nothing") is None
 
 
 def test_only_directories_of_jobs_that_run_stay(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from emulator.database import Database
 from emulator.model.errors import ResourceInUse, SetupError, ValidationError
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary, Status
+from emulator.model.lifecycle import Lifecycle, Phase, Status
 from emulator.model.scope import Scope
+from emulator.model.workload import WorkloadSpec
 from emulator.parts import SCHEMA
 from emulator.placement.leases import LeaseBook
+from emulator.resources import KINDS
+from emulator.resources.training import TRAINING, job_id, training_job
 from emulator.workloads.store.queries import (
     Column,
     Condition,
@@ -32,7 +34,7 @@ from emulator.workloads.store.runs import MIGRATIONS, Excerpt, JobStore
 SCOPE = Scope("123456789012", "us-west-2")
 
 
-def spec(name: str, scope: Scope = SCOPE, **more: Any) -> JobSpec:
+def spec(name: str, scope: Scope = SCOPE, **more: Any) -> WorkloadSpec:
     request = {
         "TrainingJobName": name,
         "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
@@ -42,11 +44,11 @@ def spec(name: str, scope: Scope = SCOPE, **more: Any) -> JobSpec:
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
         **more,
     }
-    return JobSpec.from_request(request, scope)
+    return training_job(request, scope)
 
 
 def failed(life: Lifecycle) -> Lifecycle:
-    return life.finish(Secondary.FAILED, "Training job failed", 50.0, "ClientError: no")
+    return life.finish(Phase.FAILED, "Training job failed", 50.0, "ClientError: no")
 
 
 @pytest.fixture
@@ -58,16 +60,16 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def store(database: Database) -> JobStore:
-    return JobStore(database)
+    return JobStore(database, KINDS)
 
 
 def test_a_job_comes_back_as_it_was_kept(store: JobStore) -> None:
     wanted = spec("job", HyperParameters={"lr": "0.1"}, Environment={"A": "ü"}, Tags=[])
     job = store.create(wanted, 10.0004)
-    assert job.life == Lifecycle.begin(10.0)
-    assert store.get(SCOPE, "job") == job
-    assert store.get(SCOPE, "Job") is None
-    assert store.get(Scope("123456789012", "eu-west-1"), "job") is None
+    assert job.life == Lifecycle.begin(10.0, TRAINING.words.starting)
+    assert store.get(job_id(SCOPE, "job")) == job
+    assert store.get(job_id(SCOPE, "Job")) is None
+    assert store.get(job_id(Scope("123456789012", "eu-west-1"), "job")) is None
 
 
 @pytest.mark.parametrize("name", ["Job", "job"])
@@ -86,31 +88,31 @@ def test_a_taken_name_is_refused_in_the_words_of_the_service(store: JobStore, na
 def test_steps_and_artifacts_are_kept_together(store: JobStore) -> None:
     store.create(spec("job"), 10.0)
     changed = store.change(
-        SCOPE, "job", lambda life: life.enter(Secondary.DOWNLOADING, "data", 11.5), "s3://b/m"
+        job_id(SCOPE, "job"), lambda life: life.enter(Phase.DOWNLOADING, "data", 11.5), "s3://b/m"
     )
-    assert changed.life.training_started == 11.5
+    assert changed.life.started == 11.5
     assert changed.artifacts == "s3://b/m"
-    assert store.get(SCOPE, "job") == changed
+    assert store.get(job_id(SCOPE, "job")) == changed
 
 
 def test_a_step_that_fails_changes_nothing(store: JobStore) -> None:
     job = store.create(spec("job"), 10.0)
     with pytest.raises(ZeroDivisionError):
-        store.change(SCOPE, "job", lambda life: life.say(str(1 / 0), 11.0))
-    assert store.get(SCOPE, "job") == job
+        store.change(job_id(SCOPE, "job"), lambda life: life.say(str(1 / 0), 11.0))
+    assert store.get(job_id(SCOPE, "job")) == job
     with pytest.raises(ValidationError, match=r"^Requested resource not found\.$"):
-        store.change(SCOPE, "nothing", failed)
+        store.change(job_id(SCOPE, "nothing"), failed)
 
 
 def test_the_database_itself_keeps_the_end(store: JobStore, database: Database) -> None:
     store.create(spec("job"), 10.0)
-    store.change(SCOPE, "job", failed)
+    store.change(job_id(SCOPE, "job"), failed)
     with (
         pytest.raises(sqlite3.IntegrityError, match="has ended"),
         database.writing() as connection,
     ):
-        connection.execute("UPDATE training_job SET status = 'InProgress'")
-    job = store.get(SCOPE, "job")
+        connection.execute("UPDATE workload SET status = 'InProgress'")
+    job = store.get(job_id(SCOPE, "job"))
     assert job is not None
     assert job.life.failure_reason == "ClientError: no"
 
@@ -118,10 +120,10 @@ def test_the_database_itself_keeps_the_end(store: JobStore, database: Database) 
 def test_unfinished_jobs_of_all_scopes(store: JobStore) -> None:
     elsewhere = Scope("210987654321", "eu-west-1")
     store.create(spec("stopping", elsewhere), 12.0)
-    store.change(elsewhere, "stopping", lambda life: life.request_stop(13.0))
+    store.change(job_id(elsewhere, "stopping"), lambda life: life.request_stop(13.0))
     for name in ("ended", "running"):
         store.create(spec(name), 11.0)
-    store.change(SCOPE, "ended", failed)
+    store.change(job_id(SCOPE, "ended"), failed)
     assert [job.spec.name for job in store.unfinished()] == ["running", "stopping"]
 
 
@@ -129,7 +131,7 @@ def test_jobs_outlive_the_process(store: JobStore, database: Database) -> None:
     job = store.create(spec("job"), 10.0)
     database.close()
     again = Database(database.path, MIGRATIONS)
-    assert JobStore(again).get(SCOPE, "job") == job
+    assert JobStore(again, KINDS).get(job_id(SCOPE, "job")) == job
     again.close()
 
 
@@ -163,7 +165,7 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> N
     database = Database(tmp_path / "emulator.db", SCHEMA)
     assert LeaseBook(database).holdings() == ()
     for column in get_args(Column):
-        page = JobStore(database).find(SCOPE, JobQuery(sort_by=column))
+        page = JobStore(database, KINDS).find(TRAINING.name, SCOPE, JobQuery(sort_by=column))
         assert [(job.spec.name, job.runtime) for job in page.jobs] == [("job", None)]
     database.close()
 
@@ -171,8 +173,8 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> N
 def test_the_runtime_that_a_job_was_accepted_for_stays(store: JobStore) -> None:
     store.create(spec("job"), 10.0, "docker", "the engine has it")
     assert (store.unfinished_on("docker"), store.unfinished_on("process")) == (1, 0)
-    store.change(SCOPE, "job", failed)
-    job = store.get(SCOPE, "job")
+    store.change(job_id(SCOPE, "job"), failed)
+    job = store.get(job_id(SCOPE, "job"))
     assert job
     assert (job.runtime, job.runtime_reason) == ("docker", "the engine has it")
     assert store.unfinished_on("docker") == 0
@@ -184,12 +186,12 @@ NAMES = [f"{word}-{number}" for word in ("train", "tune", "eval") for number in 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> JobStore:
     """Twelve jobs, created in the order of NAMES two a second, every third one failed."""
-    store = JobStore(Database(tmp_path_factory.mktemp("many") / "emulator.db", MIGRATIONS))
+    store = JobStore(Database(tmp_path_factory.mktemp("many") / "emulator.db", MIGRATIONS), KINDS)
     for number, name in enumerate(NAMES):
         tags = [{"Key": "team", "Value": "vision"}] if number < 3 else []
         store.create(spec(name, Tags=tags), 10.0 + number // 2)
         if number % 3 == 0:
-            store.change(SCOPE, name, failed)
+            store.change(job_id(SCOPE, name), failed)
     return store
 
 
@@ -197,7 +199,7 @@ def listed(store: JobStore, limit: int, **terms: Any) -> list[str]:
     names: list[str] = []
     query = JobQuery(limit=limit, **terms)
     while True:
-        page = store.find(SCOPE, query)
+        page = store.find(TRAINING.name, SCOPE, query)
         names += [job.spec.name for job in page.jobs]
         if page.next is None:
             return names
@@ -232,12 +234,12 @@ def test_pages_of_any_size_give_each_job_once_and_in_order(
     order = {"sort_by": sort_by, "descending": descending, "status": status}
     contained = (Term("name", "contains", contains),)
     assert listed(many, limit, conditions=contained, **order) == expected
-    assert status or many.count(SCOPE, contained) == len(expected)
+    assert status or many.count(TRAINING.name, SCOPE, contained) == len(expected)
 
 
 def test_the_status_is_looked_at_after_the_page_was_taken(many: JobStore) -> None:
     query = JobQuery(sort_by="name", descending=False, limit=3, status=Status.IN_PROGRESS)
-    page = many.find(SCOPE, query)
+    page = many.find(TRAINING.name, SCOPE, query)
     assert [job.spec.name for job in page.jobs] == ["eval-0", "eval-2"]
     assert page.next is not None
 
@@ -257,7 +259,7 @@ def test_the_status_is_looked_at_after_the_page_was_taken(many: JobStore) -> Non
 )
 def test_conditions(many: JobStore, conditions: tuple[Condition, ...], wanted: list[str]) -> None:
     assert sorted(listed(many, 5, conditions=conditions)) == sorted(wanted)
-    assert many.count(SCOPE, conditions) == len(wanted)
+    assert many.count(TRAINING.name, SCOPE, conditions) == len(wanted)
 
 
 @pytest.mark.parametrize("column", get_args(Column))
@@ -268,25 +270,25 @@ def test_a_page_is_found_in_an_index_alone(
     """Rows have long texts: reading all of them takes a hundred times as long."""
     conditions = (Term(narrowed, ">", 1.0),) if narrowed else ()
     query = JobQuery(conditions, sort_by=column, after=Cursor(1.0, "n"))
-    statement, values = page_statement(SCOPE, query)
+    statement, values = page_statement(TRAINING.name, SCOPE, query)
     inner = statement[statement.index("(") + 1 : statement.index(") JOIN")]
     with database.reading() as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {inner}", values).fetchall()
     [step] = [row["detail"] for row in plan]  # a second one would sort all jobs
-    assert f"USING COVERING INDEX training_job_by_{column} " in step
+    assert f"USING COVERING INDEX workload_by_{column} " in step
 
 
 def test_jobs_that_have_not_ended_are_counted_by_their_status(store: JobStore) -> None:
     for number in range(3):
         store.create(spec(f"job-{number}"), 1.0)
-    store.change(SCOPE, "job-1", lambda life: life.enter(Secondary.PENDING, "waits", 2.0))
-    store.change(SCOPE, "job-2", failed)
-    assert store.unfinished_by_status() == {"Starting": 1, "Pending": 1}
+    store.change(job_id(SCOPE, "job-1"), lambda life: life.enter(Phase.PENDING, "waits", 2.0))
+    store.change(job_id(SCOPE, "job-2"), failed)
+    assert store.unfinished_by_phase() == {"Starting": 1, "Pending": 1}
 
 
 def test_an_excerpt_has_the_members_that_are_asked_for(store: JobStore) -> None:
     store.create(spec("one", Tags=[{"Key": "a", "Value": "b"}]), 1.0)
-    [found] = store.excerpts(SCOPE, (), ["HyperParameters", "RoleArn"])
+    [found] = store.excerpts(TRAINING.name, SCOPE, (), ["HyperParameters", "RoleArn"])
     assert found == Excerpt(
         "one",
         "InProgress",
@@ -295,5 +297,5 @@ def test_an_excerpt_has_the_members_that_are_asked_for(store: JobStore) -> None:
         '{"a": "b"}',
         {"HyperParameters": None, "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole"},
     )
-    [none] = store.excerpts(SCOPE, (), [])
+    [none] = store.excerpts(TRAINING.name, SCOPE, (), [])
     assert none.members == {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from emulator.workloads.run.cancellation import CancelToken, Reason
+from emulator.model.run_record import Reason
+from emulator.workloads.run.cancellation import CancelToken
 
 
 def test_the_first_reason_counts_and_a_shutdown_hurries() -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from job_examples import named
 
 from emulator.model.scope import Scope
+from emulator.resources.training import TRAINING
 from emulator.telemetry.logs.collector import (
-    GROUP,
     MAX_MESSAGE_BYTES,
     PARTIAL_SECONDS,
     LineCollector,
@@ -21,6 +22,7 @@ from emulator.telemetry.logs.collector import (
 from emulator.telemetry.logs.streams import LogStore
 
 SCOPE = Scope("123456789012", "us-east-1")
+GROUP = TRAINING.log_group
 
 
 class Time:
@@ -43,7 +45,7 @@ def store(tmp_path: Path) -> LogStore:
 
 @pytest.fixture
 def lines(store: LogStore, time: Time) -> Iterator[LineCollector]:
-    collector = LineCollector(store, SCOPE, "job", ["algo-1", "algo-2"], time)
+    collector = LineCollector(store, named(instances=2), time)
     yield collector
     collector.close()
 
@@ -69,7 +71,7 @@ def test_bytes_in_any_chunks_give_the_same_lines(
     text: str, cuts: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     store = LogStore(tmp_path_factory.mktemp("logs"))
-    collector = LineCollector(store, SCOPE, "job", ["algo-1"], Time())
+    collector = LineCollector(store, named(), Time())
     data = text.encode()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
@@ -108,9 +110,9 @@ def test_the_last_line_may_lack_its_end(store: LogStore, lines: LineCollector) -
 
 
 def test_streams_that_others_made_are_not_taken_up(store: LogStore) -> None:
-    LineCollector(store, SCOPE, "job", ["algo-1"], lambda: 1000.0).close()
+    LineCollector(store, named(), lambda: 1000.0).close()
     store.writer(SCOPE, GROUP, "job/algo-1-notes").close()
-    lines = LineCollector(store, SCOPE, "job", ["algo-1"], Time(), go_on=True)
+    lines = LineCollector(store, named(), Time(), go_on=True)
     lines.say("algo-1", "later")
     lines.close()
     page = store.forward(SCOPE, GROUP, "job/algo-1-1000")
@@ -145,8 +147,8 @@ def test_a_notice_goes_to_the_streams_there_are_or_to_new_ones(
 ) -> None:
     lines.feed("algo-1", b"one\n")
     lines.close()
-    notice(store, SCOPE, "job", ["algo-1", "algo-2"], "restarted", time)
-    notice(store, SCOPE, "jo", ["algo-1"], "restarted", time)
+    notice(store, named(instances=2), "restarted", time)
+    notice(store, named("jo"), "restarted", time)
     assert read(store) == ["one", "restarted"]
     assert read(store, "algo-2") == ["restarted"]
     assert store.stream_names(SCOPE, GROUP, "jo/") == ["jo/algo-1-1763856000"]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from job_examples import named
+
 from emulator.model.scope import Scope
-from emulator.telemetry.logs.collector import GROUP, LineCollector
+from emulator.resources.training import TRAINING
+from emulator.telemetry.logs.collector import LineCollector
 from emulator.telemetry.logs.streams import LogStore
 
 SCOPE = Scope("123456789012", "us-east-1")
+GROUP = TRAINING.log_group
 OUTPUT = b"one\ntwo\nthree\nfour\n"
 
 
 def collector(store: LogStore, go_on: bool = False) -> LineCollector:
-    return LineCollector(store, SCOPE, "job", ["algo-1"], lambda: 1000.0, go_on)
+    return LineCollector(store, named(), lambda: 1000.0, go_on)
 
 
 def messages(store: LogStore) -> list[str]:
@@ -55,5 +59,5 @@ def test_a_piece_that_was_written_by_half_comes_again_as_a_whole(tmp_path: Path)
 def test_the_newest_stream_of_a_job_is_the_one_that_goes_on(tmp_path: Path) -> None:
     store = LogStore(tmp_path)
     for started, line in ((999.0, b"first attempt\n"), (1000.0, b"second\n")):
-        LineCollector(store, SCOPE, "job", ["algo-1"], lambda now=started: now).feed("algo-1", line)
+        LineCollector(store, named(), lambda now=started: now).feed("algo-1", line)
     assert collector(store, go_on=True).received == {"algo-1": len(b"second\n")}

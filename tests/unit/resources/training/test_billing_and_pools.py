@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 
-from emulator.model.job import JobSpec
-from emulator.model.lifecycle import Lifecycle, Secondary
+from emulator.model.lifecycle import Lifecycle, Phase
 from emulator.model.record import Job
 from emulator.model.scope import Scope
-from emulator.model.warm_pool import PoolStatus, WarmPool, keep_alive_of, pool_key
+from emulator.model.warm_pool import PoolStatus, WarmPool
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import training_job
+from emulator.resources.training.billing import billable_seconds, training_seconds
 
 REQUEST: dict[str, Any] = {
     "TrainingJobName": "job",
@@ -19,11 +21,11 @@ REQUEST: dict[str, Any] = {
 }
 
 
-def spec(**more: Any) -> JobSpec:
-    return JobSpec.from_request({**REQUEST, **more}, Scope("123456789012", "us-east-1"))
+def spec(**more: Any) -> WorkloadSpec:
+    return training_job({**REQUEST, **more}, Scope("123456789012", "us-east-1"))
 
 
-def with_resources(**more: Any) -> JobSpec:
+def with_resources(**more: Any) -> WorkloadSpec:
     return spec(ResourceConfig={**REQUEST["ResourceConfig"], **more})
 
 
@@ -31,47 +33,47 @@ def interrupted() -> Lifecycle:
     """100 s with instances, 200 s without, 100 s with."""
     return (
         Lifecycle.begin(0.0)
-        .enter(Secondary.DOWNLOADING, "", 1000.0)
-        .enter(Secondary.TRAINING, "", 1020.0)
-        .enter(Secondary.INTERRUPTED, "", 1100.0)
-        .enter(Secondary.STARTING, "", 1250.0)
-        .enter(Secondary.PENDING, "", 1280.0)
-        .enter(Secondary.DOWNLOADING, "", 1300.0)
-        .enter(Secondary.TRAINING, "", 1310.0)
-        .enter(Secondary.UPLOADING, "", 1390.0)
-        .finish(Secondary.COMPLETED, "", 1400.0)
+        .enter(Phase.DOWNLOADING, "", 1000.0)
+        .enter(Phase.RUNNING, "", 1020.0)
+        .enter(Phase.INTERRUPTED, "", 1100.0)
+        .enter(Phase.STARTING, "", 1250.0)
+        .enter(Phase.PENDING, "", 1280.0)
+        .enter(Phase.DOWNLOADING, "", 1300.0)
+        .enter(Phase.RUNNING, "", 1310.0)
+        .enter(Phase.UPLOADING, "", 1390.0)
+        .finish(Phase.COMPLETED, "", 1400.0)
     )
 
 
 def test_on_demand_every_second_of_training_is_billed() -> None:
     job = Job(spec(), interrupted())
-    assert (job.training_seconds, job.billable_seconds) == (400, 400)
+    assert (training_seconds(job), billable_seconds(job)) == (400, 400)
 
 
 def test_spot_is_cheaper_and_an_interruption_is_free() -> None:
     job = Job(spec(EnableManagedSpotTraining=True), interrupted())
     assert job.life.held_seconds == 200
-    assert (job.training_seconds, job.billable_seconds) == (400, 60)
+    assert (training_seconds(job), billable_seconds(job)) == (400, 60)
     assert job.life.attempts == 2
 
 
 def test_nothing_is_billed_before_the_end_or_without_training() -> None:
     begun = Job(spec(EnableManagedSpotTraining=True), Lifecycle.begin(0.0))
-    assert (begun.training_seconds, begun.billable_seconds) == (None, None)
-    failed = Job(spec(), Lifecycle.begin(0.0).finish(Secondary.FAILED, "", 5.0))
-    assert failed.billable_seconds is None
+    assert (training_seconds(begun), billable_seconds(begun)) == (None, None)
+    failed = Job(spec(), Lifecycle.begin(0.0).finish(Phase.FAILED, "", 5.0))
+    assert billable_seconds(failed) is None
 
 
 @pytest.mark.parametrize(
-    "status", [Secondary.STARTING, Secondary.DOWNLOADING, Secondary.TRAINING, Secondary.UPLOADING]
+    "status", [Phase.STARTING, Phase.DOWNLOADING, Phase.RUNNING, Phase.UPLOADING]
 )
-def test_a_retry_goes_back_to_the_start_from_wherever_it_failed(status: Secondary) -> None:
+def test_a_retry_goes_back_to_the_start_from_wherever_it_failed(status: Phase) -> None:
     life = Lifecycle.begin(0.0)
-    for step in (Secondary.DOWNLOADING, Secondary.TRAINING, Secondary.UPLOADING):
-        if life.secondary is status:
+    for step in (Phase.DOWNLOADING, Phase.RUNNING, Phase.UPLOADING):
+        if life.phase is status:
             break
         life = life.enter(step, "", 1.0)
-    assert life.enter(Secondary.STARTING, "", 2.0).attempts == 2
+    assert life.enter(Phase.STARTING, "", 2.0).attempts == 2
 
 
 def test_the_life_of_a_pool() -> None:
@@ -92,24 +94,24 @@ def test_the_life_of_a_pool() -> None:
 
 
 def test_who_keeps_a_pool() -> None:
-    assert keep_alive_of(spec()) == 0
-    assert keep_alive_of(with_resources(KeepAlivePeriodInSeconds=60)) == 60
+    assert spec().keep_alive == 0
+    assert with_resources(KeepAlivePeriodInSeconds=60).keep_alive == 60
     groups = [{"InstanceGroupName": "a", "InstanceType": "ml.m5.large", "InstanceCount": 1}]
     grouped = {"InstanceGroups": groups, "VolumeSizeInGB": 1, "KeepAlivePeriodInSeconds": 60}
-    assert keep_alive_of(spec(ResourceConfig=grouped)) == 0
-    assert pool_key(spec(ResourceConfig=grouped)) is None
-    assert pool_key(spec(EnableManagedSpotTraining=True)) is None
+    assert spec(ResourceConfig=grouped).keep_alive == 0
+    assert spec(ResourceConfig=grouped).pool_key is None
+    assert spec(EnableManagedSpotTraining=True).pool_key is None
 
 
 def test_what_has_to_match() -> None:
-    key = pool_key(spec())
+    key = spec().pool_key
     same = (
         spec(TrainingJobName="other", HyperParameters={"a": "b"}),
         spec(Environment={"A": "b"}),
         with_resources(KeepAlivePeriodInSeconds=60),
         spec(EnableNetworkIsolation=False),
     )
-    assert all(pool_key(other) == key for other in same)
+    assert all(other.pool_key == key for other in same)
     vpc = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     different = (
         spec(RoleArn="arn:aws:iam::123456789012:role/Other"),
@@ -120,8 +122,8 @@ def test_what_has_to_match() -> None:
         spec(VpcConfig=vpc),
         spec(EnableNetworkIsolation=True),
         spec(EnableInterContainerTrafficEncryption=True),
-        JobSpec.from_request(REQUEST, Scope("123456789012", "eu-west-1")),
+        training_job(REQUEST, Scope("123456789012", "eu-west-1")),
     )
-    keys = [pool_key(other) for other in different]
+    keys = [other.pool_key for other in different]
     assert key not in keys
     assert len(set(keys)) == len(keys)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.model.job import JobSpec, S3Uri
 from emulator.model.scope import Scope
+from emulator.model.workload import S3Uri, WorkloadSpec
+from emulator.resources.training import training_job
 
 SCOPE = Scope("123456789012", "us-east-1")
 CHANNEL = {
@@ -23,7 +24,7 @@ CHANNEL = {
 }
 
 
-def spec(**more: Any) -> JobSpec:
+def spec(**more: Any) -> WorkloadSpec:
     request = {
         "TrainingJobName": "My-Job",
         "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
@@ -32,14 +33,14 @@ def spec(**more: Any) -> JobSpec:
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3, "VolumeSizeInGB": 1},
         **more,
     }
-    return JobSpec.from_request(request, SCOPE)
+    return training_job(request, SCOPE)
 
 
 def test_what_a_request_leaves_out() -> None:
     job = spec()
-    assert (job.entrypoint, job.arguments, job.checkpoints) == (None, None, None)
+    assert (job.entrypoint, job.arguments, job.saved) == (None, ("train",), ())
     assert job.max_runtime == 86_400
-    assert job.output_compression == "GZIP"
+    assert all(output.archive for output in job.outputs)
     assert [host.name for host in job.hosts] == ["algo-1", "algo-2", "algo-3"]
     assert {host.group for host in job.hosts} == {"homogeneousCluster"}
 
@@ -47,9 +48,9 @@ def test_what_a_request_leaves_out() -> None:
 def test_arn_and_addresses() -> None:
     job = spec()
     assert job.arn == "arn:aws:sagemaker:us-east-1:123456789012:training-job/my-job"
-    assert job.model_artifacts == "s3://bucket/out/My-Job/output/model.tar.gz"
+    assert job.artifacts == "s3://bucket/out/My-Job/output/model.tar.gz"
     plain = spec(OutputDataConfig={"S3OutputPath": "s3://bucket", "CompressionType": "NONE"})
-    assert plain.model_artifacts == "s3://bucket/My-Job/output/model"
+    assert plain.artifacts == "s3://bucket/My-Job/output/model"
 
 
 def test_hosts_are_numbered_through_the_groups() -> None:
@@ -76,8 +77,7 @@ def test_a_channel_has_its_own_mode_or_the_jobs() -> None:
 
 def test_checkpoints_have_a_default_path() -> None:
     job = spec(CheckpointConfig={"S3Uri": "s3://bucket/checkpoints"})
-    assert job.checkpoints
-    assert job.checkpoints.local_path == "/opt/ml/checkpoints"
+    assert [saved.path for saved in job.saved] == ["/opt/ml/checkpoints"]
 
 
 @given(bucket=st.from_regex(r"[a-z0-9.-]{3,20}", fullmatch=True), key=st.text())
@@ -100,4 +100,6 @@ def test_what_is_no_s3_address(text: str) -> None:
     [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")],
 )
 def test_the_region_says_the_partition(region: str, partition: str) -> None:
-    assert Scope("1" * 12, region).training_job_arn("j").startswith(f"arn:{partition}:sagemaker:")
+    assert (
+        Scope("1" * 12, region).arn("training-job", "j").startswith(f"arn:{partition}:sagemaker:")
+    )

@@ -1,4 +1,4 @@
-"""What the platform writes into /opt/ml/input/config, as text, one entry a file.
+"""What the platform writes into /opt/ml/input/config, by path, as text.
 
 Names, member order and the compact form without a trailing newline were seen from the
 service: a one-instance resourceconfig.json of ml.g4dn.12xlarge has 280 bytes there.
@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from emulator.model.job import ChannelSpec, Host, JobSpec
-from emulator.model.plan import RuntimeTraits
+from emulator.model.workload import ChannelSpec, Host, WorkloadSpec
 
+CONFIG = "/opt/ml/input/config"
+DATA = "/opt/ml/input/data"
 DEBUG_HOOK_PATH = "/opt/ml/output/tensors"
 TENSORBOARD_PATH = "/opt/ml/output/tensorboard"
 """Defaults of DebugHookConfig.LocalPath and TensorBoardOutputConfig.LocalPath (API reference)."""
@@ -30,39 +31,35 @@ _ENUM_MEMBERS = frozenset(
 )
 
 
-def config_files(spec: JobSpec, host: Host, traits: RuntimeTraits) -> Mapping[str, str]:
-    """File name → content of everything below /opt/ml/input/config of one instance."""
+def config_files(spec: WorkloadSpec, host: Host, interface: str) -> Mapping[str, str]:
+    """Everything below /opt/ml/input/config of one instance."""
     request = spec.request
     metrics = request.get("AlgorithmSpecification", {}).get("MetricDefinitions", [])
     files: dict[str, Any] = {
-        "hyperparameters.json": spec.hyperparameters,
+        "hyperparameters.json": request.get("HyperParameters", {}),
         "inputdataconfig.json": {
-            channel.name: _input_data(channel) for channel in channels_of(spec, host)
+            channel.name: _input_data(channel) for channel in spec.channels_of(host)
         },
-        "resourceconfig.json": _resources(spec, host, traits),
+        "resourceconfig.json": _resources(spec, host, interface),
         "init-config.json": _init_config(spec, host),
         "metric-definition-regex.json": metrics,
         "upstreamoutputdataconfig.json": [],
         "trainingjobconfig.json": _training_job(spec),
     }
-    if spec.checkpoints:
-        files["checkpointconfig.json"] = {"LocalPath": spec.checkpoints.local_path}
+    if "CheckpointConfig" in request:
+        files["checkpointconfig.json"] = {"LocalPath": _checkpoints(request)["LocalPath"]}
     if "DebugHookConfig" in request:
         files["debughookconfig.json"] = {"LocalPath": DEBUG_HOOK_PATH, **request["DebugHookConfig"]}
     if "ProfilerConfig" in request:
         files["profilerconfig.json"] = request["ProfilerConfig"]
     if "TensorBoardOutputConfig" in request:
         files["tensorboardoutputconfig.json"] = _tensorboard(request["TensorBoardOutputConfig"])
-    return {name: _compact(content) for name, content in files.items()}
+    return {f"{CONFIG}/{name}": _compact(content) for name, content in files.items()}
 
 
-def channels_of(spec: JobSpec, host: Host) -> tuple[ChannelSpec, ...]:
-    """The channels this instance gets: those of its group, and those of every group."""
-    return tuple(
-        channel
-        for channel in spec.channels
-        if not channel.instance_groups or host.group in channel.instance_groups
-    )
+def _checkpoints(request: Mapping[str, Any]) -> dict[str, Any]:
+    """CheckpointConfig with its default path (API reference)."""
+    return {"LocalPath": "/opt/ml/checkpoints", **request["CheckpointConfig"]}
 
 
 def _compact(content: Any) -> str:
@@ -79,7 +76,7 @@ def _input_data(channel: ChannelSpec) -> dict[str, str]:
     }
 
 
-def _resources(spec: JobSpec, host: Host, traits: RuntimeTraits) -> dict[str, Any]:
+def _resources(spec: WorkloadSpec, host: Host, interface: str) -> dict[str, Any]:
     # The launcher takes the first host of its group as master, so that every instance
     # must see one and the same order; spec.hosts is in the order of their numbers.
     return {
@@ -95,16 +92,16 @@ def _resources(spec: JobSpec, host: Host, traits: RuntimeTraits) -> dict[str, An
             }
             for group in spec.groups
         ],
-        "network_interface_name": traits.network_interface,
+        "network_interface_name": interface,
     }
 
 
-def _init_config(spec: JobSpec, host: Host) -> dict[str, Any]:
+def _init_config(spec: WorkloadSpec, host: Host) -> dict[str, Any]:
     names = [peer.name for peer in spec.hosts]
     job_mode = spec.request.get("AlgorithmSpecification", {}).get("TrainingInputMode", "File")
     return {
         "inputMode": _upper_snake(job_mode),
-        "channels": {channel.name: _init_channel(channel) for channel in channels_of(spec, host)},
+        "channels": {channel.name: _init_channel(channel) for channel in spec.channels_of(host)},
         "checkpointChannel": _checkpoint_channel(spec),
         "hostConfig": {"clusterSize": len(names), "hostNumber": names.index(host.name) + 1},
         "enableAdditionalPlatformLoggingForCustomer": False,
@@ -133,26 +130,26 @@ def _init_channel(channel: ChannelSpec) -> dict[str, Any]:
     }
 
 
-def _checkpoint_channel(spec: JobSpec) -> dict[str, Any] | None:
-    if spec.checkpoints is None:
+def _checkpoint_channel(spec: WorkloadSpec) -> dict[str, Any] | None:
+    if "CheckpointConfig" not in spec.request:
         return None
-    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": spec.checkpoints.s3_uri}}
+    config = _checkpoints(spec.request)
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": config["S3Uri"]}}
+    channel = ChannelSpec("checkpoints", "File", source, config["LocalPath"])
     return {
         "name": "checkpoints",
-        "channel": _init_channel(ChannelSpec("checkpoints", "File", source)),
-        "outputPath": spec.checkpoints.local_path,
+        "channel": _init_channel(channel),
+        "outputPath": config["LocalPath"],
         "allowEmpty": True,
     }
 
 
-def _training_job(spec: JobSpec) -> dict[str, Any]:
+def _training_job(spec: WorkloadSpec) -> dict[str, Any]:
     """The request again, with the service's own spelling of enums and with defaults."""
     job: dict[str, Any] = _with_snake_enums(spec.request)
-    if spec.checkpoints:
-        job["CheckpointConfig"] = {
-            **job["CheckpointConfig"],
-            "LocalPath": spec.checkpoints.local_path,
-        }
+    if "CheckpointConfig" in job:
+        path = _checkpoints(spec.request)["LocalPath"]
+        job["CheckpointConfig"] = {**job["CheckpointConfig"], "LocalPath": path}
     if "DebugHookConfig" in job:
         job["DebugHookConfig"] = {"LocalPath": DEBUG_HOOK_PATH, **job["DebugHookConfig"]}
     if "TensorBoardOutputConfig" in job:

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from emulator.model.job import JobSpec
 from emulator.model.scope import Scope
-from emulator.placement.fixed_ports import fixed_ports
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training import training_job
 
 
-def spec(name: str, instances: int = 1, parameters: Mapping[str, str] | None = None) -> JobSpec:
+def spec(
+    name: str, instances: int = 1, parameters: Mapping[str, str] | None = None
+) -> WorkloadSpec:
     request: dict[str, Any] = {
         "TrainingJobName": name,
         "RoleArn": "arn:aws:iam::123456789012:role/SageMakerRole",
@@ -19,7 +21,7 @@ def spec(name: str, instances: int = 1, parameters: Mapping[str, str] | None = N
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": instances},
         "HyperParameters": dict(parameters or {}),
     }
-    return JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+    return training_job(request, Scope("123456789012", "us-east-1"))
 
 
 @pytest.mark.parametrize(
@@ -32,5 +34,5 @@ def spec(name: str, instances: int = 1, parameters: Mapping[str, str] | None = N
         (spec("off", parameters={"sagemaker_torch_distributed_enabled": "false"}), False),
     ],
 )
-def test_launchers_listen_on_fixed_ports(job: JobSpec, listens: bool) -> None:
-    assert bool(fixed_ports(job)) == listens
+def test_launchers_listen_on_fixed_ports(job: WorkloadSpec, listens: bool) -> None:
+    assert bool(job.ports) == listens

@@ -8,19 +8,16 @@ from typing import Any
 import pytest
 
 from emulator.model.errors import ValidationError
-from emulator.model.job import JobSpec, S3Uri
 from emulator.model.scope import Scope
+from emulator.model.workload import S3Uri, SavedDirectory, WorkloadSpec
+from emulator.resources.training import training_job
+from emulator.resources.training.saved import refuse_unusable
 from emulator.workloads.plan.layout import InstanceDirs
-from emulator.workloads.plan.saved import (
-    Saved,
-    mounted,
-    refuse_unusable,
-    saved_directories,
-    unmounted,
-)
+
+ALWAYS = ["/opt/ml/input", "/opt/ml/model", "/opt/ml/output"]
 
 
-def job(**members: Any) -> JobSpec:
+def job(**members: Any) -> WorkloadSpec:
     request = {
         "TrainingJobName": "job",
         "RoleArn": "arn:aws:iam::123456789012:role/Role",
@@ -28,11 +25,11 @@ def job(**members: Any) -> JobSpec:
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
         **members,
     }
-    return JobSpec.from_request(request, Scope("123456789012", "us-east-1"))
+    return training_job(request, Scope("123456789012", "us-east-1"))
 
 
 def test_a_plain_job_saves_nothing_on_its_way() -> None:
-    assert saved_directories(job()) == ()
+    assert job().saved == ()
 
 
 def test_everything_at_its_default_place() -> None:
@@ -42,13 +39,21 @@ def test_everything_at_its_default_place() -> None:
         DebugHookConfig={"S3OutputPath": "s3://b/debug/"},
         ProfilerConfig={"S3OutputPath": "s3://b"},
     )
-    assert saved_directories(spec) == (
-        Saved("checkpoints", "/opt/ml/checkpoints", S3Uri("b", "ckpt/")),
-        Saved("tensorboard", "/opt/ml/output/tensorboard", S3Uri("b", "tb/job/tensorboard-output")),
-        Saved("debug", "/opt/ml/output/tensors", S3Uri("b", "debug/job/debug-output")),
-        Saved("profiler", "/opt/ml/output/profiler", S3Uri("b", "job/profiler-output")),
+    assert spec.saved == (
+        SavedDirectory(
+            "checkpoints",
+            "/opt/ml/checkpoints",
+            S3Uri("b", "ckpt/"),
+            mirrored=True,
+            manifest="/opt/ml/input/data/checkpoints-manifest",
+        ),
+        SavedDirectory(
+            "tensorboard", "/opt/ml/output/tensorboard", S3Uri("b", "tb/job/tensorboard-output")
+        ),
+        SavedDirectory("debug", "/opt/ml/output/tensors", S3Uri("b", "debug/job/debug-output")),
+        SavedDirectory("profiler", "/opt/ml/output/profiler", S3Uri("b", "job/profiler-output")),
     )
-    assert unmounted(spec) == ()
+    assert [volume.path for volume in spec.volumes] == [*ALWAYS, "/opt/ml/checkpoints"]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +74,10 @@ def test_places_of_ones_own(path: str, place: str, own_mount: bool) -> None:
         CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": "/state"},
         TensorBoardOutputConfig={"S3OutputPath": "s3://b/tb", "LocalPath": path},
     )
-    board = saved_directories(spec)[1]
-    assert InstanceDirs(Path("/x")).behind(spec, board.path) == Path("/x", place)
-    assert unmounted(spec) == ((board.path,) if own_mount else ())
+    board = spec.saved[1]
+    assert InstanceDirs(Path("/x"), spec.volumes).at(board.path) == Path("/x", place)
+    own = [board.path] if own_mount else []
+    assert [volume.path for volume in spec.volumes] == [*ALWAYS, "/state", *own]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +85,11 @@ def test_places_of_ones_own(path: str, place: str, own_mount: bool) -> None:
     [("/opt/ml/output/tb", 1), ("/opt/ml/output/a/tb", 2), ("/logs/tb", 1), ("/state", 1)],
 )
 def test_how_much_of_its_place_a_script_can_replace(path: str, depth: int) -> None:
-    spec = job(CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": "/state"})
-    assert InstanceDirs(Path("/x")).depth(spec, path) == depth
+    spec = job(
+        CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": "/state"},
+        TensorBoardOutputConfig={"S3OutputPath": "s3://b/tb", "LocalPath": "/logs/tb"},
+    )
+    assert InstanceDirs(Path("/x"), spec.volumes).depth(path) == depth
 
 
 def test_two_configurations_of_one_path_are_one_directory() -> None:
@@ -88,7 +97,7 @@ def test_two_configurations_of_one_path_are_one_directory() -> None:
         CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": "/opt/ml/output/tensors"},
         DebugHookConfig={"S3OutputPath": "s3://b/debug"},
     )
-    assert [saved.kind for saved in saved_directories(spec)] == ["checkpoints"]
+    assert [saved.kind for saved in spec.saved] == ["checkpoints"]
 
 
 @pytest.mark.parametrize(
@@ -102,10 +111,9 @@ def test_two_configurations_of_one_path_are_one_directory() -> None:
 )
 def test_checkpoints_within_the_model_or_the_output(path: str, place: str) -> None:
     spec = job(CheckpointConfig={"S3Uri": "s3://b/ckpt", "LocalPath": path})
-    (saved,) = saved_directories(spec)
-    assert InstanceDirs(Path("/x")).behind(spec, saved.path) == Path("/x", place)
-    assert mounted(spec) == ("/opt/ml/input", "/opt/ml/model", "/opt/ml/output")
-    assert unmounted(spec) == ()
+    (saved,) = spec.saved
+    assert InstanceDirs(Path("/x"), spec.volumes).at(saved.path) == Path("/x", place)
+    assert [volume.path for volume in spec.volumes] == ALWAYS
 
 
 @pytest.mark.parametrize(
@@ -137,4 +145,4 @@ def test_places_that_are_fine(path: str) -> None:
 
 
 def test_a_profiler_without_a_place_in_s3() -> None:
-    assert saved_directories(job(ProfilerConfig={"DisableProfiler": True})) == ()
+    assert job(ProfilerConfig={"DisableProfiler": True}).saved == ()

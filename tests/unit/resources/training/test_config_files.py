@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
-from job_examples import TRAITS, channel, groups, job
+from job_examples import channel, groups, job
 
-from emulator.model.job import JobSpec
-from emulator.workloads.plan.config_files import config_files
-
-
-def files(spec: JobSpec, number: int = 0) -> dict[str, str]:
-    return dict(config_files(spec, spec.hosts[number], TRAITS))
+from emulator.model.workload import WorkloadSpec
+from emulator.resources.training.config_files import CONFIG, config_files
 
 
-def loaded(spec: JobSpec, name: str, number: int = 0) -> Any:
+def files(spec: WorkloadSpec, number: int = 0) -> dict[str, str]:
+    written = config_files(spec, spec.hosts[number], "eth0")
+    assert {PurePosixPath(path).parent for path in written} == {PurePosixPath(CONFIG)}
+    return {PurePosixPath(path).name: text for path, text in written.items()}
+
+
+def loaded(spec: WorkloadSpec, name: str, number: int = 0) -> Any:
     return json.loads(files(spec, number)[name])
 
 

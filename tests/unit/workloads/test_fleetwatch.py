@@ -124,7 +124,7 @@ def test_who_does_not_is_killed_after_the_grace(tmp_path: Path) -> None:
 def test_a_shutdown_shortens_the_grace(tmp_path: Path) -> None:
     token = CancelToken()
     token.stop()
-    token.shut_down()
+    token.shut_down(leaves=False)
     fleet = Fleet(never())
     watch(tmp_path, fleet, token).end_all(grace=120, hurried_grace=3)
     assert fleet.log[1][0] == pytest.approx(3)

@@ -7,7 +7,7 @@ from emulator.workloads.run.cancellation import CancelToken
 def test_the_first_reason_counts_and_a_shutdown_hurries() -> None:
     token = CancelToken()
     token.stop()
-    token.shut_down()
+    token.shut_down(leaves=False)
     assert (token.reason, token.hurry) == (Reason.STOP, True)
     assert token.end.is_set()
     other = CancelToken()

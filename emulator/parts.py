@@ -334,6 +334,7 @@ def _connect(
         memory_of=memory_of,
         closing=closing,
         host=_host_settings(settings, engine, port, resources),
+        reaches_aws=settings.jobs_reach_aws == "all",
     )
     return Docker(client, engine, images, runtime)
 

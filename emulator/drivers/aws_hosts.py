@@ -25,6 +25,12 @@ _DATA = re.compile(
 )
 
 
+def sdk_hosts(region: str) -> tuple[str, ...]:
+    """What both SageMaker SDKs ask whatever AWS_ENDPOINT_URL says."""
+    telemetry = f"sm-pysdk-t-{region}.s3.{region}.amazonaws.com"
+    return (f"sts.{region}.amazonaws.com", "sts.amazonaws.com", telemetry)
+
+
 def refusal(host: str, reach: Reach) -> str:
     """Why a job does not reach that host; "" if it does."""
     host = host.rstrip(".")

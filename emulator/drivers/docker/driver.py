@@ -82,13 +82,16 @@ class DockerRuntime:
         memory_of: Callable[[str], int | None] = lambda _: None,
         closing: Event | None = None,
         host: HostSettings | None = None,
+        reaches_aws: bool = True,
     ):
         """`port` is the emulator's; `emulator` marks what belongs to it, restarts included.
 
         `memory_of` gives the most bytes of memory for an instance type; None is no limit.
         `closing` is set when the emulator ends: an engine that is away is not waited for then.
         `host` is what containers get of this machine's settings; nothing without it.
+        With `reaches_aws` nothing keeps the SDKs' own calls from AWS.
         """
+        self._reaches_aws = reaches_aws
         self._host = host or HostSettings()
         self._closing = closing or Event()
         self._client = client
@@ -278,6 +281,7 @@ class DockerRuntime:
             },
             own_mounts=self._engine.own_mounts,
             lock_memory=lock_memory,
+            reaches_aws=self._reaches_aws,
             host_mounts=tuple(one for one in self._host.mounts if one.source.exists()),
             host_environment=self._host.for_job(
                 (self._engine.emulator_host, *plan.hosts), isolated=plan.network_isolation

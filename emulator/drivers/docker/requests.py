@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emulator.drivers.aws_hosts import sdk_hosts
 from emulator.drivers.docker.own_mounts import OwnMounts
 from emulator.model.plan import InstancePlan, JobPlan, Mount
 
@@ -82,6 +83,8 @@ class Placement:
     """Raise the limit of locked memory, which NCCL pins its buffers against."""
     host_environment: Mapping[str, str] = field(default_factory=dict)
     """Variables by which containers reach package indexes as this machine does."""
+    reaches_aws: bool = True
+    """The SDKs' own calls of AWS are not kept from it."""
     host_mounts: tuple[Mount, ...] = ()
     """Package indexes that are directories of this machine."""
     keepers: Mapping[str, str] = field(default_factory=dict)
@@ -157,10 +160,14 @@ def network_body(name: str, labels: Mapping[str, str], *, isolated: bool) -> dic
 
 
 def extra_hosts(plan: JobPlan, placement: Placement) -> dict[str, Any]:
-    """The part of a HostConfig that leads to the engine's host, if the job may go there."""
-    if placement.host_gateway and not plan.network_isolation:
-        return {"ExtraHosts": [f"{HOST_NAME}:host-gateway"]}
-    return {}
+    """The part of a HostConfig that leads to the engine's host, and not to AWS."""
+    if plan.network_isolation:
+        return {}
+    hosts = [f"{HOST_NAME}:host-gateway"] if placement.host_gateway else []
+    if not placement.reaches_aws:
+        region = plan.instances[0].environment.get("AWS_REGION", "us-east-1")
+        hosts += [f"{host}:127.0.0.1" for host in sdk_hosts(region)]  # nobody answers there
+    return {"ExtraHosts": hosts} if hosts else {}
 
 
 def _network(plan: JobPlan, placement: Placement) -> dict[str, Any]:

@@ -112,6 +112,16 @@ def test_an_emulator_in_a_container_is_no_host_of_the_engine() -> None:
     assert "ExtraHosts" not in body(replace(PLACEMENT, host_gateway=False))["HostConfig"]
 
 
+def test_the_sdks_own_calls_of_aws_are_refused() -> None:
+    placement = replace(PLACEMENT, host_gateway=False, reaches_aws=False)
+    kept = body(placement, environment={"AWS_REGION": "eu-west-1"})["HostConfig"]
+    assert kept["ExtraHosts"] == [
+        "sts.eu-west-1.amazonaws.com:127.0.0.1",
+        "sts.amazonaws.com:127.0.0.1",
+        "sm-pysdk-t-eu-west-1.s3.eu-west-1.amazonaws.com:127.0.0.1",
+    ]
+
+
 def test_the_requests_entrypoint_replaces_the_images() -> None:
     assert body(entrypoint=("/bin/bash", "-c"), arguments=("true",))["Entrypoint"] == [
         *("/bin/sh", "-c", WAIT, "/bin/sh"),

@@ -52,7 +52,7 @@ _VARIABLES = {
     "over a variable, a variable over the file of --config.",
     "env": "EMULATOR_STATE_DIR and EMULATOR_PORT say which emulator is meant, where no flag does.",
     "demo": "It takes the emulator that runs, else one of its own in sandboxes. It needs PyTorch, "
-    "boto3 and scikit-learn: pip install 'sagemaker-emulator[demo]'.",
+    "boto3 and scikit-learn, which come with the extra demo.",
 }
 _ASKS = (
     "The emulator asked is that of --endpoint-url or --port, else of AWS_ENDPOINT_URL, else that "

@@ -147,6 +147,8 @@ class Lifecycle:
     ended: float | None = None
     """When it came to its end; None for one that never started."""
     failure_reason: str | None = None
+    exit_message: str | None = None
+    """What the instances said at their end, where the kind has such a message."""
 
     @classmethod
     def begin(cls, now: float, message: str = "") -> Lifecycle:

@@ -55,6 +55,8 @@ class ChannelSpec:
     record_wrapper: str = "None"
     content_type: str | None = None
     shuffle_seed: int | None = None
+    manifest: bool = True
+    """Whether `<path>-manifest` lists the objects."""
 
     @property
     def s3(self) -> Mapping[str, Any] | None:
@@ -186,6 +188,10 @@ class WorkloadSpec:
     request: Mapping[str, Any] = field(repr=False)
     tags: Mapping[str, str] = field(default_factory=dict)
     """As the request has them."""
+    message_file: str | None = None
+    """The path of what the script says at its end, whatever end that is."""
+    needs_image: bool = False
+    """It runs the image's own command: without the image there is nothing to run."""
     artifacts: str | None = None
     """What Describe names as the outcome, once the outputs are in S3."""
     metric_definitions: tuple[tuple[str, str], ...] = ()
@@ -256,6 +262,8 @@ class Kind:
     """As in ARNs and in the database: training-job, processing-job."""
     noun: str
     """For people: training job, processing job."""
+    outputs: str
+    """What logs call the outputs of its workloads, with a capital letter: Model and output."""
     log_group: str
     """Of its instances' output, and the namespace of what is measured of them."""
     dimension: str

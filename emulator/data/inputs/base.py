@@ -82,10 +82,12 @@ class Staging:
         """Where this channel's files go on an instance."""
         return self.directories[host.name]
 
-    def manifest(self, host: Host) -> Path:
-        """Where this channel's manifest goes on an instance: beside its files."""
-        directory = self.directory(host)
-        return directory.with_name(f"{directory.name}-manifest")
+    def write_manifests(self, text: str) -> None:
+        """Put the list of the channel's objects beside its files, if there is to be one."""
+        for host in self.receivers if self.channel.manifest else ():
+            directory = self.directory(host)
+            manifest = directory.with_name(f"{directory.name}-manifest")
+            manifest.write_text(text, encoding="utf-8", errors="surrogateescape")
 
     def layer(self, host: Host) -> Path:
         """Where an instance's changes to this channel go."""

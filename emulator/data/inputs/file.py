@@ -26,7 +26,7 @@ def stage(staging: Staging) -> StagedChannel:
         try:
             selection = select(staging)
             count = _Counter(staging.progress, selection.bytes)
-            _write_manifests(staging, selection)
+            staging.write_manifests(selection.manifest)
             shares = _shares(staging, selection)
             for files in shares:
                 held.append(_hold(staging, files, count) if files else None)
@@ -110,13 +110,6 @@ def _copy(staging: Staging, tree: Path, directory: Path, files: Sequence[Wanted]
         clone(tree / each.path, directory / each.path, stopping)
 
     in_parallel(copy, files, staging.cancelled, threads=4)
-
-
-def _write_manifests(staging: Staging, selection: Selection) -> None:
-    for host in staging.receivers:
-        staging.manifest(host).write_text(
-            selection.manifest, encoding="utf-8", errors="surrogateescape"
-        )
 
 
 def _release(held: Iterable[Held | None]) -> None:

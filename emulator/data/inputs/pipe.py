@@ -49,10 +49,7 @@ def stage(staging: Staging) -> StagedChannel:
         if staging.channel.s3_data_type == "AugmentedManifestFile":
             return _stage_annotated(staging)
         selection = select(staging)
-        for host in staging.receivers:
-            staging.manifest(host).write_text(
-                selection.manifest, encoding="utf-8", errors="surrogateescape"
-            )
+        staging.write_manifests(selection.manifest)
         feeders = _start(staging, partial(_plain, staging, selection))
         return _staged(staging, feeders, len(selection.objects), selection.bytes, nothing)
 

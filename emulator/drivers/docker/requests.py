@@ -60,6 +60,8 @@ class LocalImage:
     name: str
     entrypoint: tuple[str, ...] = ()
     has_shell: bool = True
+    command: tuple[str, ...] = ()
+    """The arguments that its entry point gets where nobody gives others (CMD)."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,9 @@ def _endpoint(instance: InstancePlan, placement: Placement) -> dict[str, Any]:
 
 
 def _command(instance: InstancePlan, image: LocalImage) -> dict[str, Any]:
-    arguments = list(instance.arguments)
+    # As `docker run`: whoever replaces the entry point does without the image's arguments, too.
+    own = image.command if instance.entrypoint is None else ()
+    arguments = list(instance.arguments or own)
     entrypoint = image.entrypoint if instance.entrypoint is None else instance.entrypoint
     if image.has_shell:
         return {

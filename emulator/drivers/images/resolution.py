@@ -150,8 +150,9 @@ class Images:
             raise ClientError(CANNOT_PULL)
         if found["Id"] not in self._shells:
             self._shells[found["Id"]] = self._has_shell(name)
-        entrypoint = tuple(found["Config"].get("Entrypoint") or ())
-        return LocalImage(name, entrypoint, self._shells[found["Id"]])
+        config = found["Config"]
+        entrypoint, command = (tuple(config.get(part) or ()) for part in ("Entrypoint", "Cmd"))
+        return LocalImage(name, entrypoint, self._shells[found["Id"]], command)
 
     def look_up(
         self, image: str, *, engine_alone: bool = False, seconds: float = LOOK_UP_SECONDS

@@ -205,6 +205,7 @@ def _pool_key(request: Mapping[str, Any], scope: Scope) -> PoolKey | None:
 TRAINING = Kind(
     name="training-job",
     noun="training job",
+    outputs="Model and output",
     log_group="/aws/sagemaker/TrainingJobs",
     dimension="TrainingJobName",
     words=WORDS,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emulator.data.objectstore.availability import Availability
@@ -24,7 +25,7 @@ from emulator.model.workload import WorkloadSpec
 from emulator.workloads.run.attempt import SHUTDOWN_NOTICE, Attempt
 from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.context import RunContext, nothing
-from emulator.workloads.run.directories import failure_text, has_files
+from emulator.workloads.run.directories import exit_message, failure_text, has_files
 from emulator.workloads.run.outcome import INTERNAL_ERROR, KILLED, STORE_SECONDS, failure_of
 from emulator.workloads.run.recovery import Past, Resumed, begins_anew, holds_nothing
 from emulator.workloads.run.settling import error_of_crash, stopped
@@ -78,6 +79,7 @@ class JobRun:
         self._left = False
         """The instances go on without this emulator."""
         self._cache: Path | None = None
+        self._latest: Attempt | None = None
         self._pool: Pool | None = None
         """What the job has left behind, once it has ended."""
 
@@ -141,6 +143,7 @@ class JobRun:
         return self._carry_out(attempt, lambda: attempt.resume(resumed, left, self._cache))
 
     def _carry_out(self, attempt: Attempt, train: Callable[[], Ending]) -> _Again | None:
+        self._latest = attempt
         try:
             ending = self._timed(attempt, train)
             if ending.cause is Cause.LEFT:
@@ -308,9 +311,19 @@ class JobRun:
     ) -> None:
         """End the job; its instances, if it has some, become its warm pool."""
         keeps = has_instances and not self._token.hurry and self._cache is not None
+        said = self._exit_message()
+
+        def end(life: Lifecycle, now: float) -> Lifecycle:
+            return replace(step(life, now), exit_message=said)
+
         self._pool = self._pools.offer(
-            self._spec, lambda: self._progress.finish(step, artifacts, keeps)
+            self._spec, lambda: self._progress.finish(end, artifacts, keeps)
         )
+
+    def _exit_message(self) -> str | None:
+        with suppress(ClientError):  # _failure has said so, unless there was more to say
+            return exit_message(self._spec, self._latest.instances if self._latest else {})
+        return None
 
     def _cache_directory(self, kept: Kept | None) -> Path | None:
         if kept:
@@ -346,7 +359,15 @@ def _failure(
     if ending.cause is Cause.HUNG:
         return AlgorithmError(ending.why, KILLED)
     if ending.failed is None:
-        return None
+        return _bad_message(spec, attempt) if ending.cause is Cause.DONE else None
     text = failure_text(attempt.instances[ending.failed.host].at(spec.failure_file))
     away = store.away_since(ending.failed.at - STORE_SECONDS)
     return failure_of(ending.failed, text, away) or InternalServerError(INTERNAL_ERROR)
+
+
+def _bad_message(spec: WorkloadSpec, attempt: Attempt) -> JobError | None:
+    try:
+        exit_message(spec, attempt.instances)
+    except ClientError as error:
+        return error
+    return None

@@ -76,6 +76,12 @@ class Supervisor:
             chosen.runtime.check(spec.image, len(spec.hosts), spec.network_isolation)
         except JobError as error:
             raise ValidationError(str(error)) from error
+        if spec.needs_image and not chosen.runtime.traits.engine:
+            raise ValidationError(
+                f"The {spec.label} has no ContainerEntrypoint, and the process runtime has no "
+                "image to take one from. Name what to run, such as python3 and a script, or use "
+                f"Docker: {chosen.reason or 'this emulator runs processes only'}."
+            )
         self._context.inputs.check(spec)
         self._context.outputs.check(spec)
         with self._lock:

@@ -202,7 +202,7 @@ class S3Outputs:
     def keep(self, spec: WorkloadSpec, instances: Instances) -> None:
         if any(has_files(spec, dirs) for dirs in instances.values()):
             place = self._move(spec, instances)
-            self.reports.line(spec, f"Model and output are kept in {place}.")
+            self.reports.line(spec, f"{spec.kind.outputs} are kept in {place}.")
 
     def _tell(self, spec: WorkloadSpec, pace: str) -> None:
         told = f"{spec.words.uploading}: {pace}"
@@ -214,9 +214,9 @@ class S3Outputs:
         kind = ClientError if isinstance(error, ClientError) else InternalServerError
         reason = str(error).removeprefix(f"{kind.prefix}: ")
         try:
-            where = f"Model and output are kept in {self._move(spec, instances)}."
+            where = f"{spec.kind.outputs} are kept in {self._move(spec, instances)}."
         except OSError as trouble:
-            where = f"Model and output are not kept: {trouble}."
+            where = f"{spec.kind.outputs} are not kept: {trouble}."
         self.reports.line(spec, f"{error}. {where}")
         told = f"{reason}. {where}"
         return kind(told if len(told) < FAILURE_REASON_LIMIT - len(kind.prefix) else reason)

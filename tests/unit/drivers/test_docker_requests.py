@@ -140,6 +140,23 @@ def test_an_image_without_a_shell_starts_as_it_is(
     assert (found["Entrypoint"], found["Cmd"]) == (expected, ["train"])
 
 
+@pytest.mark.parametrize(
+    ("entrypoint", "arguments", "expected"),
+    [
+        (None, (), ["--all"]),
+        (None, ("--some",), ["--some"]),
+        (("/other",), (), []),
+        (("/other",), ("--some",), ["--some"]),
+    ],
+)
+def test_the_images_arguments_go_with_its_entry_point(
+    entrypoint: tuple[str, ...] | None, arguments: tuple[str, ...], expected: list[str]
+) -> None:
+    images = {"asked-for": LocalImage("own", ("/run",), command=("--all",))}
+    found = body(replace(PLACEMENT, images=images), entrypoint=entrypoint, arguments=arguments)
+    assert found["Cmd"] == expected
+
+
 def test_gpus_through_the_hook_are_named_by_uuid() -> None:
     found = body(gpus=("GPU-a", "GPU-b"))
     assert found["HostConfig"]["DeviceRequests"] == [

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from job_examples import job
 
+from emulator.model.errors import ClientError
 from emulator.workloads.plan.layout import InstanceDirs
-from emulator.workloads.run.directories import failure_text, has_files, remove_directory
+from emulator.workloads.run.directories import (
+    exit_message,
+    failure_text,
+    has_files,
+    remove_directory,
+)
 
 
 def test_what_a_link_leads_to_is_no_output(tmp_path: Path) -> None:
@@ -70,3 +77,42 @@ def test_a_failure_file_of_any_length_tells_its_beginning_and_its_end(tmp_path: 
     failure.unlink()
     failure.mkdir()
     assert failure_text(failure) == "", "a directory tells nothing"
+
+
+WITH_MESSAGE = replace(job(), message_file="/opt/ml/output/message")
+
+
+def said(directory: Path, *texts: bytes) -> str | None:
+    """The exit message of instances that have written these."""
+    instances = {}
+    for number, text in enumerate(texts, start=1):
+        instances[f"algo-{number}"] = dirs = InstanceDirs(
+            directory / f"algo-{number}", WITH_MESSAGE.volumes
+        )
+        dirs.at("/opt/ml/output").mkdir(parents=True)
+        if text:
+            dirs.at("/opt/ml/output/message").write_bytes(text)
+    return exit_message(WITH_MESSAGE, instances)
+
+
+def test_the_messages_of_all_instances_are_one_kilobyte(tmp_path: Path) -> None:
+    assert said(tmp_path / "a", b"one ", b"", b"three") == "one three"
+    assert said(tmp_path / "b", b"x" * 1000, b"y" * 1000) == "x" * 1000 + "y" * 24
+    # A character of two bytes at the limit is left out, not torn.
+    assert said(tmp_path / "c", b"x" + "\u00e4".encode() * 600) == "x" + "\u00e4" * 511
+    assert said(tmp_path / "d", b"") is None
+
+
+def test_a_message_that_is_no_text_is_the_jobs_own_fault(tmp_path: Path) -> None:
+    for number, text in enumerate((b"\xff\xfe", "\u00e4".encode()[:1])):
+        with pytest.raises(ClientError, match="/opt/ml/output/message is not UTF-8"):
+            said(tmp_path / str(number), b"fine", text)
+
+
+def test_a_link_is_no_message(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("secret")
+    dirs = InstanceDirs(tmp_path / "algo-1", WITH_MESSAGE.volumes)
+    dirs.at("/opt/ml/output").mkdir(parents=True)
+    dirs.at("/opt/ml/output/message").symlink_to(tmp_path / "key")
+    assert exit_message(WITH_MESSAGE, {"algo-1": dirs}) is None
+    assert exit_message(job(), {"algo-1": dirs}) is None

@@ -14,6 +14,7 @@ from emulator.aws.services import (
     job_updates,
     log_writes,
     logs,
+    processing_jobs,
     sagemaker_metrics,
     search,
     sts,
@@ -41,6 +42,7 @@ def operations_by_service(
         "sagemaker": {
             **training_jobs.operations(supervisor, records, metrics, roles, images),
             **job_updates.operations(supervisor, records),
+            **processing_jobs.operations(supervisor, records, roles, images),
             **tags.operations(records),
             **search.operations(records, training_jobs.metrics_of(metrics)),
         },

@@ -12,12 +12,14 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from emulator.model.errors import ApiError, ValidationError
 from emulator.model.faults import Chance, Kind, read_fault
 from emulator.model.scope import Scope
+from emulator.model.workload import Kind as WorkloadKind
 from emulator.model.workload import WorkloadId
-from emulator.resources.training import job_id
-from emulator.resources.training.words import NOT_FOUND
+from emulator.resources import KINDS
+from emulator.resources.training import TRAINING, job_id
 from emulator.settings import Settings
 from emulator.workloads.fault_book import FaultBook
 
+_BY_ROUTE = {f"{kind.name}s": kind for kind in KINDS}
 Disturb = Callable[[str], None]
 """Called with an operation's name before it is carried out; raises ApiError."""
 
@@ -64,12 +66,13 @@ def _json_object(text: bytes) -> dict[str, Any]:
 
 
 @contextmanager
-def _job_errors() -> Iterator[None]:
+def _job_errors(key: WorkloadId, kind: WorkloadKind) -> Iterator[None]:
     """404 for a job that does not exist, 409 for one that cannot do it now."""
     try:
         yield
     except ValidationError as error:
-        raise HTTPException(404 if error.message == NOT_FOUND else 409, error.message) from error
+        unknown = error.message == kind.not_found(key.name)
+        raise HTTPException(404 if unknown else 409, error.message) from error
 
 
 def routes(book: FaultBook, runs: Runs, settings: Settings) -> APIRouter:
@@ -99,12 +102,16 @@ def routes(book: FaultBook, runs: Runs, settings: Settings) -> APIRouter:
             raise HTTPException(404, f"There is no fault {fault_id}.")
         return Response(status_code=204)
 
-    @router.post("/training-jobs/{name}/kill", status_code=202)
+    @router.post("/{jobs}/{name}/kill", status_code=202)
     def kill(
-        name: str, region: str = settings.region, account: str = settings.account
+        jobs: str, name: str, region: str = settings.region, account: str = settings.account
     ) -> dict[str, Any]:
-        with _job_errors():
-            runs.kill(job_id(Scope(account, region), name))
+        kind = _BY_ROUTE.get(jobs)
+        if kind is None:
+            raise HTTPException(404, f"There are no {jobs}.")
+        key = WorkloadId(kind.name, Scope(account, region), name)
+        with _job_errors(key, kind):
+            runs.kill(key)
         return {"killed": name}
 
     @router.post("/training-jobs/{name}/interrupt", status_code=202)
@@ -114,8 +121,9 @@ def routes(book: FaultBook, runs: Runs, settings: Settings) -> APIRouter:
         account: str = settings.account,
         seconds: Annotated[float, Query(ge=0, le=86_400)] = 0,
     ) -> dict[str, Any]:
-        with _job_errors():
-            runs.interrupt(job_id(Scope(account, region), name), seconds)
+        key = job_id(Scope(account, region), name)
+        with _job_errors(key, TRAINING):
+            runs.interrupt(key, seconds)
         return {"interrupted": name}
 
     return router

@@ -8,16 +8,18 @@ from typing import Any, cast
 
 from emulator.aws.built import operations_by_service
 from emulator.aws.wire.service_models import Shape, operation_model, service_model
-from emulator.resources.training.support_matrix import Member, Treatment, member_at
+from emulator.resources.processing import support_matrix as processing
+from emulator.resources.support_matrix import Member, SupportMatrix, Treatment
+from emulator.resources.training import support_matrix as training
 from emulator.settings import Settings
 
 _NOTES = {
     "sagemaker": {
-        "AddTags": "on training jobs",
-        "DeleteTags": "on training jobs",
+        "AddTags": "on training and processing jobs",
+        "DeleteTags": "on training and processing jobs",
         "GetSearchSuggestions": "for training jobs",
-        "ListTags": "on training jobs",
-        "Search": "for training jobs",
+        "ListTags": "on training and processing jobs",
+        "Search": "for training jobs; AWS cannot search processing jobs either",
         "UpdateTrainingJob": "warm pools and switches; no profiler runs",
     },
     "cloudwatch": {
@@ -40,6 +42,11 @@ _NOTES = {
     },
 }
 
+MATRICES = {
+    "CreateTrainingJob": training.MATRIX,
+    "CreateProcessingJob": processing.MATRIX,
+}
+"""By operation, what becomes of the members of its request."""
 _INTRODUCTION = """\
 # What is covered
 
@@ -49,7 +56,8 @@ Made by `make coverage-table` from the code and from botocore's model; a test co
 
 def document() -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *_operations(), "", *_members(), ""])
+    members = [line for name in MATRICES for line in ("", *_members(name))]
+    return "\n".join([_INTRODUCTION, *_operations(), *members, ""])
 
 
 def member_paths(shape: Shape, prefix: str = "", inside: tuple[str, ...] = ()) -> Iterator[str]:
@@ -63,10 +71,10 @@ def member_paths(shape: Shape, prefix: str = "", inside: tuple[str, ...] = ()) -
             yield from member_paths(below, f"{path}.", (*inside, below.name))
 
 
-def create_training_job() -> Shape:
-    """The shape of CreateTrainingJob's input."""
+def input_of(name: str) -> Shape:
+    """The shape of the operation's input."""
     model = service_model("sagemaker")
-    operation = operation_model(model, "CreateTrainingJob") if model else None
+    operation = operation_model(model, name) if model else None
     assert operation is not None  # noqa: S101 - botocore has it
     return operation.input_shape
 
@@ -87,11 +95,12 @@ def _operations() -> Iterator[str]:
         yield from (f"| {name} | {notes.get(name, '')} |" for name in sorted(operations))
 
 
-def _members() -> Iterator[str]:
-    yield "## Members of CreateTrainingJob"
+def _members(name: str) -> Iterator[str]:
+    described = name.replace("Create", "Describe")
+    yield f"## Members of {name}"
     yield ""
     yield "- **acts**: it has the effect that it has at AWS"
-    yield "- **echoes**: it is kept and DescribeTrainingJob shows it, but it has no effect; where"
+    yield f"- **echoes**: it is kept and {described} shows it, but it has no effect; where"
     yield "  something is missed by that, the job's log says so"
     yield "- **refuses**: the request is answered with an error that names it"
     yield ""
@@ -99,13 +108,16 @@ def _members() -> Iterator[str]:
     yield ""
     yield "| member | what becomes of it | remark |"
     yield "|---|---|---|"
-    for path in member_paths(create_training_job()):
-        member = member_at(path)
-        if member is None:
-            raise LookupError(
-                f"emulator/resources/training/support_matrix.py says nothing of {path}"
-            )
+    for path in member_paths(input_of(name)):
+        member = _row(MATRICES[name], path)
         yield f"| {_indented(path)} | {member.treatment.value} | {_remark(member, path)} |"
+
+
+def _row(matrix: SupportMatrix, path: str) -> Member:
+    member = matrix.member_at(path)
+    if member is None:
+        raise LookupError(f"the support matrix says nothing of {path}")
+    return member
 
 
 def _indented(path: str) -> str:

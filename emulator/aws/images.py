@@ -56,7 +56,7 @@ class TrainingImages:
             return Presence.NO_TAG if self._has_repository(address) else Presence.NO_REPOSITORY
         return self._engine.look_up(image, engine_alone=address.account == account)
 
-    def check(self, image: str, account: str, role: str) -> None:
+    def check(self, image: str, account: str, role: str, noun: str = "training") -> None:
         """Raise ValidationError, as CreateTrainingJob does, for an image that does not exist.
 
         What cannot be looked up passes where the job is sure to run in that image, or to fail
@@ -67,7 +67,7 @@ class TrainingImages:
             return
         address = read_address(image)
         if address is None or found is Presence.NO_REFERENCE:
-            raise ValidationError(INVALID)
+            raise ValidationError(INVALID.replace("training", noun))
         raise ValidationError(f"{_refusal(address, image, found, role)} {self._remedy()}")
 
     def _is_declared(self, image: str) -> bool:

@@ -21,6 +21,7 @@ _OTHERS = (
     "huggingface-pytorch-training",
     "sagemaker-base-python-*",
     "sagemaker-distribution-prod",
+    "sagemaker-scikit-learn",
 )
 """Repositories whose jobs a Python environment with PyTorch can run; of several accounts."""
 # pytorch-2.13-cu133-amzn2023-sagemaker, pytorch-training:2.2.0-gpu-py310-cu121-ubuntu20.04

@@ -1,6 +1,7 @@
 """What users ask for: one package a resource, which turns requests into workloads."""
 
+from emulator.resources.processing import PROCESSING
 from emulator.resources.training import TRAINING
 
-KINDS = (TRAINING,)
+KINDS = (TRAINING, PROCESSING)
 """All that run to their end."""

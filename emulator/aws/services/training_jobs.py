@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from emulator.aws.images import TrainingImages
 from emulator.aws.operation import Call, Operations
 from emulator.aws.roles import Roles
+from emulator.aws.services import listing
 from emulator.aws.services.describe import describe, summarize
 from emulator.aws.services.tags import check_tags
 from emulator.aws.services.training_rules import check
 from emulator.model.errors import ValidationError
-from emulator.model.lifecycle import Status
 from emulator.model.record import Job
 from emulator.model.scope import Scope
 from emulator.model.workload import WorkloadId, WorkloadSpec
@@ -25,19 +22,8 @@ from emulator.resources.training.words import NOT_FOUND
 from emulator.telemetry.metrics.statistics import Sample
 from emulator.telemetry.metrics.store import Dimensions
 from emulator.workloads.run.measuring import dimensions
-from emulator.workloads.store.queries import Column, Cursor, JobPage, JobQuery, Term
+from emulator.workloads.store.queries import JobPage, JobQuery
 
-DEFAULT_PAGE = 10
-"""Jobs in a page when MaxResults is not given."""
-
-_ORDERS: Mapping[str, Column] = {"Name": "name", "CreationTime": "created", "Status": "status"}
-_FILTERS: Mapping[str, tuple[Column, Literal["contains", "<", ">"]]] = {
-    "NameContains": ("name", "contains"),
-    "CreationTimeAfter": ("created", ">"),
-    "CreationTimeBefore": ("created", "<"),
-    "LastModifiedTimeAfter": ("modified", ">"),
-    "LastModifiedTimeBefore": ("modified", "<"),
-}
 _DELETING = "Deleting"
 """A status of the API that no job has here: a deletion is over when it is answered."""
 
@@ -107,12 +93,12 @@ def operations(
         return describe(job, final_metrics(job))
 
     def list_jobs(call: Call) -> dict[str, Any]:
-        page = records.find(TRAINING.name, call.scope, _query(call.params))
+        page = records.find(TRAINING.name, call.scope, listing.query(call.params))
         return {
             "TrainingJobSummaries": [
                 summarize(job) for job in page.jobs if _is_listed(job, call.params)
             ],
-            "NextToken": None if page.next is None else _token(page.next),
+            "NextToken": listing.token(page.next),
         }
 
     def stop(call: Call) -> None:
@@ -140,24 +126,6 @@ def metrics_of(metrics: Metrics | None) -> Callable[[Job], dict[str, Sample]]:
     return last_values
 
 
-def _query(params: Any) -> JobQuery:
-    """Newest first unless asked otherwise (seen; the documentation says ascending)."""
-    status = params.get("StatusEquals")
-    sort_by = _ORDERS[params.get("SortBy", "CreationTime")]
-    return JobQuery(
-        conditions=tuple(
-            Term(column, operator, params[name])
-            for name, (column, operator) in _FILTERS.items()
-            if params.get(name) is not None
-        ),
-        status=None if status in (None, _DELETING) else Status(status),
-        sort_by=sort_by,
-        descending=params.get("SortOrder", "Descending") == "Descending",
-        limit=params.get("MaxResults", DEFAULT_PAGE),
-        after=_cursor(params["NextToken"], sort_by) if params.get("NextToken") else None,
-    )
-
-
 def _is_listed(job: Job, params: Any) -> bool:
     """The filters that, like StatusEquals, apply after a page was taken."""
     if params.get("StatusEquals") == _DELETING:
@@ -167,20 +135,3 @@ def _is_listed(job: Job, params: Any) -> bool:
         return False
     plan = job.spec.request["ResourceConfig"].get("TrainingPlanArn")
     return bool(params.get("TrainingPlanArnEquals", plan) == plan)
-
-
-def _token(cursor: Cursor) -> str:
-    text = json.dumps([cursor.key, cursor.name])
-    return base64.b64encode(text.encode()).decode("ascii")
-
-
-def _cursor(token: str, sort_by: Column) -> Cursor:
-    """Where the last page ended; a token of another order is none of this one's."""
-    try:
-        key, name = json.loads(base64.b64decode(token, validate=True))
-    except (binascii.Error, ValueError, TypeError):
-        raise ValidationError("Invalid NextToken") from None
-    kind = float if sort_by in ("created", "modified") else str
-    if not isinstance(key, kind) or not isinstance(name, str):
-        raise ValidationError("Invalid NextToken")
-    return Cursor(key, name)

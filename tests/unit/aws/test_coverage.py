@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from emulator.aws.coverage import create_training_job, document, member_paths
+from emulator.aws.coverage import MATRICES, document, input_of, member_paths
 from emulator.aws.services.training_rules import check
 from emulator.model.errors import ApiError
-from emulator.resources.training.support_matrix import TABLE, Treatment, member_at, unacted
+from emulator.resources.support_matrix import Treatment
+from emulator.resources.training.support_matrix import unacted
 
 ROOT = Path(__file__).parents[3]
 PLAIN = json.loads((ROOT / "tests/data/requests/v3/none.json").read_text())
@@ -22,15 +23,19 @@ def test_the_page_is_the_one_that_the_code_makes() -> None:
     assert page == document(), "run: make coverage-table"
 
 
-def test_every_member_of_the_model_has_a_row_and_every_row_a_member() -> None:
-    paths = list(member_paths(create_training_job()))
-    assert [path for path in paths if member_at(path) is None] == []
-    assert [member.path for member in TABLE if member.path not in paths] == []
-    assert len({member.path for member in TABLE}) == len(TABLE)
+@pytest.mark.parametrize("operation", MATRICES)
+def test_every_member_of_the_model_has_a_row_and_every_row_a_member(operation: str) -> None:
+    matrix, paths = MATRICES[operation], list(member_paths(input_of(operation)))
+    rows = [member.path for member in matrix.table]
+    assert [path for path in paths if matrix.member_at(path) is None] == []
+    assert [path for path in rows if path not in paths] == []
+    assert len(set(rows)) == len(rows)
 
 
-def test_whoever_has_no_effect_says_why() -> None:
-    assert [m.path for m in TABLE if m.treatment is not Treatment.ACTS and not m.note] == []
+@pytest.mark.parametrize("operation", MATRICES)
+def test_whoever_has_no_effect_says_why(operation: str) -> None:
+    table = MATRICES[operation].table
+    assert [m.path for m in table if m.treatment is not Treatment.ACTS and not m.note] == []
 
 
 @pytest.mark.parametrize(

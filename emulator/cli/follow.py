@@ -1,4 +1,4 @@
-"""A training job's log lines and status changes, in order, each one once."""
+"""A job's log lines and status changes, in order, each one once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.cli.remote import LOG_GROUP, TERMINAL, Remote, pages
+from emulator.cli.kinds import TRAINING, JobKind
+from emulator.cli.remote import TERMINAL, Remote, pages
 from emulator.model.errors import ApiError
 
 POLL_SECONDS = 0.5
@@ -33,8 +34,9 @@ class Change:
 class JobReader:
     """Remembers how far a job was read."""
 
-    def __init__(self, remote: Remote, job: str, host: str | None = None):
+    def __init__(self, remote: Remote, job: str, host: str | None = None, kind: JobKind = TRAINING):
         self._remote = remote
+        self._kind = kind
         self._job = job
         self._host = host
         self._tokens: dict[str, str] = {}
@@ -60,16 +62,16 @@ class JobReader:
         """Lines and changes until the job ends; the last item is its final description."""
         while True:
             # Described before it is read: every line is readable before the status is an end.
-            described = self._remote.describe(self._job)
+            described = self._remote.describe(self._job, self._kind)
             yield from self.changes(described)
             yield from self.lines()
-            if described["TrainingJobStatus"] in TERMINAL:
+            if self._kind.status(described) in TERMINAL:
                 yield described
                 return
             sleep(POLL_SECONDS)
 
     def _streams(self) -> list[str]:
-        wanted = {"logGroupName": LOG_GROUP, "logStreamNamePrefix": f"{self._job}/"}
+        wanted = {"logGroupName": self._kind.log_group, "logStreamNamePrefix": f"{self._job}/"}
         try:
             found = pages(
                 self._remote.logs, "DescribeLogStreams", "logStreams", "nextToken", **wanted
@@ -88,7 +90,7 @@ class JobReader:
             position = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
             page = self._remote.logs.call(
                 "GetLogEvents",
-                logGroupName=LOG_GROUP,
+                logGroupName=self._kind.log_group,
                 logStreamName=stream,
                 startFromHead=True,
                 **position,

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from heapq import merge
 from itertools import islice
 from typing import Annotated, Any
 
@@ -14,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from emulator.cli.follow import Change, JobReader, Line
+from emulator.cli.kinds import KINDS, JobKind, kind_of
 from emulator.cli.messages import ExitCode, err, fail, note, out
 from emulator.cli.options import AskPortFlag, ConfigFlag, EndpointFlag, StateFlag, load_settings
 from emulator.cli.remote import TERMINAL, Remote, connect, pages, plain_errors
 
-JobName = Annotated[str, typer.Argument(help="Name of the training job.", show_default=False)]
+JobName = Annotated[str, typer.Argument(help="Name of the job.", show_default=False)]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 STATUS_STYLES = {
@@ -46,24 +48,31 @@ def jobs(
     state_dir: StateFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """List training jobs, newest first."""
+    """List training and processing jobs, newest first."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
     wanted = {"StatusEquals": _status(status)} if status else {}
-    listing = pages(
+    with plain_errors(remote):
+        listings = [_listing(remote, kind, limit, wanted) for kind in KINDS]
+        newest_first = merge(*listings, key=lambda job: job["CreationTime"], reverse=True)
+        found = list(islice(newest_first, limit))
+    if as_json:
+        print_json(found)
+    else:
+        out.print(_table(found) if found else "No jobs.")
+
+
+def _listing(
+    remote: Remote, kind: JobKind, limit: int, wanted: dict[str, str]
+) -> Iterator[dict[str, Any]]:
+    return pages(
         remote.sagemaker,
-        "ListTrainingJobs",
-        "TrainingJobSummaries",
+        f"List{kind.word}Jobs",
+        f"{kind.word}JobSummaries",
         **wanted,
         SortBy="CreationTime",
         SortOrder="Descending",
         MaxResults=min(limit, PAGE),
     )
-    with plain_errors(remote):
-        found = list(islice(listing, limit))
-    if as_json:
-        print_json(found)
-    else:
-        out.print(_table(found) if found else "No training jobs.")
 
 
 def _status(given: str) -> str:
@@ -85,10 +94,10 @@ def describe(
     state_dir: StateFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Print everything DescribeTrainingJob says, as JSON."""
+    """Print everything Describe says of a job, as JSON."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
     with plain_errors(remote, job):
-        described = remote.describe(job)
+        described = remote.describe(job, remote.kind_of(job))
     print_json(described)
 
 
@@ -103,9 +112,10 @@ def logs(
 ) -> None:
     """Print a job's log; with -f also what comes, and exit code 1 if the job failed."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
-    reader = JobReader(remote, job, host)
     with plain_errors(remote, job):
-        described = remote.describe(job)
+        kind = remote.kind_of(job)
+        reader = JobReader(remote, job, host, kind)
+        described = remote.describe(job, kind)
         if host and host not in (hosts := hosts_of(described)):
             fail(f"the job {job} has no instance {host}.", f"It has: {', '.join(hosts)}.")
         if not follow:
@@ -114,7 +124,7 @@ def logs(
             return
         end = _show_until_end(reader.follow(time.sleep))
     show_end(end)
-    if end["TrainingJobStatus"] == "Failed":
+    if kind.status(end) == "Failed":
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -129,18 +139,19 @@ def stop(
     state_dir: StateFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Stop a training job: SIGTERM, and SIGKILL two minutes later."""
+    """Stop a job: SIGTERM, and SIGKILL two minutes later."""
     settings = load_settings(state_dir=state_dir, config=config)
     remote = connect(settings, endpoint_url, port)
     with plain_errors(remote, job):
-        remote.sagemaker.call("StopTrainingJob", TrainingJobName=job)
+        kind = remote.kind_of(job)
+        remote.call("Stop", kind, job)
         if now:
-            remote.administer(f"/training-jobs/{job}/kill")
+            remote.administer(f"{kind.admin_path}/{job}/kill")
         if wait:
-            described = _count_down(remote, job, settings.stop_grace_seconds)
+            status = _count_down(remote, job, kind, settings.stop_grace_seconds)
         else:
-            described = remote.describe(job)
-    out.print(f"{job}: {_status_markup(described['TrainingJobStatus'])}")
+            status = kind.status(remote.describe(job, kind))
+    out.print(f"{job}: {_status_markup(status)}")
 
 
 def delete(
@@ -150,18 +161,18 @@ def delete(
     state_dir: StateFlag = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Forget a training job that has ended, with its log; its outputs stay in S3."""
+    """Forget a job that has ended, with its log; its outputs stay in S3."""
     remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
     with plain_errors(remote, job):
-        remote.sagemaker.call("DeleteTrainingJob", TrainingJobName=job)
+        remote.call("Delete", remote.kind_of(job), job)
     out.print(f"{job}: deleted")
 
 
-def _count_down(remote: Remote, job: str, grace: float) -> dict[str, Any]:
-    """Wait for the end, and tell how long the instances still have."""
+def _count_down(remote: Remote, job: str, kind: JobKind, grace: float) -> str:
+    """Wait for the end, and tell how long the instances still have; returns the last status."""
     begun = time.monotonic()
     with err.status("") as shown:
-        while (described := remote.describe(job))["TrainingJobStatus"] not in TERMINAL:
+        while (status := kind.status(remote.describe(job, kind))) not in TERMINAL:
             left = grace - (time.monotonic() - begun)
             shown.update(
                 f"{job} has SIGTERM, and {left:.0f} s until SIGKILL"
@@ -169,14 +180,12 @@ def _count_down(remote: Remote, job: str, grace: float) -> dict[str, Any]:
                 else f"{job} is being ended, and its outputs are uploaded"
             )
             time.sleep(1)
-    return described
+    return status
 
 
 def hosts_of(described: dict[str, Any]) -> list[str]:
     """The names of a job's instances."""
-    resources = described["ResourceConfig"]
-    groups = resources.get("InstanceGroups") or [resources]
-    return [f"algo-{n + 1}" for n in range(sum(group.get("InstanceCount", 1) for group in groups))]
+    return [f"algo-{n + 1}" for n in range(kind_of(described).instances(described))]
 
 
 def show_line(line: Line) -> None:
@@ -190,7 +199,8 @@ def show_line(line: Line) -> None:
 def show_end(described: dict[str, Any]) -> None:
     """How the job ended, to stderr."""
     reason = f": {described['FailureReason']}" if "FailureReason" in described else ""
-    note(f"{described['TrainingJobName']} {described['TrainingJobStatus']}{reason}")
+    kind = kind_of(described)
+    note(f"{kind.name(described)} {kind.status(described)}{reason}")
 
 
 def print_json(value: Any) -> None:
@@ -211,12 +221,14 @@ def _show_until_end(items: Iterator[Line | Change | dict[str, Any]]) -> dict[str
 
 def _table(found: list[dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("TRAINING JOB", "STATUS", "SECONDARY", "CREATED", "TOOK"):
+    for heading in ("JOB", "KIND", "STATUS", "SECONDARY", "CREATED", "TOOK"):
         table.add_column(heading, overflow="fold")
     for job in found:
+        kind = kind_of(job)
         table.add_row(
-            Text(job["TrainingJobName"]),
-            _status_markup(job["TrainingJobStatus"]),
+            Text(kind.name(job)),
+            kind.word.lower(),
+            _status_markup(kind.status(job)),
             job.get("SecondaryStatus", ""),
             job["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
             f"{seconds_taken(job, datetime.now().astimezone()):.0f} s",
@@ -225,11 +237,12 @@ def _table(found: list[dict[str, Any]]) -> Table:
 
 
 def seconds_taken(job: dict[str, Any], now: datetime) -> float:
-    """From the creation of a job, as ListTrainingJobs gives it, to its end or until now."""
-    end: datetime | None = job.get("TrainingEndTime")
+    """From the creation of a job, as List gives it, to its end or until now."""
+    kind = kind_of(job)
+    end: datetime | None = job.get(f"{kind.word}EndTime")
     if end is None:
         # A job that was stopped before it had instances never trained (API reference).
-        end = job["LastModifiedTime"] if job["TrainingJobStatus"] in TERMINAL else now
+        end = job["LastModifiedTime"] if kind.status(job) in TERMINAL else now
     took: timedelta = end - job["CreationTime"]
     return max(took.total_seconds(), 0.0)
 

@@ -20,17 +20,23 @@ from urllib.parse import urlsplit
 from emulator.aws.accounts import is_account
 from emulator.aws.signatures import ALGORITHM, SignedRequest
 from emulator.cli.environment import find_endpoint
+from emulator.cli.kinds import KINDS, TRAINING, JobKind
 from emulator.cli.messages import ExitCode, fail
 from emulator.cli.reach import ADMIN, connection
 from emulator.model.errors import ApiError
 from emulator.settings import Settings
 
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 TERMINAL = ("Completed", "Failed", "Stopped")
 ATTEMPTS = 2
 """How often a call is made that is throttled, meets a fault of the service, or gets no answer."""
 _RETRY_SECONDS = 0.5
+_UNKNOWN = ("Requested resource not found", "Could not find requested job")
+"""What Describe says of a job that does not exist."""
 _THROTTLED = ("ThrottlingException", "Throttling")
+
+
+class NoSuchJob(Exception):
+    """No job of any kind has the name."""
 
 
 class Service(Protocol):
@@ -122,9 +128,25 @@ class Remote:
     """Region, access key and secret key."""
     admin_token: str = ""
 
-    def describe(self, job: str) -> dict[str, Any]:
-        """DescribeTrainingJob."""
-        return self.sagemaker.call("DescribeTrainingJob", TrainingJobName=job)
+    def describe(self, job: str, kind: JobKind = TRAINING) -> dict[str, Any]:
+        """DescribeTrainingJob, or that of another kind; raises ApiError."""
+        return self.call("Describe", kind, job)
+
+    def call(self, verb: str, kind: JobKind, job: str) -> dict[str, Any]:
+        """`<verb>TrainingJob`, or that of another kind; raises ApiError."""
+        return self.sagemaker.call(f"{verb}{kind.word}Job", **kind.named(job))
+
+    def kind_of(self, job: str) -> JobKind:
+        """What kind of job has that name, training jobs first; raises NoSuchJob."""
+        for kind in KINDS:
+            try:
+                self.describe(job, kind)
+            except ApiError as error:
+                if not any(words in error.message for words in _UNKNOWN):
+                    raise
+            else:
+                return kind
+        raise NoSuchJob(job)
 
     def administer(self, path: str) -> None:
         """Post to a route of the emulator's own; raises ApiError, and ConnectionError."""
@@ -197,8 +219,13 @@ def plain_errors(remote: Remote, job: str = "") -> Iterator[None]:
     """Turn what calls raise into one line and exit code 1; `job` is whom it is about."""
     try:
         yield
+    except NoSuchJob as unknown:
+        fail(
+            f"there is no training job {unknown}, and no processing job of that name.",
+            "To list them: sagemaker-emulator jobs",
+        )
     except ApiError as error:
-        if job and "not found" in error.message:
+        if job and any(words in error.message for words in _UNKNOWN):
             fail(f"there is no training job {job}.", "To list them: sagemaker-emulator jobs")
         fail(f"{error.code}: {error.message}")
     except ConnectionError as error:

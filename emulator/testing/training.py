@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from emulator.cli.remote import LOG_GROUP, TERMINAL
+from emulator.cli.kinds import TRAINING
+from emulator.cli.remote import TERMINAL
 
 POLL_SECONDS = 0.2
 TAIL_LINES = 40
@@ -165,7 +166,7 @@ def read_logs(logs: Any, job: str) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         pages = logs.get_paginator("describe_log_streams").paginate(
-            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{job}/"
+            logGroupName=TRAINING.log_group, logStreamNamePrefix=f"{job}/"
         )
         streams = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
     except logs.exceptions.ResourceNotFoundException:
@@ -177,7 +178,7 @@ def read_logs(logs: Any, job: str) -> dict[str, str]:
 
 
 def _read_stream(logs: Any, stream: str) -> str:
-    where = {"logGroupName": LOG_GROUP, "logStreamName": stream, "startFromHead": True}
+    where = {"logGroupName": TRAINING.log_group, "logStreamName": stream, "startFromHead": True}
     page = logs.get_log_events(**where)
     lines = []
     while page["events"]:

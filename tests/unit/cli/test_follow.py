@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from emulator.cli.follow import Change, JobReader, Line, host_of
-from emulator.cli.remote import LOG_GROUP, Remote
+from emulator.cli.kinds import TRAINING
+from emulator.cli.remote import Remote
 from emulator.model.errors import ApiError
 
-JOB = "job-1"
+JOB, LOG_GROUP = "job-1", TRAINING.log_group
 ONE, TWO = f"{JOB}/algo-1-1700000000", f"{JOB}/algo-2-1700000000"
 
 

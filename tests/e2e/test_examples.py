@@ -83,7 +83,7 @@ Said = Mapping[str, Future[str]]
     "script",
     [
         f"{name}/submit_boto3.py"
-        for name in ("digits_single", "script_mode_ddp", "torch_distributed")
+        for name in ("digits_single", "processing", "script_mode_ddp", "torch_distributed")
     ],
 )
 def test_with_boto3(script: str, said: Said) -> None:
@@ -96,6 +96,14 @@ def test_with_sdk_v2(script: str, said: Said) -> None:
     text = said[script].result()
     assert "test_accuracy=" in text
     assert "model.tar.gz" in text
+
+
+@pytest.mark.sdk
+@pytest.mark.parametrize("script", [f"processing/submit_sdk_{sdk}.py" for sdk in ("v2", "v3")])
+def test_processing(script: str, said: Said) -> None:
+    text = said[script].result()
+    assert '{"train": 1149, "test": 288}' in text
+    assert "Completed s3://" in text
 
 
 @pytest.mark.sdk

@@ -56,6 +56,8 @@ class Memory:
     known: dict[str, Stamp] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     """Names whose version is the instance's own."""
+    latest: set[str] = field(default_factory=set)
+    """Names whose version in S3 is this instance's."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class Mirror:
                 self._sights[host] if listings[host] is not None else {},
                 memory.known,
                 frozenset(memory.made),
+                frozenset(memory.latest),
                 frozenset(self.doubtful.get(host, {})),
                 reliable=not (last and host in last.killed),
             )
@@ -303,6 +306,7 @@ class Mirror:
         """S3 has the winner's version, or rather has it than the others'."""
         for host, sights in self._sights.items():
             sight, memory = sights.get(name), self.memory[host]
+            (memory.latest.add if host == winner else memory.latest.discard)(name)
             if not (sight and sight.stamp and sight.times >= settled):
                 continue
             if host != winner and name in self.doubtful.get(host, {}):
@@ -339,6 +343,7 @@ class Mirror:
         target = self.target.join(*name.split("/"))
         self._store.delete(target.bucket, target.key)
         for host, memory in self.memory.items():
+            memory.latest.discard(name)
             if not ((sight := self._sights[host].get(name)) and sight.stamp):
                 memory.known.pop(name, None)
                 memory.made.discard(name)

@@ -48,6 +48,8 @@ class Replica:
     """The versions that S3 got from this instance, or gave it."""
     made: frozenset[str] = frozenset()
     """Names whose known version is this instance's own, not one that S3 gave it."""
+    latest: frozenset[str] = frozenset()
+    """Names whose version in S3 is this instance's."""
     doubtful: frozenset[str] = frozenset()
     """Files that may be torn: the instance was killed while it may have written them."""
     reliable: bool = True
@@ -105,13 +107,20 @@ def plan(
     tells whether it goes up.
     """
     in_s3 = {name for replica in replicas.values() for name in replica.known}
+    # Its version in S3 is nobody's any more: that of another instance takes its place.
+    orphans = {
+        name
+        for replica in replicas.values()
+        for name in replica.latest
+        if replica.lost(name, settled)
+    }
     changed = [
         (name, sight.stamp.modified, number, host)
         for number, (host, replica) in enumerate(replicas.items())
         for name, sight in replica.sights.items()
         if sight.stamp
         and sight.times >= settled
-        and sight.stamp != replica.known.get(name)
+        and (name in orphans or sight.stamp != replica.known.get(name))
         and (name not in replica.doubtful or (doubtful_if_new and name not in in_s3))
     ]
     # Sorted by time, the newest comes last and stays.

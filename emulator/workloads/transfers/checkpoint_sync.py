@@ -247,6 +247,7 @@ class Journal:
                         host: {
                             "known": {name: asdict(stamp) for name, stamp in memory.known.items()},
                             "made": sorted(memory.made),
+                            "latest": sorted(memory.latest),
                         }
                         for host, memory in hosts.items()
                     }
@@ -287,6 +288,7 @@ class Journal:
                         host: Memory(
                             {name: Stamp(**stamp) for name, stamp in memory["known"].items()},
                             set(memory["made"]),
+                            set(memory.get("latest", ())),
                         )
                         for host, memory in hosts.items()
                     }

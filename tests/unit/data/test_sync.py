@@ -86,16 +86,18 @@ class Bucket:
         self.known = {host: dict(restored) for host in ("algo-1", "algo-2")}
         self.sights: dict[str, dict[str, Sight]] = {"algo-1": {}, "algo-2": {}}
         self.made: dict[str, set[str]] = {"algo-1": set(), "algo-2": set()}
+        self.latest: dict[str, str] = {}
 
     def round(self, listings: Mapping[str, Mapping[str, Stamp]], settled: int) -> Plan:
         for host, listing in listings.items():
             self.sights[host] = look_again(self.sights[host], listing, self.known[host])
         made = plan(
-            {h: Replica(self.sights[h], self.known[h], frozenset(self.made[h])) for h in listings},
+            {h: self._replica(h) for h in listings},
             settled=settled,
         )
         for name, host in made.uploads.items():
             self.objects[name] = listings[host][name]
+            self.latest[name] = host
             for each, listing in listings.items():
                 stamp, sight = listing.get(name), self.sights[each].get(name)
                 if (
@@ -108,11 +110,31 @@ class Bucket:
                     self.made[each].add(name)
         for name in made.deletes:
             self.objects.pop(name, None)
+            self.latest.pop(name, None)
             for each in listings:
                 if name not in listings[each]:
                     self.known[each].pop(name, None)
                     self.made[each].discard(name)
         return made
+
+    def _replica(self, host: str) -> Replica:
+        latest = frozenset(name for name, each in self.latest.items() if each == host)
+        return Replica(self.sights[host], self.known[host], frozenset(self.made[host]), latest)
+
+
+def test_what_another_instance_has_takes_the_place_of_what_was_deleted() -> None:
+    """S3 has the newer version of algo-2, which deletes it; algo-1 has its own all the time."""
+    bucket, older, newer = Bucket({}), Stamp(1, 0), Stamp(1, 5)
+    both = {"algo-1": {"a": older}, "algo-2": {"a": newer}}
+    one: dict[str, dict[str, Stamp]] = {"algo-1": {"a": older}, "algo-2": {}}
+    for listings in (one, one, both, both):
+        bucket.round(listings, SETTLED)
+    assert bucket.objects == {"a": newer}
+    bucket.round(one, SETTLED)
+    assert bucket.objects == {"a": newer}, "once may be a rename"
+    bucket.round(one, SETTLED)
+    assert bucket.objects == {"a": older}
+    assert not bucket.round(one, SETTLED).uploads
 
 
 @given(LISTINGS, HISTORIES)

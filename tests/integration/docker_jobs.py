@@ -115,7 +115,7 @@ def make_plan(
     for instance in dirs.values():
         for name, content in {"train.py": script, **(files or {})}.items():
             data = content.encode() if isinstance(content, str) else content
-            (instance.channel("code") / name).write_bytes(data)
+            (instance.at("/opt/ml/input/data/code") / name).write_bytes(data)
     return plan_job(spec, dirs, runtime.traits, {}, Credentials("key", "secret")), dirs
 
 

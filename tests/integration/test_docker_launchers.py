@@ -176,7 +176,7 @@ def test_ddp_across_containers(jobs: Jobs, case: Case) -> None:
 
 def proof(job: Finished, host: str, rank: int) -> str:
     """What that rank left behind, on the instance where it has to have run."""
-    return (job.dirs[host].output_data / f"rank-{rank}").read_text()
+    return (job.dirs[host].at("/opt/ml/output/data") / f"rank-{rank}").read_text()
 
 
 @pytest.mark.parametrize("case", [Case("mpi", "gloo", 2, processes=2)], ids=str)

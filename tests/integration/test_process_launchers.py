@@ -129,13 +129,15 @@ def run_job(
     )
     dirs = create_instances(job_dir, spec, runtime.traits)
     for instance in dirs.values():
-        (instance.channel("train") / "a.csv").write_text("1\n")
-        _put_code(instance.channel("code"), files)
+        (instance.at("/opt/ml/input/data/train") / "a.csv").write_text("1\n")
+        _put_code(instance.at("/opt/ml/input/data/code"), files)
     if runtime.verdict.features is None:
         # Without mounts there is no /opt/ml/input; the SDKs name the archive's place in S3.
-        code = str(dirs["algo-1"].channel("code"))
+        code = str(dirs["algo-1"].at("/opt/ml/input/data/code"))
         text = {name: value.replace(CODE, code) for name, value in hyperparameters.items()}
-        (dirs["algo-1"].config / "hyperparameters.json").write_text(json.dumps(text))
+        (dirs["algo-1"].at("/opt/ml/input/config") / "hyperparameters.json").write_text(
+            json.dumps(text)
+        )
     plan = plan_job(spec, dirs, runtime.traits, {}, Credentials("key", "secret"))
     plan = replace(
         plan, instances=tuple(replace(i, mounts=(*i.mounts, *shared)) for i in plan.instances)
@@ -243,7 +245,7 @@ def test_torchrun_trains_across_two_instances(runtime: ProcessRuntime, tmp_path:
     assert done.codes == {"algo-1": 0, "algo-2": 0}, done.output
     assert "rank 0 of 2 on algo-1" in done.output["algo-1"]
     assert "rank 1 of 2 on algo-2" in done.output["algo-2"]
-    assert (done.dirs["algo-1"].model / "model.pth").stat().st_size > 0
+    assert (done.dirs["algo-1"].at("/opt/ml/model") / "model.pth").stat().st_size > 0
 
 
 def test_two_torchrun_jobs_run_side_by_side(runtime: ProcessRuntime, tmp_path: Path) -> None:
@@ -288,7 +290,7 @@ def test_script_mode_finds_its_master(runtime: ProcessRuntime, tmp_path: Path) -
     assert done.codes == {"algo-1": 0, "algo-2": 0}, done.output
     for host in ("algo-1", "algo-2"):
         assert "epochs 3 sum 3.0 data ['a.csv']" in done.output[host]
-    assert (done.dirs["algo-1"].model / "model.pth").stat().st_size > 0
+    assert (done.dirs["algo-1"].at("/opt/ml/model") / "model.pth").stat().st_size > 0
 
 
 def test_an_entrypoint_of_its_own_as_the_third_sdk_sends_it(
@@ -318,7 +320,7 @@ def test_requirements_are_installed_for_the_job_alone(
     done = run_job(any_footing, tmp_path, files, _script("train.py"))
     assert done.codes == {"algo-1": 0}, done.output
     assert "answer 42" in done.output["algo-1"]
-    assert (done.dirs["algo-1"].model / "model.txt").read_text() == "trained"
+    assert (done.dirs["algo-1"].at("/opt/ml/model") / "model.txt").read_text() == "trained"
     left = subprocess.run([sys.executable, "-c", "import emulator_probe"], capture_output=True)
     assert left.returncode != 0
     assert list(done.dirs["algo-1"].scratch.iterdir()) == []
@@ -361,7 +363,7 @@ def test_a_failing_script_leaves_its_reason(any_footing: ProcessRuntime, tmp_pat
     files = {"train.py": "raise SystemExit(3)"}
     done = run_job(any_footing, tmp_path, files, _script("train.py"))
     assert done.codes == {"algo-1": 1}
-    assert "ExitCode 3" in done.dirs["algo-1"].failure.read_text()
+    assert "ExitCode 3" in done.dirs["algo-1"].at("/opt/ml/output/failure").read_text()
 
 
 def test_a_failing_rank_is_told_before_its_waiting_peer(
@@ -374,4 +376,4 @@ time.sleep(60) if os.environ["SM_CURRENT_HOST"] == "algo-1" else sys.exit(9)
     files = {"train.py": script}
     done = run_job(runtime, tmp_path, files, _script("train.py"), count=2, awaited=1)
     assert done.codes == {"algo-2": 1}
-    assert "ExitCode 9" in done.dirs["algo-2"].failure.read_text()
+    assert "ExitCode 9" in done.dirs["algo-2"].at("/opt/ml/output/failure").read_text()

@@ -68,5 +68,5 @@ def test_ranks_on_two_instances(jobs: dict[tuple[str, str], Future], case: tuple
     assert job.codes == {"algo-1": 0, "algo-2": 0}, job.output
     option = "None" if case[0] == "pytorchddp before 2.221" else "arrived"
     for rank in range(2 * ranks):
-        where = job.dirs[f"algo-{rank // ranks + 1}"].output_data / f"rank-{rank}"
+        where = job.dirs[f"algo-{rank // ranks + 1}"].at("/opt/ml/output/data") / f"rank-{rank}"
         assert where.read_text() == f"{2 * ranks} equal, option {option}"

@@ -351,7 +351,8 @@ def test_the_commands_know_processing_jobs(emulator: RunningEmulator) -> None:
     name = body["ProcessingJobName"]
     sagemaker.create_processing_job(**body)
     wait_for_line(emulator, name, "line 1")
-    assert f"{name}  processing  InProgress" in command(emulator, "jobs").stdout
+    rows = [line.split() for line in command(emulator, "jobs").stdout.splitlines()]
+    assert [name, "processing", "InProgress"] in [row[:3] for row in rows]
     assert command(emulator, "stop", name, "--wait").stdout == f"{name}: Stopped\n"
     followed = command(emulator, "logs", name, "--follow")
     assert "algo-1 │ line 1" in followed.stdout

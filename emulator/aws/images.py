@@ -15,7 +15,6 @@ INVALID = (
     "the Docker image to run."
 )
 """Seen from the service."""
-_THERE = (Presence.THERE, Presence.PULLABLE)
 
 
 class Engine(Protocol):
@@ -63,7 +62,7 @@ class TrainingImages:
         for the lack of it.
         """
         found = self.presence(image, account)
-        if found in _THERE or (found is Presence.UNKNOWN and not self._engine.may_stand_in):
+        if found.usable or (found is Presence.UNKNOWN and not self._engine.may_stand_in):
             return
         address = read_address(image)
         if address is None or found is Presence.NO_REFERENCE:

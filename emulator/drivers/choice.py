@@ -98,7 +98,7 @@ class Runtimes:
         """The runtime for a job with that image."""
         if self._docker is None or self._process is None:
             return Chosen(self.all[0], "")
-        if image is not None and self.look_up(image) in (Presence.THERE, Presence.PULLABLE):
+        if image is not None and self.look_up(image).usable:
             return Chosen(self._docker, "the Docker engine can have the job's image")
         reason = self.away() or f"the Docker engine cannot have the image {image}"
         return Chosen(self._process, reason)

@@ -131,13 +131,10 @@ class Ledger:
 
     def demands(self, spec: WorkloadSpec) -> tuple[Demand, ...]:
         """The job's instances; raises CapacityError for a type that nobody knows."""
-        demands = []
         for host in spec.hosts:
-            type_ = self._catalog.find(host.instance_type)
-            if type_ is None:
+            if self._catalog.find(host.instance_type) is None:
                 raise CapacityError(f"{NO_CAPACITY} ({host.instance_type} is not a known type.)")
-            demands.append(Demand(host.name, type_))
-        return tuple(demands)
+        return self._known_demands(spec)
 
     def reject_infeasible(self) -> dict[str, CapacityError]:
         """Jobs leave the queue that the machine has lost the GPUs for, with the reason."""

@@ -60,6 +60,11 @@ class Presence(Enum):
     """The engine or the registry does not answer in time, wants credentials, or the image
     stands for one of this project's that has not been built."""
 
+    @property
+    def usable(self) -> bool:
+        """Whether containers can be made of it."""
+        return self in (Presence.THERE, Presence.PULLABLE)
+
 
 @dataclass(frozen=True)
 class Choice:

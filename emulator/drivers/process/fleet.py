@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import queue
-import select
 import signal
 import threading
 import time
@@ -26,7 +25,7 @@ from emulator.model.plan import Exit
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
-_LOOK_MILLISECONDS = 20
+_LOOK_SECONDS = 0.02
 _KILLED = 137
 _END_SECONDS = 10.0
 """What the ends of killed instances may take until they are known."""
@@ -242,8 +241,6 @@ class ProcessFleet:
 
     def _pause(self, gone: bool) -> None:
         if self._supervisor is None or gone:
-            self._left.wait(_LOOK_MILLISECONDS / 1000)
+            self._left.wait(_LOOK_SECONDS)
             return
-        poll = select.poll()
-        poll.register(self._supervisor, select.POLLIN)
-        poll.poll(_LOOK_MILLISECONDS)
+        wait_for_end(self._supervisor, _LOOK_SECONDS)

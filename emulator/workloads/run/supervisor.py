@@ -99,7 +99,7 @@ class Supervisor:
         now = self._context.clock.now()
         job = self._context.store.update(key, lambda job: _stopping(job, now))
         with self._lock:
-            token, _ = self._running.get(key, (None, None))
+            token = self._token(key)
             waited = self._backlog.remove(key)
         if waited:
             self._end_held(job.spec, Reason.STOP)
@@ -120,7 +120,7 @@ class Supervisor:
                 f"The {job.spec.label} is not being stopped: it is {job.life.status.value}."
             )
         with self._lock:
-            token, _ = self._running.get(key, (None, None))
+            token = self._token(key)
         if token:
             token.at_once = True
         return job
@@ -132,7 +132,7 @@ class Supervisor:
         """
         job = self.job(key)
         with self._lock:
-            token, _ = self._running.get(key, (None, None))
+            token = self._token(key)
         if not job.spec.spot:
             raise ValidationError(f"The {job.spec.label} is not a managed spot training job.")
         if token is None or job.life.phase not in (Phase.DOWNLOADING, Phase.RUNNING):
@@ -165,6 +165,11 @@ class Supervisor:
                 "being removed."
             )
         return self._context.store.delete(key, _refuse_deletion)
+
+    def _token(self, key: WorkloadId) -> CancelToken | None:
+        """Only under the lock. Of a job that has a thread."""
+        running = self._running.get(key)
+        return running and running[0]
 
     def job(self, key: WorkloadId) -> Job:
         """The job as it stands; raises ValidationError when there is none."""
@@ -417,7 +422,7 @@ class Supervisor:
         finally:
             with self._lock:
                 # Never the entry of another job that has the name by now.
-                if self._running.get(spec.id, (None,))[0] is token:
+                if self._token(spec.id) is token:
                     del self._running[spec.id]
                     self._context.capacity.withdraw(spec)
             self._has_begun(spec.id)

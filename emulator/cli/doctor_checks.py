@@ -22,7 +22,7 @@ from emulator.cli.finding import Check, Finding
 from emulator.data.inputs.fuse import check_fuse, find_program
 from emulator.drivers.docker.engine import connect
 from emulator.drivers.images.builds import image_folder, images_root, list_images
-from emulator.drivers.process.nvidia_devices import missing_device
+from emulator.drivers.nvidia_devices import missing_device
 from emulator.drivers.process.sandbox_probe import probe
 from emulator.model.errors import SetupError
 from emulator.placement.gpus import Inventory, find_gpus

@@ -10,8 +10,8 @@ import pytest
 from runtime_harness import Output, Run
 
 from emulator.drivers.process.driver import ProcessRuntime
-from emulator.drivers.process.interpreter import write_command
 from emulator.drivers.process.sandbox_probe import Verdict
+from emulator.drivers.scratch_files import write_command
 from emulator.model.plan import InstancePlan, JobPlan, Mount, Sharing
 
 LISTING = (

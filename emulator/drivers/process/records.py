@@ -19,7 +19,7 @@ from typing import Any
 
 from emulator.drivers.process.sandbox import Scratch
 from emulator.drivers.process.supervisor import birth
-from emulator.drivers.removal import remove_tree
+from emulator.drivers.scratch_files import remove_tree
 
 Identity = tuple[int, int]
 """A process's id and when it started: together they name it for good."""

@@ -13,7 +13,7 @@ from typing import Literal
 from emulator.drivers.process.job_network import TRIES, address_of, make_network, mount_went
 from emulator.drivers.process.sandbox import Features
 from emulator.drivers.process.seccomp import open_filter
-from emulator.drivers.removal import remove_tree
+from emulator.drivers.scratch_files import remove_tree
 
 _SWITCHES = (
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from emulator.drivers.removal import remove_tree
+from emulator.drivers.scratch_files import remove_tree
 from emulator.model.plan import JobPlan, Mount
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_sandbox import PLAN, PYTHON, USER, Tree
 
-from emulator.drivers.process.interpreter import Interpreter, write_command
+from emulator.drivers.process.interpreter import Interpreter
 from emulator.drivers.process.mpi_launchers import (
     calls_mpirun,
     launcher_mounts,
@@ -20,6 +20,7 @@ from emulator.drivers.process.mpi_launchers import (
     write_launchers,
 )
 from emulator.drivers.process.sandbox import Scratch
+from emulator.drivers.scratch_files import write_command
 from emulator.model.plan import Mount
 
 

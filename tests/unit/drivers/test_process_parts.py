@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from test_sandbox import PLAN, PYTHON
 
+from emulator.drivers.nvidia_devices import nvidia_devices
 from emulator.drivers.process import records as process_records
 from emulator.drivers.process.driver import ProcessRuntime
 from emulator.drivers.process.instances import bare
 from emulator.drivers.process.interpreter import Interpreter, inspect_interpreter
-from emulator.drivers.process.nvidia_devices import nvidia_devices
 from emulator.drivers.process.records import Record, Records
 from emulator.drivers.process.sandbox import Scratch
 from emulator.drivers.process.sandbox_probe import Verdict, remedy
-from emulator.drivers.removal import remove_tree
+from emulator.drivers.scratch_files import remove_tree
 from emulator.model.errors import ClientError, InternalServerError, SetupError
 from emulator.model.plan import JobPlan
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from emulator.drivers.process.interpreter import write_command
-from emulator.drivers.process.nvidia_devices import list_only, missing_device
+from emulator.drivers.nvidia_devices import list_only, missing_device
 from emulator.drivers.process.shared_memory import SharedMemory
+from emulator.drivers.scratch_files import write_command
 from emulator.model.errors import SetupError
 
 LISTING = (

@@ -1,4 +1,4 @@
-"""Removing what an instance left behind."""
+"""Files of the runtimes' own in an instance's scratch directory: commands, and their removal."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def remove_tree(root: Path) -> None:
             if not path.is_symlink():
                 path.chmod(0o700)
     shutil.rmtree(root)
+
+
+def write_command(path: Path, text: str) -> None:
+    """Write an executable script. Raises OSError."""
+    path.write_text(text)
+    path.chmod(0o755)

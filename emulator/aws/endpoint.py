@@ -92,8 +92,13 @@ class EndpointProtocol(HttpToolsProtocol):
         """All that was received of the request whose head is read, kept to hand it over."""
         self._messages = 0
         """Those that began in the piece of data that is read."""
-        self._begins_piece = False
-        """Was the beginning of the request that is read the beginning of a piece of data?"""
+        self._knows_beginning = False
+        """Is it known where in the data the request that is read begins?"""
+        self._piece = b""
+        self._body_of_piece = 0
+        """Bytes of a body at the beginning of the piece of data that is read."""
+        self._body_is_plain = True
+        """Does the body come without chunks?"""
         self._leaving = False
         self._answering: Exchange | None = None
         self._reading = self._before = _Reading.NOTHING
@@ -119,7 +124,9 @@ class EndpointProtocol(HttpToolsProtocol):
         if self._hand_over is not None and before is not _Reading.BODY:
             self._head.append(data)
         self._before, self._messages = before, 0
+        self._piece, self._body_of_piece = data, 0
         super().data_received(data)
+        self._piece = b""
         if self._leaving:
             self._leave()
             return
@@ -162,7 +169,11 @@ class EndpointProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._messages += 1
-        self._begins_piece = self._messages == 1 and self._before is _Reading.NOTHING
+        self._knows_beginning = self._messages == 1
+        if self._messages == 1 and self._before is _Reading.BODY and self._hand_over is not None:
+            # The rest of a body that was not waited for, and what the client sent next.
+            self._knows_beginning = self._body_is_plain
+            self._head.append(self._piece[self._body_of_piece :])
         self._reading = _Reading.HEAD
         self._head_bytes = 0
         super().on_message_begin()
@@ -183,6 +194,7 @@ class EndpointProtocol(HttpToolsProtocol):
             super().on_headers_complete()
             return
         head = self._request_head()
+        self._body_is_plain = "transfer-encoding" not in head.headers
         is_first = self.cycle is None or self.cycle.response_complete
         is_for_s3 = _is_for_s3(head)
         if self._hand_over is not None and is_for_s3 is (self._s3 is None):
@@ -211,6 +223,8 @@ class EndpointProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._leaving or self._ends:
             return
+        if self._messages == 0:
+            self._body_of_piece += len(body)
         self._body_came = True
         self._head_bytes = 0
         if isinstance(self.cycle, Exchange):
@@ -298,7 +312,7 @@ class EndpointProtocol(HttpToolsProtocol):
 
     def _go(self, is_first: bool) -> None:
         """The request that is read is for the other process."""
-        if is_first and self._begins_piece:
+        if is_first and self._knows_beginning:
             self._leaving = True
         elif is_first:
             self._end(linger=False)

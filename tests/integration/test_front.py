@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -39,6 +41,8 @@ class Running:
         self.front = front
         self.faults = control.faults
         self.port = port
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Of the server's thread."""
 
     @property
     def pid(self) -> int:
@@ -74,12 +78,14 @@ def running(store: str, availability: Availability | None = None) -> Iterator[Ru
     front, control = Front(), LocalControl(availability=availability)
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
+    loops: queue.Queue[asyncio.AbstractEventLoop] = queue.Queue()
 
     async def lifespan(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
             await application(scope, receive, send)
             return
         await receive()
+        loops.put(asyncio.get_running_loop())
         front.attach([listening], StoreAccess(store, KEY, SECRET, 0, True), control)
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -89,8 +95,10 @@ def running(store: str, availability: Availability | None = None) -> Iterator[Ru
     server = front.server(lifespan)
     thread = threading.Thread(target=server.run, kwargs={"sockets": []})
     thread.start()
+    made = Running(front, control, port)
+    made.loop = loops.get(timeout=60)
     try:
-        yield Running(front, control, port)
+        yield made
     finally:
         front.end()
         server.should_exit = True
@@ -132,6 +140,34 @@ def test_one_connection_for_both_kinds_of_requests(endpoint: Running) -> None:
         assert status_of_s3(line) == 403
         assert asked(line) == os.getpid()
     assert line.sock is first
+
+
+def test_a_connection_comes_back_to_the_server_that_accepted_it(endpoint: Running) -> None:
+    """As those of a job do, which has no access to the admin routes."""
+
+    async def door(scope: Any, receive: Any, send: Any) -> None:
+        async def changed(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b"0" * len(message["body"])}
+            await send(message)
+
+        await application(scope, receive, changed)
+
+    listening = listen("127.0.0.1", 0)
+    server = endpoint.front.server(door, lifespan="off")
+    assert endpoint.loop is not None
+    serving = asyncio.run_coroutine_threadsafe(server.serve([listening]), endpoint.loop)
+    line = http.client.HTTPConnection("127.0.0.1", listening.getsockname()[1], timeout=60)
+    line.connect()
+    first = line.sock
+    for _ in range(2):
+        assert asked(line) == 0
+        assert status_of_s3(line) == 403
+    assert asked(line) == 0
+    assert line.sock is first
+    line.close()
+    server.should_exit = True
+    serving.result(60)
 
 
 def test_objects_pass(endpoint: Running) -> None:

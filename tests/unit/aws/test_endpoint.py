@@ -922,3 +922,13 @@ async def test_a_store_that_never_answers_is_given_up_with_503(at: World) -> Non
     at.store.before_answer.set()
     line.send(head())
     assert (await line.answer())[0] == 200
+
+
+@with_world
+async def test_a_body_that_was_not_waited_for_comes_with_the_next_request(at: World) -> None:
+    line = await at.connect()
+    line.send("POST /_emulator/unread HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+    assert (await line.answer())[2] == b"app 0"
+    line.send(b"cde", put(b"hello"))
+    assert (await line.answer())[0] == 200
+    assert at.store.requests[0][1] == b"hello"

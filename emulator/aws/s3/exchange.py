@@ -154,6 +154,8 @@ class Exchange:
 
     def flush(self) -> None:
         """What the client's connection had to give has been handed over."""
+        if self.response_complete:  # a refusal that did not wait for the body
+            return
         if self._to_store and self._store is not None:
             data = b"".join(self._to_store) if len(self._to_store) > 1 else self._to_store[0]
             self._to_store.clear()

@@ -932,3 +932,16 @@ async def test_a_body_that_was_not_waited_for_comes_with_the_next_request(at: Wo
     line.send(b"cde", put(b"hello"))
     assert (await line.answer())[0] == 200
     assert at.store.requests[0][1] == b"hello"
+
+
+@with_world
+async def test_a_refusal_instead_of_100_is_written_once(at: World) -> None:
+    at.faults.add(Fault(Kind.SLOW_DOWN, times=1))
+    line = await at.connect()
+    line.send(put(b"", "Expect: 100-continue\r\n"))
+    assert (await line.rest()).count(b"HTTP/1.1 503") == 1
+    refused = at.ends[0].cycle
+    assert isinstance(refused, Exchange)
+    assert refused._task is not None
+    await until(refused._task.done)
+    assert refused._task.cancelled() or refused._task.exception() is None

@@ -1,10 +1,11 @@
-"""GPUs as the driver's own library tells them; needs the optional package nvidia-ml-py."""
+"""GPUs as the driver's own library, NVML, tells them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
 from typing import Any, TypeVar
+
+import pynvml
 
 from emulator.placement.device import DriverProblem, Gpu, GpuProcess, NoDriver, Reading, remedy
 
@@ -12,23 +13,11 @@ BYTES_PER_MIB = 1024 * 1024
 T = TypeVar("T")
 
 
-def _library() -> Any:
-    try:
-        return import_module("pynvml")
-    except ImportError:  # The extra `gpu` is not installed: nvidia-smi is asked instead.
-        return None
-
-
-_INSTALLED = _library()
-
-
-def read(nvml: Any = _INSTALLED) -> Reading:
-    """Ask NVML; raises NoDriver without its library, DriverProblem if that does not work.
+def read(nvml: Any = pynvml) -> Reading:
+    """Ask NVML; raises NoDriver without the driver's library, DriverProblem if that does not work.
 
     A GPU that does not answer is left out with a finding: its neighbours still compute.
     """
-    if nvml is None:
-        raise NoDriver("nvidia-ml-py is not installed")
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from emulator.placement import nvml
@@ -158,8 +159,21 @@ def test_a_broken_driver(code, words):
         nvml.read(Nvml(broken=code))
 
 
-def test_no_library_and_no_package_are_no_driver():
+def test_no_library_is_no_driver():
     with pytest.raises(NoDriver):
         nvml.read(Nvml(broken=12))
-    with pytest.raises(NoDriver):
-        nvml.read(None)
+
+
+def test_the_real_library_says_the_same_here():
+    try:
+        reading = nvml.read()
+    except (NoDriver, DriverProblem):
+        return
+    assert all(gpu.uuid.startswith(("GPU-", "MIG-")) for gpu in reading.gpus)
+
+
+def test_the_package_has_all_that_is_asked():
+    asked = {name for name in vars(Nvml) if name.startswith(("nvml", "NVML"))}
+    assert {name for name in asked if not hasattr(pynvml, name)} == set()
+    error = pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    assert (error.value, str(error)) == (12, "NVML Shared Library Not Found")

@@ -30,6 +30,8 @@ from emulator.parts import Parts, build, listen, listens_everywhere
 from emulator.settings import Settings
 
 _FIRST_ANSWERS_SECONDS = 30
+_FRONT_SECONDS = 60.0
+"""For the process that accepts connections to start, on a machine that has much to do."""
 _log = logging.getLogger(__name__)
 
 
@@ -126,6 +128,8 @@ class Emulator:
         self._resources.callback(thread.join)
         self._resources.callback(setattr, self._server, "should_exit", True)
         self._resources.callback(self._front.end)
+        if not self._front.serves(_FRONT_SECONDS):
+            raise SetupError("The process that accepts connections does not start.")
 
     def leave_no_job(self) -> None:
         """When this ends, so do the jobs that could go on without it."""

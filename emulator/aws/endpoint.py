@@ -9,6 +9,7 @@ ways); an S3 request then never enters the web framework.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from enum import Enum
@@ -57,6 +58,9 @@ def endpoint_protocol(
             super().__init__(s3, hand_over, b"", *args, **more)
 
     return Bound
+
+
+log = logging.getLogger(__name__)
 
 
 class _Reading(Enum):
@@ -113,6 +117,12 @@ class EndpointProtocol(HttpToolsProtocol):
         if self._received:  # nothing is read of the transport before this returns
             received, self._received = self._received, b""
             self.data_received(received)
+            if self.flow.read_paused:  # uvloop begins to read all the same after this
+                self.loop.call_soon(self._stay_paused)
+
+    def _stay_paused(self) -> None:
+        if self.flow.read_paused and not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         if self._ends:
@@ -330,8 +340,13 @@ class EndpointProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size():  # of the answer before this request
             self.loop.call_later(_DRAIN_SECONDS, self._leave)
             return
-        connection = os.dup(self.transport.get_extra_info("socket").fileno())
         self._ends = True
+        try:
+            connection = os.dup(self.transport.get_extra_info("socket").fileno())
+        except OSError as error:
+            log.error("a connection is closed, since it cannot be handed over: %s", error)
+            self.transport.abort()
+            return
         self.transport.abort()  # ends this process's use of it alone
         self._hand_over(connection, b"".join(self._head))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 from collections import deque
@@ -15,6 +16,8 @@ _FILES = 64
 
 Message = dict[str, Any]
 
+log = logging.getLogger(__name__)
+
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two connected ends, one for each process."""
@@ -22,11 +25,22 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def read(end: socket.socket) -> tuple[Message, list[int]]:
-    """One message and its files; raises EOFError when the other process has closed its end."""
-    data, files, _, _ = socket.recv_fds(end, _MESSAGE_BYTES, _FILES)
+    """One message and its files; raises EOFError when the other process has closed its end.
+
+    The files are missing where this process can have no more open ones. Raises ValueError for a
+    message that is cut.
+    """
+    data, files, flags, _ = socket.recv_fds(end, _MESSAGE_BYTES, _FILES)
     if not data:
         raise EOFError
-    return json.loads(data), list(files)
+    if flags & socket.MSG_CTRUNC:
+        _close(files)
+        files = []
+    try:
+        return json.loads(data), list(files)
+    except ValueError:
+        _close(files)
+        raise
 
 
 class Channel:
@@ -67,6 +81,9 @@ class Channel:
             message, files = read(self._end)
         except BlockingIOError:
             return
+        except ValueError as error:
+            log.error("a message between the emulator's processes cannot be read: %s", error)
+            return
         except (EOFError, OSError):
             self.close()
             self._on_end()
@@ -81,8 +98,10 @@ class Channel:
             except BlockingIOError:
                 self._loop.add_writer(self._end.fileno(), self._write)
                 return
-            except OSError:  # the reader tells the end
+            except (BrokenPipeError, ConnectionResetError):  # the reader tells the end
                 pass
+            except OSError as error:
+                log.error("a message between the emulator's processes is lost: %s", error)
             self._waiting.popleft()
             _close(files)
         if self._end.fileno() >= 0:
@@ -94,8 +113,31 @@ def _close(files: Sequence[int]) -> None:
         os.close(file)
 
 
+def send_connection(channel: Channel, origin: int, connection: int, received: bytes) -> None:
+    """Hand an open connection over, with what was received on it; it is closed here.
+
+    Where no more files can be opened the connection ends.
+    """
+    try:
+        file = stored(received)
+    except OSError as error:
+        log.error("a connection is closed, since it cannot be handed over: %s", error)
+        os.close(connection)
+        return
+    channel.send({"connection": origin}, [connection, file])
+
+
+def connection_of(files: list[int]) -> tuple[socket.socket, bytes] | None:
+    """The connection that came, and what was received on it; None if too many files are open."""
+    if len(files) != 2:
+        _close(files)
+        log.error("a connection is closed: this process can have no more open files")
+        return None
+    return socket.socket(fileno=files[0]), taken(files[1])
+
+
 def stored(data: bytes) -> int:
-    """A file in memory with these bytes: they may be more than a message takes."""
+    """A file in memory with these bytes: they may be more than a message takes. Raises OSError."""
     file = os.memfd_create("received")
     with os.fdopen(os.dup(file), "wb") as target:
         target.write(data)

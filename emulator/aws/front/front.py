@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 import uvicorn
 
 from emulator.aws.endpoint import EndpointProtocol, endpoint_protocol
-from emulator.aws.front.channel import Channel, Message, pair, stored, taken
+from emulator.aws.front.channel import Channel, Message, connection_of, pair, send_connection
 from emulator.aws.front.process import FIRST_ORIGIN, LAST_ANSWERS_SECONDS, StoreAccess
 from emulator.aws.s3.local_control import LocalControl
 
@@ -55,6 +55,7 @@ class Front:
         self._store = StoreAccess("", "", "", 0, False)
         self._control = LocalControl()
         self._ending = threading.Event()
+        self._serving = threading.Event()
         self._pause = 0.0
         self._origins = itertools.count(FIRST_ORIGIN)
         self._servers: WeakValueDictionary[int, uvicorn.Server] = WeakValueDictionary()
@@ -111,6 +112,13 @@ class Front:
         control.faults.watch(self._tell_seeded)
         self._open()
 
+    def serves(self, seconds: float) -> bool:
+        """Wait until the process accepts connections; False if it took longer than `seconds`.
+
+        Not to be called in the endpoint's event loop.
+        """
+        return self._serving.wait(seconds)
+
     def end(self) -> None:
         """Let it finish its answers, for a few seconds; does nothing where it does not run."""
         self._ending.set()
@@ -162,7 +170,10 @@ class Front:
 
     def _message(self, message: Message, files: list[int]) -> None:
         if "connection" in message:
-            asyncio.get_running_loop().create_task(self._take(message["connection"], *files))
+            if came := connection_of(files):
+                asyncio.get_running_loop().create_task(self._take(message["connection"], *came))
+        elif "serving" in message:
+            self._serving.set()
         elif "disturbance" in message:
             found = self._control.disturbance_now(message["disturbance"])
             answer = {"seconds": found.seconds, "slow_down": found.slow_down}
@@ -173,29 +184,28 @@ class Front:
         elif "log" in message:
             logging.getLogger(message["name"]).log(message["level"], "%s", message["log"])
 
-    async def _take(self, origin: int, connection: int, received: int) -> None:
-        data, accepted = taken(received), socket.socket(fileno=connection)
+    async def _take(self, origin: int, connection: socket.socket, received: bytes) -> None:
         server = self._servers.get(origin)
         if server is None:  # the job has ended
-            accepted.close()
+            connection.close()
             return
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: EndpointProtocol(
                 None,
                 partial(self._hand_over, origin),
-                data,
+                received,
                 config=server.config,
                 server_state=server.server_state,
                 app_state=server.lifespan.state,
             ),
-            accepted,
+            connection,
         )
 
     def _hand_over(self, origin: int, connection: int, received: bytes) -> None:
         if self._channel is None:
             socket.socket(fileno=connection).close()
         else:
-            self._channel.send({"connection": origin}, [connection, stored(received)])
+            send_connection(self._channel, origin, connection, received)
 
     def _lost(self) -> None:
         """The process has ended, or is about to."""

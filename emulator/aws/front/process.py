@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import socket
 import sys
 from dataclasses import dataclass, fields
@@ -18,12 +19,14 @@ from typing import Any
 import uvicorn
 
 from emulator.aws.endpoint import EndpointProtocol, endpoint_protocol
-from emulator.aws.front.channel import Channel, Message, read, stored, taken
+from emulator.aws.front.channel import Channel, Message, connection_of, read, send_connection
 from emulator.aws.s3.control import Disturbance
 from emulator.aws.s3.proxy import S3Proxy
 from emulator.data.objectstore.weed import key_problem
 
 LAST_ANSWERS_SECONDS = 5
+_LONGEST_BUCKET = 255
+"""Characters: more than any bucket has, and what a message takes."""
 FIRST_ORIGIN = 0
 """Of the connections that are accepted here."""
 
@@ -43,6 +46,9 @@ class StoreAccess:
 def main() -> None:
     """Wait for the first message of the emulator, then serve until it says so or is gone."""
     end = socket.socket(fileno=int(sys.argv[-1]))
+    # Each client takes two: its connection, and one to the store. No other program is started here.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         first, files = read(end)
     except EOFError:
@@ -91,7 +97,7 @@ class Process:
     # s3.control.Control
 
     async def disturbance(self, bucket: str) -> Disturbance:
-        answer = await self._ask({"disturbance": bucket})
+        answer = await self._ask({"disturbance": bucket[:_LONGEST_BUCKET]})
         return Disturbance(answer.get("seconds", 0), answer.get("slow_down", False))
 
     async def store_problem(self) -> str:
@@ -115,6 +121,7 @@ class Process:
             return
         await receive()
         self._channel = Channel(self._end, self._message, self._emulator_gone)
+        self._channel.send({"serving": True})
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._s3.close()
@@ -122,7 +129,8 @@ class Process:
 
     def _message(self, message: Message, files: list[int]) -> None:
         if "connection" in message:
-            asyncio.get_running_loop().create_task(self._take(message["connection"], *files))
+            if came := connection_of(files):
+                asyncio.get_running_loop().create_task(self._take(message["connection"], *came))
         elif "seeded" in message:
             self.seeded = message["seeded"]
         elif "answer" in message:
@@ -132,23 +140,22 @@ class Process:
         elif "stop" in message:
             self._server.should_exit = True
 
-    async def _take(self, origin: int, connection: int, received: int) -> None:
-        data = taken(received)
+    async def _take(self, origin: int, connection: socket.socket, received: bytes) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: EndpointProtocol(
                 self._s3,
                 partial(self._hand_over, origin),
-                data,
+                received,
                 config=self._config,
                 server_state=self._server.server_state,
                 app_state={},
             ),
-            socket.socket(fileno=connection),
+            connection,
         )
 
     def _hand_over(self, origin: int, connection: int, received: bytes) -> None:
         if self._channel is not None:
-            self._channel.send({"connection": origin}, [connection, stored(received)])
+            send_connection(self._channel, origin, connection, received)
 
     def _emulator_gone(self) -> None:
         # At once: the next emulator may want the port, and the store ends with the last one.

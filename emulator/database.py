@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from queue import Empty, LifoQueue
 from emulator.model.errors import SetupError
 
 BUSY_SECONDS = 30.0
+_COPIES = 3
+"""Of the file's size, that a migration may need beside it."""
 _KEPT = 16
 """Connections that nobody uses and that stay open."""
 _MAPPED_BYTES = 1 << 28
@@ -75,6 +78,17 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def _refuse_without_space(self) -> None:
+        """A script may write all rows anew, into the file and into its log. Raises SetupError."""
+        needed = _COPIES * self.path.stat().st_size
+        free = shutil.disk_usage(self.path.parent).free
+        if free < needed:
+            raise SetupError(
+                f"The database {self.path} is of an earlier version. Bringing it up to date takes "
+                f"{_readable(needed)} of disk space, and {_readable(free)} are free.",
+                "Make room on this disk.",
+            )
+
     def close(self) -> None:
         """Close the connections that nobody uses."""
         while True:
@@ -106,6 +120,8 @@ class Database:
     def _migrate(self, migrations: Sequence[str]) -> None:
         with self.writing() as connection:
             (applied,) = connection.execute("PRAGMA user_version").fetchone()
+            if 0 < applied < len(migrations):
+                self._refuse_without_space()
             if applied > len(migrations):
                 raise SetupError(
                     f"The database {self.path} was made by a newer version of the emulator.",
@@ -115,6 +131,10 @@ class Database:
                 for statement in _statements(script):
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(migrations)}")
+
+
+def _readable(size: int) -> str:
+    return f"{max(1, size >> 20)} MB"
 
 
 def _statements(script: str) -> Iterator[str]:

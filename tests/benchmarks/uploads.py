@@ -22,7 +22,7 @@ from pathlib import Path
 
 from emulator.data.objectstore.embedded import EmbeddedStore
 from emulator.data.objectstore.objects import ObjectStore
-from emulator.data.outputs.artifacts import upload_outputs
+from emulator.data.outputs.artifacts import OutputRoots, upload_outputs
 from emulator.model.scope import Scope
 from emulator.resources.training import training_job
 
@@ -75,7 +75,7 @@ def emulator(model: Path, store: ObjectStore) -> Callable[[], object]:
     }
     spec = training_job(request, Scope("123456789012", "us-east-1"))
     roots = [(model, model / "none")]
-    outputs = list(zip(spec.outputs, zip(*roots, strict=True), strict=True))
+    outputs = list(map(OutputRoots, spec.outputs, zip(*roots, strict=True)))
     return lambda: upload_outputs(spec.name, outputs, store, lambda *_: None)
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.data.objectstore.uploading import PART
-from emulator.data.outputs.artifacts import Uploaded, upload_outputs
+from emulator.data.outputs.artifacts import OutputRoots, Uploaded, upload_outputs
 from emulator.model.errors import ClientError, InternalServerError, disk_full
 from emulator.model.scope import Scope
-from emulator.model.workload import Output, WorkloadSpec
+from emulator.model.workload import Output, S3Uri, WorkloadSpec
 from emulator.resources.training import training_job
 
 Roots = list[tuple[Path, Path]]
@@ -45,8 +45,8 @@ def roots(tmp_path: Path) -> Roots:
     return made
 
 
-def outputs(spec: WorkloadSpec, roots: Roots) -> list[tuple[Output, tuple[Path, ...]]]:
-    return list(zip(spec.outputs, zip(*roots, strict=True), strict=True))
+def outputs(spec: WorkloadSpec, roots: Roots) -> list[OutputRoots]:
+    return list(map(OutputRoots, spec.outputs, zip(*roots, strict=True)))
 
 
 def upload(spec: WorkloadSpec, roots: Roots, store: ObjectStore) -> Uploaded:
@@ -341,3 +341,18 @@ def test_a_large_model_takes_little_memory_and_no_disk(
         content = tar.extractfile("model.pth")
         assert content
         assert all(content.read(1 << 20) == block for _ in range(100))
+
+
+def test_nothing_behind_a_link_on_the_way_to_an_output_is_uploaded(
+    object_store: ObjectStore, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "home" / "b").mkdir(parents=True)
+    (tmp_path / "home" / "b" / "key").write_text("secret")
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "a").symlink_to(tmp_path / "home")
+    output = Output("out", "/opt/ml/processing/a/b", S3Uri(bucket, "out"))
+    roots = OutputRoots(output, [tmp_path / "volume/a/b"], depth=2)
+    uploaded = upload_outputs("job", [roots], object_store, lambda *_: None, patience=0)
+    assert uploaded.keys == ()
+    assert uploaded.warnings
+    assert keys(object_store, bucket) == []

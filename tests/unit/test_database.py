@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,3 +81,15 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
     same = Database(path, (SCHEMA,))
     assert count(same) == 0
     same.close()
+
+
+def test_a_migration_without_room_says_how_much_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.sqlite3"
+    Database(path, ("CREATE TABLE one (a TEXT);",)).close()
+    full = SimpleNamespace(free=1000)
+    monkeypatch.setattr("emulator.database.shutil.disk_usage", lambda _: full)
+    with pytest.raises(SetupError, match="takes 1 MB of disk space"):
+        Database(path, ("CREATE TABLE one (a TEXT);", "CREATE TABLE two (a TEXT);"))
+    Database(path, ("CREATE TABLE one (a TEXT);",)).close()

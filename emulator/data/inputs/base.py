@@ -61,6 +61,9 @@ class Staging:
     sources: Sources
     progress: Progress
     cancelled: Callable[[], bool]
+    depth: int = 1
+    """How many parts at the end of the place beside which pipes are made a script can replace by
+    links."""
 
     @property
     def receivers(self) -> tuple[Host, ...]:

@@ -23,18 +23,20 @@ class ReaderLeft(Exception):
 class Fifo:
     """A named pipe that exists while the context lasts; one thread writes to it."""
 
-    def __init__(self, path: Path, ended: Event):
+    def __init__(self, path: Path, ended: Event, depth: int = 1):
         """`ended` interrupts every wait.
 
-        The script may replace the pipe and its directory by links: neither is followed.
+        The script may replace the pipe and the last `depth` directories on the way to it by links:
+        none is followed.
         """
+        self._depth = depth
         self._path = path
         self._ended = ended
         self._descriptor = -1
         self._folder = -1
 
     def __enter__(self) -> Fifo:
-        self._folder = open_beneath(self._path.parent, 1, os.O_DIRECTORY)
+        self._folder = open_beneath(self._path.parent, self._depth, os.O_DIRECTORY)
         try:
             os.mkfifo(self._path.name, 0o644, dir_fd=self._folder)
         except BaseException:

@@ -147,7 +147,7 @@ class Feeder:
 
     def _serve(self, path: Path, number: int) -> None:
         """One epoch: over when all is written, or when the reader closes the pipe."""
-        with Fifo(path, self._ended) as fifo:
+        with Fifo(path, self._ended, self._staging.depth) as fifo:
             self._there.set()
             if not fifo.wait_for_reader():
                 return

@@ -56,17 +56,27 @@ class Uploaded:
     """Files that were left out or changed meanwhile, one line each."""
 
 
+@dataclass(frozen=True)
+class OutputRoots:
+    """Where an output of a workload lies on this machine."""
+
+    output: Output
+    directories: Sequence[Path]
+    """One an instance, in the order of their numbers."""
+    depth: int = 1
+    """How many parts at the end of these places a script can replace by links."""
+
+
 def upload_outputs(
     label: str,
-    outputs: Sequence[tuple[Output, Sequence[Path]]],
+    outputs: Sequence[OutputRoots],
     store: ObjectStore,
     progress: Progress,
     patience: float = PATIENCE,
 ) -> Uploaded:
     """Upload the outputs of all instances, merged; `label` names whose they are in log lines.
 
-    With each output come its directories on this machine, one an instance, in the order of their
-    numbers. An archive of nothing is not made: seen from the service, a training job that saved no
+    An archive of nothing is not made: seen from the service, a training job that saved no
     model has no model.tar.gz, though Describe names it (sagemaker-python-sdk #3455).
 
     A store in trouble is waited for, `patience` seconds at most. Raises ClientError ("Artifact
@@ -75,8 +85,11 @@ def upload_outputs(
     warnings: list[str] = []
     try:
         trees = [
-            (output, merge(scan(root, warnings.append) for root in roots))
-            for output, roots in outputs
+            (
+                each.output,
+                merge(scan(root, warnings.append, each.depth) for root in each.directories),
+            )
+            for each in outputs
         ]
         upload = _Upload(store, progress, warnings.append, trees, patience)
         for output, tree in trees:

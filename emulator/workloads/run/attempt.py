@@ -20,7 +20,7 @@ from emulator.drivers.base import (
     Unreachable,
 )
 from emulator.drivers.choice import Chosen
-from emulator.model.errors import CapacityError, InternalServerError, JobError
+from emulator.model.errors import CapacityError, ClientError, InternalServerError, JobError
 from emulator.model.faults import Kind, Stage
 from emulator.model.lifecycle import Phase
 from emulator.model.plan import JobPlan, RuntimeTraits
@@ -70,6 +70,10 @@ SHUTDOWN_NOTICE = "The emulator was shut down while this job ran."
 ENDS_WITH_EMULATOR = (
     "This job ends with the emulator, which serves its Pipe or FastFile channels; jobs with File "
     "channels go on without it."
+)
+NEEDS_CONTAINERS = (
+    "This job runs the command of its image, so that it needs the docker runtime. Start the "
+    "emulator with it, or name a ContainerEntrypoint."
 )
 _log = logging.getLogger(__name__)
 
@@ -129,6 +133,9 @@ class Attempt:
             raise CapacityError(NO_CAPACITY)
         self.fail_at(Stage.STARTING)
         chosen = self._choice()
+        if self._spec.needs_image and not chosen.runtime.traits.engine:
+            # It was accepted for containers, and the settings have changed since.
+            raise ClientError(NEEDS_CONTAINERS)
         kept, capacity = self.lease, self._context.capacity
         if kept:
             self.lease = capacity.pass_on(kept, self._spec)
@@ -198,6 +205,7 @@ class Attempt:
         self.instances = instances_below(self._directory, self._spec)
         try:
             self._decided = resumed.run.ending
+            self._keep_record(resumed.run)
             if not can_be_left(self._spec):
                 raise InternalServerError(INTERNAL_ERROR)  # its data ended with the emulator
             self._take_over(runtime)
@@ -247,6 +255,13 @@ class Attempt:
         if stops(ending, self._token):
             self._progress.enter_stopping()
         return None if ending.cause is Cause.LOST and decided is None else ending
+
+    def _keep_record(self, run: RunRecord) -> None:
+        """An earlier version had it in files: how the attempt ends is written down in its place."""
+        try:
+            self._progress.start_run(run)
+        except sqlite3.Error as error:
+            _log.warning("%s: its attempt is not written down: %s", self._spec.label, error)
 
     def _take_over(self, runtime: LastingRuntime) -> None:
         """Adopt the instances, again and again where the emulator's own disk, descriptors or

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from emulator.data.outputs.beneath import open_beneath
 from emulator.model.errors import FAILURE_REASON_LIMIT, ClientError
 from emulator.model.workload import WorkloadSpec
 from emulator.workloads.plan.layout import InstanceDirs
@@ -80,8 +81,19 @@ def _open_plain(path: Path) -> BinaryIO | None:
 
 def has_files(spec: WorkloadSpec, dirs: InstanceDirs) -> bool:
     """Did the instance leave any output? Where a link leads does not count."""
-    folders = [dirs.at(output.path) for output in spec.outputs]
-    return any(any(each.iterdir()) for each in folders if each.is_dir() and not each.is_symlink())
+    return any(_is_filled(dirs.at(output.path), dirs.depth(output.path)) for output in spec.outputs)
+
+
+def _is_filled(directory: Path, depth: int) -> bool:
+    try:
+        descriptor = open_beneath(directory, depth, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        with os.scandir(descriptor) as entries:
+            return next(entries, None) is not None
+    finally:
+        os.close(descriptor)
 
 
 def remove_directory(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,7 @@ MIGRATIONS = tuple(
     for script in ("schema.sql", "warm_pools.sql", "orders.sql", "runtimes.sql", "workloads.sql")
 )
 """Applied in this order; a new one goes to the end."""
+_log = logging.getLogger(__name__)
 _REMEMBERED = 512
 """Jobs whose texts are not read again: enough for those that clients poll."""
 _READ_AHEAD = 100
@@ -288,8 +290,17 @@ class JobStore:
             warm_pool=None if row["warm_pool"] is None else _pool(json.loads(row["warm_pool"])),
             runtime=row["runtime"],
             runtime_reason=row["runtime_reason"] or "",
-            run=None if row["run"] is None else RunRecord.from_json(row["run"]),
+            run=_run(row),
         )
+
+
+def _run(row: sqlite3.Row) -> RunRecord | None:
+    """None also for one that cannot be read: the other workloads must run."""
+    try:
+        return None if row["run"] is None else RunRecord.from_json(row["run"])
+    except (ValueError, KeyError, TypeError) as error:
+        _log.warning("%s %s: its attempt cannot be read: %s", row["kind"], row["name"], error)
+        return None
 
 
 def _columns(key: WorkloadId) -> tuple[str, str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import posixpath
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from emulator.data.inputs import (
 from emulator.data.objectstore.objects import ObjectStore, StoreError
 from emulator.data.objectstore.retry import PATIENCE
 from emulator.data.objectstore.transfer import in_parallel
-from emulator.data.outputs.artifacts import upload_outputs
+from emulator.data.outputs.artifacts import OutputRoots, upload_outputs
 from emulator.model.errors import (
     FAILURE_REASON_LIMIT,
     ApiError,
@@ -89,6 +90,7 @@ class S3Inputs:
                         sources,
                         total.of(channel.name),
                         stopping,
+                        _depth(instances, posixpath.dirname(channel.path)),
                     )
                 )
             )
@@ -101,6 +103,11 @@ class S3Inputs:
             raise
         _log.debug("%s: %s", spec.label, ready)
         return _staged(spec, ready)
+
+
+def _depth(instances: Instances, path: str) -> int:
+    """How many parts at the end of that path's place a script can replace by links."""
+    return next(iter(instances.values())).depth(path)
 
 
 def _has_place(traits: RuntimeTraits, instances: Instances) -> bool:
@@ -184,13 +191,17 @@ class S3Outputs:
             )
 
     def upload(self, spec: WorkloadSpec, instances: Instances) -> None:
-        trees = [
-            (output, [dirs.at(output.path) for dirs in instances.values()])
+        roots = [
+            OutputRoots(
+                output,
+                [dirs.at(output.path) for dirs in instances.values()],
+                _depth(instances, output.path),
+            )
             for output in spec.outputs
         ]
         meter = Meter(self.reports.monotonic, lambda pace: self._tell(spec, pace))
         try:
-            uploaded = upload_outputs(spec.name, trees, self.store, meter, self.patience)
+            uploaded = upload_outputs(spec.label, roots, self.store, meter, self.patience)
         except JobError as error:
             raise self._keep(spec, instances, error) from error
         finally:
@@ -225,5 +236,6 @@ class S3Outputs:
         """Move the outputs to a place of their own; raises OSError."""
         place = new_place(self.kept, spec, self.clock.now())
         for output in spec.outputs:
-            keep(place, output.name, {h: dirs.at(output.path) for h, dirs in instances.items()})
+            roots = {host: dirs.at(output.path) for host, dirs in instances.items()}
+            keep(place, output.name, roots, _depth(instances, output.path))
         return place

@@ -48,3 +48,12 @@ def test_no_pipe_is_made_behind_a_link(tmp_path: Path, data: Path) -> None:
     with pytest.raises(NotADirectoryError), Fifo(data / "train_1", Event()):
         pass
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_link_two_directories_up_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "home" / "b").mkdir(parents=True)
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "a").symlink_to(tmp_path / "home")
+    with pytest.raises(NotADirectoryError), Fifo(tmp_path / "volume/a/b/pipe_1", Event(), depth=2):
+        pass
+    assert not list((tmp_path / "home" / "b").iterdir())

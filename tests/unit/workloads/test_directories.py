@@ -31,6 +31,17 @@ def test_what_a_link_leads_to_is_no_output(tmp_path: Path) -> None:
     assert has_files(job(), dirs)
 
 
+def test_what_lies_behind_a_link_on_the_way_is_no_output(tmp_path: Path) -> None:
+    spec = job()
+    deep = replace(spec, outputs=(replace(spec.outputs[0], path="/opt/ml/model/a/b"),))
+    dirs = InstanceDirs(tmp_path / "algo-1", spec.volumes)
+    (tmp_path / "home" / "b").mkdir(parents=True)
+    (tmp_path / "home" / "b" / "key").touch()
+    dirs.at("/opt/ml/model").mkdir(parents=True)
+    dirs.at("/opt/ml/model/a").symlink_to(tmp_path / "home")
+    assert not has_files(deep, dirs)
+
+
 def test_a_link_is_no_account_of_a_failure(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("secret")
     (tmp_path / "failure").symlink_to(tmp_path / "key")

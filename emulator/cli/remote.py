@@ -137,16 +137,23 @@ class Remote:
         return self.sagemaker.call(f"{verb}{kind.word}Job", **kind.named(job))
 
     def kind_of(self, job: str) -> JobKind:
-        """What kind of job has that name, training jobs first; raises NoSuchJob."""
+        """What kind of job has that name; raises NoSuchJob.
+
+        Of several, the one that has not ended is meant, else the newest.
+        """
+        found: list[tuple[bool, datetime, JobKind]] = []
         for kind in KINDS:
             try:
-                self.describe(job, kind)
+                described = self.describe(job, kind)
             except ApiError as error:
                 if not any(words in error.message for words in _UNKNOWN):
                     raise
             else:
-                return kind
-        raise NoSuchJob(job)
+                runs = kind.status(described) not in TERMINAL
+                found.append((runs, described["CreationTime"], kind))
+        if not found:
+            raise NoSuchJob(job)
+        return max(found, key=lambda each: each[:2])[2]
 
     def administer(self, path: str) -> None:
         """Post to a route of the emulator's own; raises ApiError, and ConnectionError."""

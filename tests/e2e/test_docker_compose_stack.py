@@ -257,4 +257,4 @@ def test_its_files_belong_to_whom_the_folder_belongs(stack: Stack) -> None:
     assert owners == {OWNER}
     jobs = stack.state / "jobs"
     assert {path.lstat().st_uid for path in jobs.rglob("*")} <= {OWNER}
-    assert "TRAINING JOB" in stack.run("exec", "-T", "emulator", "sagemaker-emulator", "jobs")
+    assert "KIND" in stack.run("exec", "-T", "emulator", "sagemaker-emulator", "jobs")

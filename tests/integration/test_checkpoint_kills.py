@@ -199,7 +199,7 @@ def test_a_script_that_is_stopped_while_it_writes_leaves_no_torn_object(
     )
     eventually(site.last_in_s3)
     bench.until(Phase.RUNNING)
-    bench.supervisor.stop(bench.job().spec.scope, "job")
+    bench.supervisor.stop(bench.job().spec.id)
     job = bench.ended()
     bench.supervisor.shutdown()
     assert job.life.status is Status.STOPPED

@@ -223,7 +223,7 @@ def test_the_instance_that_fails_ends_first(
     )
     job = run_job(runtime, tmp_path / "fails", script, LAUNCHERS[launcher], until=1)
     assert job.codes == {culprit: 1}
-    assert "on purpose" in job.dirs[culprit].failure.read_text()
+    assert "on purpose" in job.dirs[culprit].at("/opt/ml/output/failure").read_text()
     assert job.seconds < 300
 
 
@@ -239,7 +239,7 @@ def test_a_rank_of_mpirun_that_fails_ends_the_master(
     job = run_job(runtime, tmp_path / "fails", script, launcher, until=1)
     # Whichever rank it is, it is the master's mpirun that fails.
     assert job.codes == {"algo-1": 1}
-    assert "on purpose" in job.dirs["algo-1"].failure.read_text()
+    assert "on purpose" in job.dirs["algo-1"].at("/opt/ml/output/failure").read_text()
     assert job.seconds < 300
 
 

@@ -155,6 +155,14 @@ def birth(pid: int) -> int:
         return int(stat.read().rpartition(b")")[2].split()[19])
 
 
+def _identity(pid: int | None) -> list[int] | None:
+    """None also for a process that has ended: only bubblewrap can wait for what it started."""
+    try:
+        return None if pid is None else [pid, birth(pid)]
+    except OSError:
+        return None
+
+
 def _write_record(order: dict[str, Any], children: list[Child]) -> None:
     record = {
         **order["told"],
@@ -162,7 +170,7 @@ def _write_record(order: dict[str, Any], children: list[Child]) -> None:
         "instances": {
             child.host: {
                 "pid": [child.pid, birth(child.pid)],
-                "first": child.first and [child.first, birth(child.first)],
+                "first": _identity(child.first),
                 "sandboxed": child.status is not None,
             }
             for child in children

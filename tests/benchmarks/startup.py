@@ -34,7 +34,7 @@ from emulator.model.scope import Scope
 from emulator.model.workload import WorkloadSpec
 from emulator.parts import SCHEMA
 from emulator.resources import KINDS
-from emulator.resources.training import training_job
+from emulator.resources.training import job_id, training_job
 from emulator.settings import Settings
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
@@ -112,8 +112,7 @@ def fill(state: Path, jobs: int) -> None:
         name, at = f"job-{number:06}", time.time() - jobs + number
         records.create(spec(name, scope, settings), at)
         records.change(
-            scope,
-            name,
+            job_id(scope, name),
             lambda life, at=at: life.finish(Phase.FAILED, "Training job failed", at, "no"),  # type: ignore[misc]
         )
         writer = logs.writer(scope, GROUP, f"{name}/algo-1-{int(at)}")

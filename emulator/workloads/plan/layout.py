@@ -83,6 +83,11 @@ def instances_below(directory: Path, spec: WorkloadSpec) -> Mapping[str, Instanc
     return {host.name: InstanceDirs(directory / host.name, spec.volumes) for host in spec.hosts}
 
 
+def depth_of(instances: Mapping[str, InstanceDirs], path: str) -> int:
+    """InstanceDirs.depth of a path, which is the same for all instances of a workload."""
+    return next(iter(instances.values())).depth(path)
+
+
 def create_instances(
     directory: Path, spec: WorkloadSpec, traits: RuntimeTraits
 ) -> Mapping[str, InstanceDirs]:

@@ -18,6 +18,7 @@ from emulator.data.objectstore.retry import PATIENCE, persist
 from emulator.data.outputs.tree import Found
 from emulator.model.errors import ClientError, InternalServerError, JobError, disk_full
 from emulator.model.workload import SavedDirectory, WorkloadSpec
+from emulator.workloads.plan.layout import depth_of
 from emulator.workloads.run.clock import Clock
 from emulator.workloads.run.context import Ends, Instances, RunningSync
 from emulator.workloads.transfers.local_fallback import keep, keep_files, new_place
@@ -165,7 +166,7 @@ class S3Syncs:
         """
         roots = {host: dirs.at(saved.path) for host, dirs in instances.items()}
         place = new_place(self.kept, spec, self.clock.now())
-        keep(place, saved.kind, roots, _depth(instances, saved))
+        keep(place, saved.kind, roots, depth_of(instances, saved.path))
         return place
 
     def _remembered(
@@ -181,7 +182,7 @@ class S3Syncs:
     ) -> Mirror:
         roots = {host: dirs.at(saved.path) for host, dirs in instances.items()}
         rules = _MIRRORED if saved.mirrored else _APPENDED
-        depth = _depth(instances, saved)
+        depth = depth_of(instances, saved.path)
         return Mirror(roots, saved.target, self.store, saved.path, rules, memory, depth)
 
     def _restore(
@@ -207,10 +208,6 @@ def _pending(mirror: Mirror) -> tuple[list[tuple[str, str]], list[tuple[str, str
     pending = mirror.pending()
     doubtful = [(host, name) for host, name in pending if name in mirror.doubtful.get(host, {})]
     return doubtful, sorted(set(pending) - set(doubtful))
-
-
-def _depth(instances: Instances, saved: SavedDirectory) -> int:
-    return next(iter(instances.values())).depth(saved.path)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from emulator.model.errors import (
 )
 from emulator.model.plan import RuntimeTraits
 from emulator.model.workload import ChannelSpec, S3Uri, WorkloadSpec
+from emulator.workloads.plan.layout import depth_of
 from emulator.workloads.run.clock import Clock
 from emulator.workloads.run.context import Instances, StagedInputs
 from emulator.workloads.run.directories import has_files
@@ -90,7 +91,7 @@ class S3Inputs:
                         sources,
                         total.of(channel.name),
                         stopping,
-                        _depth(instances, posixpath.dirname(channel.path)),
+                        depth_of(instances, posixpath.dirname(channel.path)),
                     )
                 )
             )
@@ -103,11 +104,6 @@ class S3Inputs:
             raise
         _log.debug("%s: %s", spec.label, ready)
         return _staged(spec, ready)
-
-
-def _depth(instances: Instances, path: str) -> int:
-    """How many parts at the end of that path's place a script can replace by links."""
-    return next(iter(instances.values())).depth(path)
 
 
 def _has_place(traits: RuntimeTraits, instances: Instances) -> bool:
@@ -195,7 +191,7 @@ class S3Outputs:
             OutputRoots(
                 output,
                 [dirs.at(output.path) for dirs in instances.values()],
-                _depth(instances, output.path),
+                depth_of(instances, output.path),
             )
             for output in spec.outputs
         ]
@@ -237,5 +233,5 @@ class S3Outputs:
         place = new_place(self.kept, spec, self.clock.now())
         for output in spec.outputs:
             roots = {host: dirs.at(output.path) for host, dirs in instances.items()}
-            keep(place, output.name, roots, _depth(instances, output.path))
+            keep(place, output.name, roots, depth_of(instances, output.path))
         return place

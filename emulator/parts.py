@@ -64,6 +64,7 @@ from emulator.workloads.plan.job_plan import Credentials
 from emulator.workloads.retention import Retention
 from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.supervisor import Supervisor
+from emulator.workloads.serving import store as hosting_store
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 from emulator.workloads.transfers.checkpoint_sync import S3Syncs
 from emulator.workloads.transfers.inputs_outputs import S3Inputs, S3Outputs
@@ -72,7 +73,7 @@ from emulator.workloads.transfers.reports import JobReports
 OpenDoor = Callable[[socket.socket], Callable[[], None]]
 """Answers requests on one more socket; what it returns ends that."""
 
-SCHEMA = (*MIGRATIONS[:2], leases.MIGRATION, *MIGRATIONS[2:])
+SCHEMA = (*MIGRATIONS[:2], leases.MIGRATION, *MIGRATIONS[2:], hosting_store.MIGRATION)
 """Scripts are applied by their place: a new one goes to the end."""
 
 _BACKLOG = 2048

@@ -15,6 +15,7 @@ from typing import Any
 
 from emulator.cli.kinds import TRAINING
 from emulator.cli.remote import TERMINAL
+from emulator.data.outputs.unpack import unpack
 
 POLL_SECONDS = 0.2
 TAIL_LINES = 40
@@ -126,12 +127,8 @@ class Result:
         directory = self.directory / self.name / name
         directory.mkdir(parents=True)
         with tarfile.open(fileobj=io.BytesIO(body.read())) as tar:
-            tar.extractall(directory, filter="data") if _SAFE else tar.extractall(directory)  # noqa: S202
+            unpack(tar, directory)
         return directory
-
-
-_SAFE = hasattr(tarfile, "data_filter")
-"""Older patch releases of Python 3.10 and 3.11 lack it; the archive is the test's own."""
 
 
 def train(

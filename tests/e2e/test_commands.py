@@ -7,11 +7,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 
 import pytest
 from e2e_jobs import run as ended
 from e2e_jobs import shell_request, wait_for
+from e2e_processing import request, result
+from e2e_processing import wait_for as processed
 from emulators import RunningEmulator
 
 
@@ -103,6 +106,21 @@ def test_artifacts_and_delete(emulator: RunningEmulator, bucket: str, tmp_path: 
     absent = run(emulator, "artifacts", name)
     assert absent.returncode == 1
     assert f"there is no training job {name}" in absent.stderr
+
+
+def test_artifacts_of_a_processing_job(
+    emulator: RunningEmulator, bucket: str, tmp_path: Path
+) -> None:
+    command = "for n in a b; do echo $n > /opt/ml/processing/$n/file; done"
+    prefix = uuid.uuid4().hex
+    results = [result(bucket, name, name) for name in ("a", "b")]
+    results[0]["S3Output"]["S3Uri"] = f"s3://{bucket}/{prefix}/deep/"
+    body = request(command, *results)
+    sagemaker, name = emulator.client("sagemaker"), body["ProcessingJobName"]
+    sagemaker.create_processing_job(**body)
+    processed(sagemaker, name, lambda job: job["ProcessingJobStatus"] == "Completed")
+    run(emulator, "artifacts", name, str(tmp_path))
+    assert [(tmp_path / n / "file").read_text() for n in ("a", "b")] == ["a\n", "b\n"]
 
 
 def test_health_counts_jobs_and_what_is_unknown_is_a_404(

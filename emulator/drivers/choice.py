@@ -52,7 +52,7 @@ class Runtimes:
         """What most jobs get, for people to read; `away` is what away() said."""
         if self._docker and self._process:
             if away:
-                reasons = (away, "jobs that run in containers wait for it", self._reason)
+                reasons = (away, "containers are used once an engine answers", self._reason)
                 return Chosen(self._process, "; ".join(filter(None, reasons)))
             reason = "a Docker engine answers; a job whose image it cannot have runs as processes"
             return Chosen(self._docker, reason)

@@ -142,7 +142,7 @@ def test_an_engine_that_comes_after_the_emulator(
     )
     assert "3 jobs of the emulator wait for it" in " ".join(doctor.stdout.split())
     assert doctor.returncode == 1
-    assert "wait for it" in said["runtime"]["reason"]
+    assert "once an engine answers" in said["runtime"]["reason"]
     for job in (counting, gone, queued):
         assert sagemaker.describe_training_job(TrainingJobName=job)["TrainingJobStatus"] == (
             "InProgress"

@@ -16,8 +16,8 @@ from emulator.cli.doctor import (
     check_old_files,
     check_port,
     check_state_dir,
-    judge_no_engine,
 )
+from emulator.drivers.docker.engine import no_engine
 from emulator.settings import Settings
 
 
@@ -70,9 +70,12 @@ def test_the_state_directory_need_not_exist_yet(settings: Settings) -> None:
 
 
 def test_an_engine_that_this_user_may_not_ask_is_not_started_again() -> None:
-    complaint = "('Connection aborted.', PermissionError(13, 'Permission denied'))"
-    assert "usermod -aG docker" in judge_no_engine(complaint)[1]
-    assert "Start Docker" in judge_no_engine("[Errno 2] No such file or directory")[1]
+    refused = no_engine("('Connection aborted.', PermissionError(13, 'Permission denied'))")
+    assert refused.problem == "This user may not use the Docker engine's socket."
+    assert "usermod -aG docker" in refused.remedy
+    absent = no_engine("('Connection aborted.', FileNotFoundError(2, 'No such file or directory'))")
+    assert absent.problem == "No Docker engine answers."
+    assert no_engine("bad certificate").problem == "No Docker engine answers: bad certificate."
 
 
 def test_files_that_ended_jobs_left_are_named_with_their_sizes(settings: Settings) -> None:

@@ -75,7 +75,7 @@ class AwaitedDocker:
             found = self._connect(self._closing)
         except SetupError as error:
             self._trouble = error.problem.rstrip(".")
-            _log.info("%s. It is used once it does.", self._trouble)
+            _log.info("%s. Containers are used once an engine answers.", self._trouble)
             with self._changed:
                 self._wait_in_background()
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import re
 import socket
 import threading
@@ -14,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 import requests
 from docker.client import DockerClient
+from docker.constants import DEFAULT_TIMEOUT_SECONDS
 from docker.errors import DockerException, NotFound
 
 from emulator.drivers.docker import ownership as docker_ownership
@@ -109,20 +111,39 @@ def side_by_side(call: Callable[[_T], _R], items: Collection[_T]) -> list[_R]:
     return [answers[number] for number in range(len(items))]
 
 
-def connect(url: str | None = None) -> DockerClient:
+def connect(url: str | None = None, timeout: int = DEFAULT_TIMEOUT_SECONDS) -> DockerClient:
     """A client of the engine that `url`, DOCKER_HOST or the default socket names.
+
+    `timeout`: seconds that each call may take.
 
     Raises SetupError when none answers there.
     """
     try:
-        client = DockerClient(base_url=url) if url else DockerClient.from_env()
+        client = (
+            DockerClient(base_url=url, timeout=timeout)
+            if url
+            else DockerClient.from_env(timeout=timeout)
+        )
         client.ping()
     except (DockerException, *ENGINE_GONE) as error:
-        raise SetupError(
-            f"No Docker engine answers: {error}.",
-            "Start one (or set DOCKER_HOST), or use EMULATOR_RUNTIME=process.",
-        ) from error
+        raise no_engine(str(error), url or os.environ.get("DOCKER_HOST", "")) from error
     return client
+
+
+def no_engine(complaint: str, url: str = "") -> SetupError:
+    """What it means that Docker's client says this; `url`: where it looked, if not by default."""
+    if "PermissionError" in complaint:
+        return SetupError(
+            "This user may not use the Docker engine's socket.",
+            "As root: usermod -aG docker USER, then log in again. Or use EMULATOR_RUNTIME=process.",
+        )
+    where = f" at {url}" if url else ""
+    known = "FileNotFoundError" in complaint or "Connection refused" in complaint
+    why = "" if known else f": {complaint[:120]}"
+    return SetupError(
+        f"No Docker engine answers{where}{why}.",
+        "Start one (or set DOCKER_HOST), or use EMULATOR_RUNTIME=process.",
+    )
 
 
 def inspect_engine(client: DockerClient) -> Engine:

@@ -177,7 +177,12 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         runtimes=runtimes,
         capacity=capacity,
         catalog=catalog,
-        s3=StoreAccess(objects.endpoint, *keys, _STORE_PATIENCE, settings.s3_endpoint is None),
+        s3=StoreAccess(
+            objects.endpoint,
+            *keys,
+            _STORE_PATIENCE,
+            str(embedded.directory) if embedded else "",
+        ),
         availability=availability,
         faults=faults,
         retention=retention,

@@ -86,7 +86,7 @@ def running(store: str, availability: Availability | None = None) -> Iterator[Ru
             return
         await receive()
         loops.put(asyncio.get_running_loop())
-        front.attach([listening], StoreAccess(store, KEY, SECRET, 0, True), control)
+        front.attach([listening], StoreAccess(store, KEY, SECRET, 0, "/"), control)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await send({"type": "lifespan.shutdown.complete"})

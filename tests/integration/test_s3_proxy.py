@@ -368,6 +368,37 @@ def test_a_key_that_the_store_would_change_is_refused(s3: Any, key: str) -> None
     assert get(s3, "odd/key") == b"some bytes"
 
 
+def test_such_a_key_in_the_body_of_delete_objects_deletes_nothing(s3: Any) -> None:
+    put(s3, "odd/key")
+    for odd in ("odd//key", "/odd/key", "odd\\key"):
+        objects = [{"Key": "odd/key"}, {"Key": odd}]
+        with pytest.raises(ClientError, match="would keep it under another") as error:
+            s3.delete_objects(Bucket="proxy-tests", Delete={"Objects": objects})
+        assert code_of(error) == "InvalidArgument"
+        assert get(s3, "odd/key") == b"some bytes"
+
+
+def test_many_objects_are_deleted_at_once(s3: Any) -> None:
+    """Their names are more than is read ahead of a connection to the store."""
+    keys = [f"{number}/{'é' * 100}" for number in range(1000)]
+    put(s3, keys[0])
+    objects = [{"Key": key} for key in keys]
+    done = s3.delete_objects(Bucket="proxy-tests", Delete={"Objects": objects})
+    assert [each["Key"] for each in done["Deleted"]] == keys
+    assert "Errors" not in done
+
+
+def test_such_a_key_is_not_copied_from_or_listed(s3: Any) -> None:
+    put(s3, "odd/key")
+    source = {"Bucket": "proxy-tests", "Key": "odd//key"}
+    with pytest.raises(ClientError) as error:
+        s3.copy_object(Bucket="proxy-tests", Key="copy", CopySource=source)
+    assert code_of(error) == "NoSuchKey"
+    with pytest.raises(ClientError) as error:
+        s3.list_objects_v2(Bucket="proxy-tests", Prefix="odd//")
+    assert code_of(error) == "InvalidArgument"
+
+
 def test_a_key_that_ends_in_a_slash_is_kept_without_content_only(s3: Any) -> None:
     put(s3, "folder/", b"")
     assert get(s3, "folder/") == b""

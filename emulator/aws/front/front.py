@@ -52,7 +52,7 @@ class Front:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._listening: Sequence[socket.socket] = ()
-        self._store = StoreAccess("", "", "", 0, False)
+        self._store = StoreAccess("", "", "", 0, "")
         self._control = LocalControl()
         self._ending = threading.Event()
         self._serving = threading.Event()

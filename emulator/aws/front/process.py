@@ -14,6 +14,7 @@ import socket
 import sys
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -22,7 +23,7 @@ from emulator.aws.endpoint import EndpointProtocol, endpoint_protocol
 from emulator.aws.front.channel import Channel, Message, connection_of, read, send_connection
 from emulator.aws.s3.control import Disturbance
 from emulator.aws.s3.proxy import S3Proxy
-from emulator.data.objectstore.weed import key_problem
+from emulator.data.objectstore.weed import key_problem, no_space
 
 LAST_ANSWERS_SECONDS = 5
 _LONGEST_BUCKET = 255
@@ -40,7 +41,8 @@ class StoreAccess:
     secret_key: str
     patience: float
     """Seconds for which a store that refuses connections is tried again."""
-    embedded: bool
+    directory: str
+    """Of the embedded store's objects; "" where the store is another one."""
 
 
 def main() -> None:
@@ -73,7 +75,8 @@ class Process:
             store.secret_key,
             self,
             store.patience,
-            key_problem if store.embedded else None,
+            key_problem if store.directory else None,
+            partial(no_space, Path(store.directory)) if store.directory else None,
         )
         self._config = uvicorn.Config(
             self._lifespan,

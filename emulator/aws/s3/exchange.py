@@ -54,6 +54,12 @@ class Admission(Protocol):
     def admit(self, request: SignedRequest) -> SignedRequest:
         """The request as the store can take it; raises Refusal."""
 
+    def reads_body(self, admitted: SignedRequest) -> bool:
+        """Is the body of an admitted request to be checked before the store gets it?"""
+
+    def check_body(self, body: bytes) -> None:
+        """Raises Refusal where the store must not get this body."""
+
     def added_headers(self, request: SignedRequest, status: int) -> Headers:
         """Headers that AWS sends with such an answer and stores may not."""
 
@@ -110,6 +116,8 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self._progress = 0
         self._started = False
+        self._held: SignedRequest | None = None
+        """What is sent to the store once the whole body has come and was checked."""
         self._to_store: list[bytes] = []
         self._waiting_bytes = 0
         self._sent: list[bytes] | None = [] if request.method in _REPLAYED else None
@@ -143,7 +151,7 @@ class Exchange:
             return
         self._to_store.append(b"%x\r\n%b\r\n" % (len(data), data) if self._chunks_in else data)
         self._waiting_bytes += len(data)
-        if self._store is None and self._waiting_bytes > _AHEAD:
+        if self._store is None and self._held is None and self._waiting_bytes > _AHEAD:
             self._client.read_on(False)
 
     def body_complete(self) -> None:
@@ -156,6 +164,8 @@ class Exchange:
         """What the client's connection had to give has been handed over."""
         if self.response_complete:  # a refusal that did not wait for the body
             return
+        if self._held is not None and self._request_complete:
+            self._send_checked(self._held)
         if self._to_store and self._store is not None:
             data = b"".join(self._to_store) if len(self._to_store) > 1 else self._to_store[0]
             self._to_store.clear()
@@ -255,6 +265,22 @@ class Exchange:
         if self._expects_continue:
             self._client.write(_CONTINUE)
             self._expects_continue = False
+        if self._admission.reads_body(request):
+            self._held = request
+            self._client.read_on(True)
+        else:
+            self._send(request)
+
+    def _send_checked(self, request: SignedRequest) -> None:
+        self._held = None
+        try:
+            self._admission.check_body(b"".join(self._to_store))
+        except Refusal as refusal:
+            self._refuse(refusal)
+        else:
+            self._send(request)
+
+    def _send(self, request: SignedRequest) -> None:
         self._to_store.insert(0, _head(request))
         self._store = self._pool.idle_connection()
         if self._store is not None:

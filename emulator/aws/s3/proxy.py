@@ -13,15 +13,22 @@ of another account (see accounts.py) is signed anew with the store's credentials
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from urllib.parse import unquote
 
 from emulator.aws.accounts import is_account
 from emulator.aws.s3.addressing import path_style
 from emulator.aws.s3.control import UNREACHABLE, Control, Disturbance, Undisturbed
 from emulator.aws.s3.exchange import Client, Exchange, Refusal
+from emulator.aws.s3.keys import (
+    KeyProblem,
+    check_body,
+    check_body_size,
+    check_keys,
+    key_of,
+    names_keys_in_body,
+    payload_size,
+)
 from emulator.aws.s3.store import StorePool
 from emulator.aws.signatures import Headers, SignedRequest, Signer, signer_of
 
@@ -34,7 +41,6 @@ _KMS = (
 )
 _TOKEN = b"x-amz-security-token"
 _REGION = b"x-amz-bucket-region"
-_LENGTH = re.compile(r"[0-9]{1,19}")
 _DEFAULT_REGION = "us-east-1"
 
 
@@ -48,15 +54,17 @@ class S3Proxy:
         secret_key: str,
         control: Control | None = None,
         patience: float = 0,
-        key_problem: Callable[[str, int], str] | None = None,
+        key_problem: KeyProblem | None = None,
+        no_space: Callable[[int], str] | None = None,
     ):
         """`endpoint` is the store's base URL; the credentials are those of the store.
 
         `control` knows the faults that a user seeds. A store that cannot be reached is tried
-        again for `patience` seconds; then `control` is asked why. `key_problem` says why the
-        store would not keep so many bytes under a key ("" if it does).
+        again for `patience` seconds; then `control` is asked why. `no_space` says whose disk has
+        no room for so many bytes more ("" if it has).
         """
         self._key_problem = key_problem
+        self._no_space = no_space
         self._control = control or Undisturbed()
         self._access_key = access_key
         self._secret_key = secret_key
@@ -98,8 +106,8 @@ class S3Proxy:
     def admit(self, request: SignedRequest) -> SignedRequest:
         """The request as the store can take it.
 
-        Raises Refusal for a wrong signature, if that is checked here, and for a key that the
-        store does not keep.
+        Raises Refusal for a wrong signature, if that is checked here, for a key that the store
+        does not keep, and for content that the store's disk has no room for.
         """
         if request.header(b"transfer-encoding").lower() not in ("", "chunked"):
             # A body that is compressed on the way only: neither S3 nor the store unpacks it.
@@ -109,20 +117,30 @@ class S3Proxy:
                 "A header you provided implies functionality that is not implemented.",
             )
         moved = path_style(request)
-        self._check_key(moved)
+        if self._key_problem is not None:
+            check_keys(moved, self._key_problem)
+            if names_keys_in_body(moved):
+                check_body_size(moved)
+        if self._no_space is not None and request.method == "PUT":
+            self._check_space(moved, self._no_space)
         return self._acceptable(request, moved)
 
-    def _check_key(self, request: SignedRequest) -> None:
-        key = unquote(request.path.lstrip("/").partition("/")[2])
-        if not key or self._key_problem is None:
+    def reads_body(self, admitted: SignedRequest) -> bool:
+        """Is the body of an admitted request to be checked before the store gets it?"""
+        return self._key_problem is not None and names_keys_in_body(admitted)
+
+    def check_body(self, body: bytes) -> None:
+        """Raises Refusal where a body names a key that the store does not keep."""
+        if self._key_problem is not None:
+            check_body(body, self._key_problem)
+
+    def _check_space(self, request: SignedRequest, no_space: Callable[[int], str]) -> None:
+        size = payload_size(request)
+        if not key_of(request) or not (size or request.header(b"x-amz-copy-source")):
             return
-        # The second one where the payload is in signed or checked chunks.
-        sizes = (request.header(b"content-length"), request.header(b"x-amz-decoded-content-length"))
-        size = next((int(text) for text in reversed(sizes) if _LENGTH.fullmatch(text)), 0)
-        if problem := self._key_problem(key, size):
-            if request.method in ("GET", "HEAD"):
-                raise Refusal(404, "NoSuchKey", "The specified key does not exist.")
-            raise Refusal(400, "InvalidArgument", problem)
+        # The store would answer InternalError, on some disks after half a minute.
+        if problem := no_space(size):
+            raise Refusal(503, "ServiceUnavailable", problem)
 
     def added_headers(self, request: SignedRequest, status: int) -> Headers:
         """`HeadBucket` says where the bucket is: in the region it was asked for in.

@@ -38,6 +38,7 @@ _ATTEMPTS = 5
 _READY = 30.0
 _STOP = 10.0
 _LOW_DISK = 64 << 20
+"""Bytes: what fails with less free fails for want of them."""
 STEADY_SECONDS = 10.0
 """A server that ended sooner waits before it is started again, longer every time."""
 _FIRST_PAUSE = 0.5
@@ -103,12 +104,14 @@ class EmbeddedStore:
         """Why the store cannot work right now; "" while nothing is wrong."""
         return self._down or self.no_space()
 
+    @property
+    def directory(self) -> Path:
+        """Where its objects are."""
+        return self._data
+
     def no_space(self) -> str:
-        """Whose disk is full, as the store itself answers with an internal error then."""
-        free = shutil.disk_usage(self._data).free
-        if free < _LOW_DISK:
-            return f"No space left on device: {self._data} ({free >> 20} MiB left)"
-        return ""
+        """Which disk is full, as the store itself answers with an internal error then."""
+        return weed.no_space(self._data, _LOW_DISK)
 
     def start(self) -> EmbeddedStore:
         """Start the server and wait until it answers.

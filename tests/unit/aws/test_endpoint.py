@@ -28,6 +28,8 @@ SIGNED = (
 )
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nETag: x\r\n\r\nok"
 TIMEOUT = 30
+TOO_MUCH = 54_321
+"""Bytes for which the store's disk has no room."""
 
 
 class Store:
@@ -157,7 +159,8 @@ async def world() -> AsyncIterator[World]:
         "key",
         "secret",
         LocalControl(faults),
-        key_problem=lambda _key, _size: "",
+        key_problem=lambda key, _size: "odd" if "//" in key else "",
+        no_space=lambda size: "the disk is full" if size == TOO_MUCH else "",
     )
     config = uvicorn.Config(app, http=endpoint_protocol(proxy), lifespan="off", log_config=None)
     config.load()
@@ -448,6 +451,67 @@ def test_what_is_no_request_does_not_get_into_the_answer_before_it(nonsense: str
         assert await line.rest() == b"k"
 
     test()
+
+
+@with_world
+async def test_content_that_the_disk_has_no_room_for(at: World) -> None:
+    line = await at.connect()
+    line.send(put(b"x" * TOO_MUCH), head())
+    status, _, body = await line.answer()
+    assert status == 503
+    assert b"<Message>the disk is full</Message>" in body
+    assert (await line.answer())[0] == 200
+    line.send(put(b"x" * TOO_MUCH).replace(b"/b/k", b"/b?versioning"))  # no content of an object
+    assert (await line.answer())[0] == 200
+
+
+# --- bodies that are checked first -----------------------------------------------------------
+
+
+def deletion(*keys: str, more: str = "") -> list[str]:
+    """The head and the body of DeleteObjects."""
+    objects = "".join(f"<Object><Key>{key}</Key></Object>" for key in keys)
+    body = f"<Delete>{objects}</Delete>"
+    return [head("POST", "/b?delete", f"Content-Length: {len(body)}\r\n{more}"), body]
+
+
+@with_world
+async def test_the_store_gets_the_keys_to_delete_once_all_are_there(at: World) -> None:
+    keys = [f"{number:0500}" for number in range(1000)]
+    for more in ("", "Expect: 100-continue\r\n"):
+        line = await at.connect()
+        asked, body = deletion(*keys, more=more)
+        line.send(asked)
+        if more:
+            assert (await line.answer())[0] == 100
+        line.send(body[:200_000])
+        await line.writer.drain()
+        line.send(body[200_000:])
+        assert (await line.answer())[0] == 200
+        assert at.store.requests.pop()[1] == body.encode()
+
+
+@with_world
+async def test_one_odd_key_among_those_to_delete_refuses_all(at: World) -> None:
+    line = await at.connect()
+    for more in ("", "Expect: 100-continue\r\n"):
+        line.send(*deletion("a", "b//c", more=more), head())
+        status, _, body = await line.answer()
+        if more:
+            assert status == 100
+            status, _, body = await line.answer()
+        assert status == 400
+        assert b"<Code>InvalidArgument</Code><Message>odd</Message>" in body
+        assert (await line.answer())[0] == 200
+    assert [sent[:4] for sent, _ in at.store.requests] == [b"GET ", b"GET "]
+
+
+@with_world
+async def test_keys_to_delete_sent_ahead_of_an_answer(at: World) -> None:
+    line = await at.connect()
+    keys = [f"{number:0500}" for number in range(1000)]
+    line.send(head(), *deletion(*keys), *deletion("b//c"), head())
+    assert [(await line.answer())[0] for _ in range(4)] == [200, 200, 400, 200]
 
 
 # --- 100 Continue ----------------------------------------------------------------------------

@@ -99,3 +99,15 @@ def test_keys_that_are_kept(key: str) -> None:
 def test_a_key_that_ends_in_a_slash_has_no_content() -> None:
     assert "has content" in weed.key_problem("a/", 1)
     assert weed.key_problem("a/", 0) == ""
+
+
+def test_no_space_below_a_hundredth_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gib = 1 << 30
+    for free, size, full in ((11, 0, False), (11, 2 * gib, True), (9, 0, True)):
+        usage = (1000 * gib, 0, free * gib)
+        monkeypatch.setattr(weed.shutil, "disk_usage", lambda _, usage=usage: usage)
+        assert bool(weed.no_space(tmp_path, size)) is full
+    monkeypatch.setattr(weed.shutil, "disk_usage", lambda _: (1 << 20, 0, 1 << 20))
+    assert weed.no_space(tmp_path, 0).startswith(f"No space left on device: {tmp_path} has 1 MiB")

@@ -90,6 +90,9 @@ class VariantSpec:
     min_count: int | None = None
     """ManagedInstanceScaling.MinInstanceCount; 0 lets an idle variant give its instances back."""
     role_arn: str = ""
+    component_of: str | None = None
+    """Of the copies of an inference component: the variant that they are put on. Requests reach
+    them by the component's name alone."""
 
 
 @dataclass(frozen=True)

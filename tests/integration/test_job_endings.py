@@ -297,3 +297,17 @@ def test_the_emulators_own_output_tells_how_a_job_goes(
         "training job job: Training",
         "training job job: Failed: AlgorithmError: , exit code: 3",
     ]
+
+
+def test_a_long_reason_is_told_with_its_end(
+    new_bench: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = new_bench()
+    with caplog.at_level(logging.WARNING, "emulator.workloads.run.status"):
+        bench.submit(
+            '{ head -c 900 /dev/zero | tr "\\0" x; echo the cause; } > "$OUTPUT/failure"; exit 3'
+        )
+        assert bench.ended().life.phase is Phase.FAILED
+    told = caplog.records[-1].getMessage()
+    assert "the cause, exit code: 3" in told
+    assert len(told) < 400

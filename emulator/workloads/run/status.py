@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from textwrap import shorten
 
+from emulator.model.errors import shortened
 from emulator.model.lifecycle import WITH_INSTANCES, Lifecycle, Phase, Status
 from emulator.model.record import Job
 from emulator.model.run_record import Ending, Reason, RunRecord
@@ -111,7 +111,8 @@ class Progress:
 
 def tell_end(job: Job) -> None:
     """How a job ended, in one line, for who looks at the emulator's own output."""
-    reason = shorten(job.life.failure_reason or "", _REASON_WIDTH, placeholder=" …")
+    # Its end names the cause, after a traceback for one.
+    reason = shortened(" ".join((job.life.failure_reason or "").split()), _REASON_WIDTH)
     phase = job.spec.kind.phase_name(job.life.phase)
     told = f"{phase}: {reason}" if reason else phase
     level = logging.WARNING if job.life.status is Status.FAILED else logging.INFO

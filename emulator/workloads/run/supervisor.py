@@ -38,6 +38,8 @@ from emulator.workloads.run.timers import Timers
 from emulator.workloads.warm_pools import WarmPools, WithPeriod
 
 _SHUTDOWN_SECONDS = 30.0
+_QUIET_SECONDS = 1.0
+"""A shutdown that takes longer says what it waits for."""
 _PUT_AWAY_SECONDS = 30.0
 _AGAIN_SECONDS = 5.0
 CONTENDERS = 100
@@ -255,14 +257,22 @@ class Supervisor:
             token.shut_down(self._leaves)
         self._context.runtimes.stop_waiting()
         self._context.capacity.wake()
-        deadline = self._context.clock.monotonic() + timeout
-        for _, thread in running:
-            thread.join(max(0.0, deadline - self._context.clock.monotonic()))
-            if thread.is_alive():
-                _log.warning("%s did not end in time", thread.name)
+        late = self._join([thread for _, thread in running], _QUIET_SECONDS)
+        if late:
+            names = ", ".join(thread.name for thread in late)
+            _log.info("Waiting up to %.0f s for the end of %s", timeout, names)
+        for thread in self._join(late, timeout):
+            _log.warning("%s did not end in time", thread.name)
         self._tell_left()
         self._pools.close()
         self._timers.close()
+
+    def _join(self, threads: list[threading.Thread], timeout: float) -> list[threading.Thread]:
+        """Wait for the end of threads; returns those that were too late."""
+        deadline = self._context.clock.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, deadline - self._context.clock.monotonic()))
+        return [thread for thread in threads if thread.is_alive()]
 
     def _tell_left(self) -> None:
         """Say how many jobs go on, and how to get back to them."""

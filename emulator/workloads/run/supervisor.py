@@ -267,7 +267,7 @@ class Supervisor:
         self._pools.close()
         self._timers.close()
 
-    def _join(self, threads: list[threading.Thread], timeout: float) -> list[threading.Thread]:
+    def _join(self, threads: list[Thread], timeout: float) -> list[Thread]:
         """Wait for the end of threads; returns those that were too late."""
         deadline = self._context.clock.monotonic() + timeout
         for thread in threads:

@@ -5,7 +5,6 @@ A check is a function from the settings to a Finding, listed in CHECKS.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import socket
 import tempfile
@@ -21,20 +20,18 @@ from rich.text import Text
 from emulator.cli.doctor_checks import GPU_CHECKS, check_network, check_shared_memory
 from emulator.cli.environment import configured_endpoint, proxy_port
 from emulator.cli.finding import Check, Finding
-from emulator.cli.gpu_test import DEFAULT_IMAGE, PLAIN, Outcome, measure
-from emulator.cli.messages import ExitCode, fail, note, out
+from emulator.cli.messages import ExitCode, out
 from emulator.cli.options import ConfigFlag, HostFlag, PortFlag, StateFlag, load_settings
 from emulator.cli.reach import health, unreachable
-from emulator.cli.up import configure_logging
 from emulator.data.objectstore.weed import find_program
 from emulator.drivers.docker.engine import connect, no_engine
 from emulator.drivers.process.interpreter import inspect_interpreter
 from emulator.drivers.process.sandbox_probe import probe
 from emulator.model.errors import SetupError
-from emulator.placement.gpus import find_gpus
 from emulator.settings import Settings
 from emulator.workloads.retention import kept_files, moved_aside, readable, size_of
 
+DEFAULT_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.7-gpu-py312"
 ENOUGH_DISK = 5 * 1024**3
 """Bytes: room for a small job's data, checkpoints and model."""
 _LISTED = 5
@@ -71,7 +68,10 @@ def doctor(
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(ExitCode.FAILED)
     if gpu_test:
-        _test_gpus(settings, image, rehearse)
+        # It brings the whole server, which takes a second to import.
+        from emulator.cli.gpu_test import measure_all  # noqa: PLC0415
+
+        measure_all(settings, image, rehearse)
 
 
 def check_interpreter(settings: Settings) -> Finding:
@@ -241,37 +241,6 @@ def checks_for(runtime: str) -> tuple[Check, ...]:
     if runtime == "docker":
         return tuple(check for check in CHECKS if check not in OF_PROCESSES)
     return CHECKS
-
-
-def _test_gpus(settings: Settings, image: str, rehearse: bool) -> None:
-    """Measure and show; exit code 1 where there is no GPU or an all-reduce failed."""
-    gpus = find_gpus().gpus
-    if not gpus and not rehearse:
-        fail(
-            "there is no GPU here to test.",
-            "Where NVIDIA's driver works, nvidia-smi lists GPUs; --rehearse uses the CPU.",
-        )
-    configure_logging(level=logging.WARNING)
-    outcomes = measure(settings, gpus, image, note)
-    plain = next((one.gigabytes_per_second for one in outcomes if one.name == PLAIN), None)
-    for outcome in outcomes:
-        _show_outcome(outcome, plain)
-    if any(outcome.problem for outcome in outcomes):
-        raise typer.Exit(ExitCode.FAILED)
-
-
-def _show_outcome(outcome: Outcome, plain: float | None) -> None:
-    speed = outcome.gigabytes_per_second
-    if speed is None:
-        out.print(Text.assemble(("  failed", "bold red"), f"  {outcome.name}: {outcome.problem}"))
-        return
-    ratio = f", {speed / plain:.2f} of plain processes" if plain and outcome.name != PLAIN else ""
-    through = f" through {outcome.transport}" if outcome.transport else ""
-    out.print(
-        Text.assemble(
-            ("      ok", "green"), f"  {outcome.name:<15} {speed:.2f} GB/s{ratio}{through}"
-        )
-    )
 
 
 def _processes(settings: Settings) -> bool:

@@ -7,6 +7,7 @@ what is measured is what a user's job gets: leases, devices, preset and network 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
@@ -19,17 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import botocore.session
+import typer
 from botocore.config import Config
+from rich.text import Text
 
 from emulator.cli.follow import JobReader, Line
+from emulator.cli.messages import ExitCode, fail, note, out
 from emulator.cli.remote import connect
-from emulator.cli.up import serving
+from emulator.cli.up import configure_logging, serving
 from emulator.placement.device import Gpu
+from emulator.placement.gpus import find_gpus
 from emulator.placement.nccl import PRESET_VARIABLE
 from emulator.settings import Settings
 
 RANK_SCRIPT = Path(__file__).with_name("gpu_test_rank.py")
-DEFAULT_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.7-gpu-py312"
 PLAIN = "plain processes"
 REHEARSAL = "gloo"
 """Stands for the presets where the test runs without a GPU."""
@@ -76,6 +80,37 @@ def trials(gpus: Sequence[Gpu]) -> tuple[Trial, ...]:
 def _two_apart(gpus: Sequence[Gpu]) -> bool:
     """Whether two ranks get two GPUs: on one, or on slices, NCCL has them talk through sockets."""
     return len(gpus) > 1 and not any(gpu.is_slice for gpu in gpus)
+
+
+def measure_all(settings: Settings, image: str, rehearse: bool) -> None:
+    """Measure and show; exit code 1 where there is no GPU or an all-reduce failed."""
+    gpus = find_gpus().gpus
+    if not gpus and not rehearse:
+        fail(
+            "there is no GPU here to test.",
+            "Where NVIDIA's driver works, nvidia-smi lists GPUs; --rehearse uses the CPU.",
+        )
+    configure_logging(level=logging.WARNING)
+    outcomes = measure(settings, gpus, image, note)
+    plain = next((one.gigabytes_per_second for one in outcomes if one.name == PLAIN), None)
+    for outcome in outcomes:
+        _show_outcome(outcome, plain)
+    if any(outcome.problem for outcome in outcomes):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _show_outcome(outcome: Outcome, plain: float | None) -> None:
+    speed = outcome.gigabytes_per_second
+    if speed is None:
+        out.print(Text.assemble(("  failed", "bold red"), f"  {outcome.name}: {outcome.problem}"))
+        return
+    ratio = f", {speed / plain:.2f} of plain processes" if plain and outcome.name != PLAIN else ""
+    through = f" through {outcome.transport}" if outcome.transport else ""
+    out.print(
+        Text.assemble(
+            ("      ok", "green"), f"  {outcome.name:<15} {speed:.2f} GB/s{ratio}{through}"
+        )
+    )
 
 
 def measure(

@@ -18,7 +18,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException
 
 from emulator import __version__
 from emulator.aws.admin_access import HEALTH, PREFIX, AdminAccess, ForJobs
-from emulator.aws.built import operations_by_service
+from emulator.aws.built import Hosting, operations_by_service
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.front.front import Front
 from emulator.aws.gateway import Gateway, Shortcut
@@ -192,6 +192,7 @@ class Emulator:
             parts.logs,
             parts.metrics,
             parts.runtimes,
+            Hosting(parts.hosting, parts.objects, None),
         )
         gateway = Gateway(
             services,

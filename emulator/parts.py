@@ -54,6 +54,7 @@ from emulator.placement.instance_types import Catalog, load_catalog
 from emulator.placement.ledger import Rules
 from emulator.placement.machine import Machine, this_machine
 from emulator.resources import KINDS
+from emulator.resources.hosting import read_deployment
 from emulator.settings import Settings
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
@@ -97,6 +98,8 @@ class Parts:
     runtimes: Runtimes
     capacity: GpuCapacity
     catalog: Catalog
+    hosting: hosting_store.HostingStore
+    objects: ObjectStore
     s3: StoreAccess
     availability: Availability
     faults: FaultBook
@@ -177,6 +180,8 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         runtimes=runtimes,
         capacity=capacity,
         catalog=catalog,
+        hosting=hosting_store.HostingStore(database, read_deployment),
+        objects=objects,
         s3=StoreAccess(
             objects.endpoint,
             *keys,

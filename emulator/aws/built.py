@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from emulator.aws.images import Engine, TrainingImages
+from emulator.aws.images import Engine, KnownImages
 from emulator.aws.operation import Operations
 from emulator.aws.roles import Roles
 from emulator.aws.services import (
     cloudwatch,
     ecr,
+    endpoint_configs,
+    endpoints,
     iam,
     job_updates,
     log_writes,
     logs,
+    models,
     processing_jobs,
     sagemaker_metrics,
     search,
@@ -25,7 +29,17 @@ from emulator.settings import Settings
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MetricStore
 from emulator.workloads.run.supervisor import Supervisor
+from emulator.workloads.serving.store import HostingStore
 from emulator.workloads.store.runs import JobStore
+
+
+@dataclass(frozen=True)
+class Hosting:
+    """The parts behind the operations on models and endpoints."""
+
+    store: HostingStore
+    objects: models.Objects
+    engine: endpoints.Endpoints | None
 
 
 def operations_by_service(
@@ -35,15 +49,19 @@ def operations_by_service(
     log_store: LogStore,
     metrics: MetricStore,
     engine: Engine,
+    hosting: Hosting,
 ) -> Mapping[str, Operations]:
     """The operations of each service, by its botocore name."""
-    roles, images = Roles(settings), TrainingImages(settings, engine)
+    roles, images = Roles(settings), KnownImages(settings, engine)
     return {
         "sagemaker": {
             **training_jobs.operations(supervisor, records, metrics, roles, images),
             **job_updates.operations(supervisor, records),
             **processing_jobs.operations(supervisor, records, roles, images),
-            **tags.operations(records),
+            **models.operations(hosting.store, roles, images, hosting.objects),
+            **endpoint_configs.operations(hosting.store, roles),
+            **(endpoints.operations(hosting.engine, hosting.store) if hosting.engine else {}),
+            **tags.operations(records, hosting.store),
             **search.operations(records, training_jobs.metrics_of(metrics)),
         },
         "sagemaker-metrics": sagemaker_metrics.operations(metrics),

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
-from emulator.aws.built import operations_by_service
+from emulator.aws.built import Hosting, operations_by_service
 from emulator.aws.wire.service_models import Shape, operation_model, service_model
+from emulator.resources.hosting import support_matrix as hosting
 from emulator.resources.processing import support_matrix as processing
 from emulator.resources.support_matrix import Member, SupportMatrix, Treatment
 from emulator.resources.training import support_matrix as training
@@ -15,10 +16,10 @@ from emulator.settings import Settings
 
 _NOTES = {
     "sagemaker": {
-        "AddTags": "on training and processing jobs",
-        "DeleteTags": "on training and processing jobs",
+        "AddTags": "on jobs, models, endpoint configurations and endpoints",
+        "DeleteTags": "on jobs, models, endpoint configurations and endpoints",
         "GetSearchSuggestions": "for training jobs",
-        "ListTags": "on training and processing jobs",
+        "ListTags": "on jobs, models, endpoint configurations and endpoints",
         "Search": "for training jobs; AWS cannot search processing jobs either",
         "UpdateTrainingJob": "warm pools and switches; no profiler runs",
     },
@@ -45,6 +46,9 @@ _NOTES = {
 MATRICES = {
     "CreateTrainingJob": training.MATRIX,
     "CreateProcessingJob": processing.MATRIX,
+    "CreateModel": hosting.MODEL,
+    "CreateEndpointConfig": hosting.CONFIG,
+    "CreateEndpoint": hosting.ENDPOINT,
 }
 """By operation, what becomes of the members of its request."""
 _INTRODUCTION = """\
@@ -85,7 +89,8 @@ def _operations() -> Iterator[str]:
     yield ""
     yield "Any other operation is answered with an error (501) that names it. S3 is passed through"
     yield "to the object store as a whole."
-    for service, operations in operations_by_service(Settings(), *[nothing] * 5).items():
+    parts = (*[nothing] * 5, Hosting(nothing, nothing, cast(Any, object())))
+    for service, operations in operations_by_service(Settings(), *parts).items():
         yield ""
         yield f"### {service}"
         yield ""

@@ -1,4 +1,4 @@
-"""Which training images exist: AWS's own, those of the settings, and those of the engine."""
+"""Which images exist: AWS's own, those of the settings, and those of the engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 from emulator.drivers.images.resolution import Presence
 from emulator.model.errors import ValidationError
 from emulator.model.image import ImageAddress, read_address
+from emulator.resources.hosting.words import no_image
 from emulator.settings import Settings
 
 INVALID = (
@@ -33,8 +34,8 @@ class Engine(Protocol):
     def look_up(self, image: str, *, engine_alone: bool = False) -> Presence: ...
 
 
-class TrainingImages:
-    """Decides whether an image exists, for CreateTrainingJob and for ECR.
+class KnownImages:
+    """Decides whether an image exists, for jobs, models and ECR.
 
     The registry of the caller's own account is only emulated: what the engine has is in it.
     Without an engine nobody knows, and only the settings say what exists.
@@ -62,12 +63,20 @@ class TrainingImages:
         for the lack of it.
         """
         found = self.presence(image, account)
-        if found.usable or (found is Presence.UNKNOWN and not self._engine.may_stand_in):
+        if self._may_run(found):
             return
         address = read_address(image)
         if address is None or found is Presence.NO_REFERENCE:
             raise ValidationError(INVALID.replace("training", noun))
         raise ValidationError(f"{_refusal(address, image, found, role)} {self._remedy()}")
+
+    def check_for_model(self, image: str, account: str) -> None:
+        """The same for CreateModel, whose words are others."""
+        if not self._may_run(self.presence(image, account)):
+            raise ValidationError(f"{no_image(image)} {self._remedy()}")
+
+    def _may_run(self, found: Presence) -> bool:
+        return found.usable or (found is Presence.UNKNOWN and not self._engine.may_stand_in)
 
     def _is_declared(self, image: str) -> bool:
         return any(fnmatchcase(image, pattern) for pattern in self._declared)

@@ -1,6 +1,6 @@
 """Elastic Container Registry, as far as SDKs and deployment scripts ask.
 
-No registry is behind it: what exists is what a training job could name (TrainingImages), with a
+No registry is behind it: what exists is what a training job could name (KnownImages), with a
 digest made up from its name.
 """
 

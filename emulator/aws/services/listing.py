@@ -1,15 +1,17 @@
-"""Pages of jobs: what the List operations of all kinds of jobs have in common."""
+"""Pages: what the List operations of all kinds of jobs and of hosting have in common."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from emulator.model.errors import ValidationError
 from emulator.model.lifecycle import Status
+from emulator.workloads.serving.store import Resource
 from emulator.workloads.store.queries import Column, Cursor, JobQuery, Term
 
 DEFAULT_PAGE = 10
@@ -51,6 +53,57 @@ def token(cursor: Cursor | None) -> str | None:
         return None
     text = json.dumps([cursor.key, cursor.name])
     return base64.b64encode(text.encode()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class ResourcePage:
+    """A part of a listing, and the token of the next part."""
+
+    rows: Sequence[Resource]
+    token: str | None
+
+
+def page(
+    resources: Sequence[Resource],
+    params: Mapping[str, Any],
+    keep: Callable[[Resource], bool] = lambda _: True,
+) -> ResourcePage:
+    """The models, configurations, endpoints or components that a List operation asks for.
+
+    `keep` says which of them count, beside what all of these operations can ask. Raises
+    ValidationError for a token that is none.
+    """
+    asked = query(params)
+    rows = [
+        each
+        for each in resources
+        if keep(each)
+        and params.get("StatusEquals", each.status) == each.status
+        and all(_holds(each, term) for term in asked.conditions if isinstance(term, Term))
+    ]
+
+    def order(each: Resource) -> tuple[Any, str]:
+        keys = {"name": each.name, "created": each.created, "status": each.status or ""}
+        return keys[asked.sort_by], each.name
+
+    rows.sort(key=order, reverse=asked.descending)
+    if asked.after is not None:
+        last = (asked.after.key, asked.after.name)
+        rows = [
+            each
+            for each in rows
+            if (order(each) < last if asked.descending else order(each) > last)
+        ]
+    shown = rows[: asked.limit]
+    more = len(rows) > len(shown)
+    return ResourcePage(shown, token(Cursor(*order(shown[-1]))) if more else None)
+
+
+def _holds(resource: Resource, term: Term) -> bool:
+    value = getattr(resource, term.column)
+    if term.operator == "contains":
+        return str(term.value).lower() in str(value).lower()
+    return bool(value > term.value) if term.operator == ">" else bool(value < term.value)
 
 
 def _status(name: str | None) -> Status | None:

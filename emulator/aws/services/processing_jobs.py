@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from emulator.aws.images import TrainingImages
+from emulator.aws.images import KnownImages
 from emulator.aws.operation import Call, Operations
 from emulator.aws.roles import Roles
 from emulator.aws.services import listing
@@ -48,7 +48,7 @@ def operations(
     jobs: Jobs,
     records: Records,
     roles: Roles | None = None,
-    images: TrainingImages | None = None,
+    images: KnownImages | None = None,
 ) -> Operations:
     """The operations on processing jobs, by name.
 

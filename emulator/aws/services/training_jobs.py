@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from emulator.aws.images import TrainingImages
+from emulator.aws.images import KnownImages
 from emulator.aws.operation import Call, Operations
 from emulator.aws.roles import Roles
 from emulator.aws.services import listing
@@ -63,7 +63,7 @@ def operations(
     records: Records,
     metrics: Metrics | None = None,
     roles: Roles | None = None,
-    images: TrainingImages | None = None,
+    images: KnownImages | None = None,
 ) -> Operations:
     """The operations on training jobs, by name.
 

@@ -160,13 +160,10 @@ def _with_model(variant: VariantSpec, model: Mapping[str, Any]) -> VariantSpec:
 
 def _container(asked: Mapping[str, Any], number: int) -> ContainerSpec:
     is_multi = asked.get("Mode") == "MultiModel"
-    environment = dict(asked.get("Environment", {}))
-    if is_multi:
-        environment["SAGEMAKER_MULTI_MODEL"] = "true"
     return ContainerSpec(
         hostname=asked.get("ContainerHostname", f"container-{number}"),
         image=asked["Image"],
-        environment=environment,
+        environment=dict(asked.get("Environment", {})),
         data=tuple(_additional(asked)) if is_multi else (*_data(asked), *_additional(asked)),
         models=S3Uri.parse(_multi_model_prefix(asked)) if is_multi else None,
     )

@@ -16,12 +16,15 @@ from emulator.model.scope import Scope
 
 MIGRATION = files("emulator.workloads.serving").joinpath("hosting.sql").read_text("utf-8")
 
+MODEL = "model"
+CONFIG = "endpoint-config"
 ENDPOINT = "endpoint"
+COMPONENT = "inference-component"
 NOUNS: Mapping[str, str] = {
-    "model": "model",
-    "endpoint-config": "endpoint configuration",
-    ENDPOINT: ENDPOINT,
-    "inference-component": "inference component",
+    MODEL: "model",
+    CONFIG: "endpoint configuration",
+    ENDPOINT: "endpoint",
+    COMPONENT: "inference component",
 }
 """What the service's errors call each kind."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from emulator.aws.images import INVALID, TrainingImages
+from emulator.aws.images import INVALID, KnownImages
 from emulator.drivers.images.resolution import Presence
 from emulator.model.errors import ValidationError
 from emulator.settings import Settings
@@ -45,7 +45,7 @@ DOCKER = replace(AUTO, may_stand_in=False)
 
 
 def check(image: str, engine: Engine, **settings: object) -> None:
-    TrainingImages(Settings(**settings), engine).check(image, ACCOUNT, ROLE)  # type: ignore[arg-type]
+    KnownImages(Settings(**settings), engine).check(image, ACCOUNT, ROLE)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("engine", [NOTHING, AUTO, DOCKER])
@@ -129,6 +129,6 @@ def test_a_pattern_is_for_what_it_matches(engine: Engine) -> None:
 
 
 def test_a_repository_exists_by_any_of_its_tags() -> None:
-    images = TrainingImages(Settings(images=(f"{OWN}/known:1",)), NOTHING)
+    images = KnownImages(Settings(images=(f"{OWN}/known:1",)), NOTHING)
     assert images.presence(f"{OWN}/known:latest", ACCOUNT) is Presence.NO_TAG
     assert images.presence(f"{OWN}/other:latest", ACCOUNT) is Presence.NO_REPOSITORY

@@ -85,7 +85,6 @@ def test_pipelines_and_multi_model_containers() -> None:
     (container,) = multi.containers
     assert container.models == S3Uri("mybucket", "mme/")
     assert container.data == ()
-    assert container.environment["SAGEMAKER_MULTI_MODEL"] == "true"
 
 
 def test_capture_and_queue() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -14,6 +15,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 _END = "aws4_request"
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 Headers = list[tuple[bytes, bytes]]
 """Header lines as they came, names in lower case."""
@@ -72,10 +74,7 @@ class SignedRequest:
 
     def header(self, name: bytes) -> str:
         """The value of a header ("" if it is not there)."""
-        for known, value in self.headers:
-            if known == name:
-                return value.decode("latin-1")
-        return ""
+        return self._first.get(name, b"").decode("latin-1")
 
     def is_signed_by(self, access_key: str, secret_key: str) -> bool:
         """Whether the signature is the one these credentials give."""
@@ -83,7 +82,7 @@ class SignedRequest:
         credential = parts.get("Credential", "")
         if credential.rpartition("/")[2] != _END or _owner(credential) != access_key:
             return False
-        given, right = parts.get("Signature", ""), self._signature(secret_key)
+        given, right = parts.get("Signature", ""), self._signature(secret_key, parts)
         return hmac.compare_digest(_bytes(given), right.encode())
 
     def in_the_name_of(self, access_key: str) -> SignedRequest:
@@ -111,45 +110,40 @@ class SignedRequest:
         Time, scope and payload hash stay, so the store still checks age and content.
         """
         dropped = {name.lower() for name in names}
-        headers = [(name, value) for name, value in self.headers if name not in dropped]
-        if self.presigned:
-            kept = [
-                pair
-                for pair in self.query.split("&")
-                if unquote(pair.partition("=")[0]).lower().encode() not in dropped
-            ]
-            parts = self._parts
-            bare = replace(self, headers=headers, query="&".join(kept))
-            return bare._with_query_signature(secret_key, parts, dropped)
-        return replace(self, headers=headers)._with_header_signature(secret_key, dropped)
-
-    def _with_header_signature(self, secret_key: str, dropped: set[bytes]) -> SignedRequest:
         parts = self._parts
-        names = [n for n in parts["SignedHeaders"].split(";") if _bytes(n) not in dropped]
-
-        def authorized(signature: str) -> SignedRequest:
-            line = (
-                f"{ALGORITHM} Credential={parts['Credential']}, "
-                f"SignedHeaders={';'.join(names)}, Signature={signature}"
-            )
-            others = [(n, v) for n, v in self.headers if n != b"authorization"]
-            return replace(self, headers=[*others, (b"authorization", line.encode("latin-1"))])
-
-        return authorized(authorized("")._signature(secret_key))
+        names_signed = parts["SignedHeaders"].split(";")
+        signed = ";".join(name for name in names_signed if _bytes(name) not in dropped)
+        kept = [each for each in self.headers if each[0] not in dropped]
+        if self.presigned:
+            return self._with_query_signature(secret_key, kept, signed, dropped)
+        bare = SignedRequest(self.method, self.path, self.query, kept)
+        signature = bare._signature(secret_key, {**parts, "SignedHeaders": signed})
+        line = (
+            f"{ALGORITHM} Credential={parts['Credential']}, "
+            f"SignedHeaders={signed}, Signature={signature}"
+        )
+        others = [each for each in kept if each[0] != b"authorization"]
+        return replace(bare, headers=[*others, (b"authorization", line.encode("latin-1"))])
 
     def _with_query_signature(
-        self, secret_key: str, parts: Mapping[str, str], dropped: set[bytes]
+        self, secret_key: str, headers: Headers, signed: str, dropped: set[bytes]
     ) -> SignedRequest:
-        names = [n for n in parts["SignedHeaders"].split(";") if _bytes(n) not in dropped]
-        kept = [
-            pair
-            for pair in self.query.split("&")
-            if not pair.startswith(("X-Amz-Signature=", "X-Amz-SignedHeaders="))
-        ]
-        query = "&".join([*kept, f"X-Amz-SignedHeaders={_encoded(';'.join(names))}"])
-        unsigned = replace(self, query=f"{query}&X-Amz-Signature=")
-        signature = unsigned._signature(secret_key)
-        return replace(self, query=f"{query}&X-Amz-Signature={signature}")
+        kept = []
+        for pair in self.query.split("&"):
+            name = unquote(pair.partition("=")[0])
+            if name in ("X-Amz-Signature", "X-Amz-SignedHeaders"):
+                continue
+            if name.lower().encode() not in dropped:
+                kept.append(pair)
+        query = "&".join([*kept, f"X-Amz-SignedHeaders={_encoded(signed)}"])
+        bare = SignedRequest(self.method, self.path, query, headers)
+        signature = bare._signature(secret_key, {**self._parts, "SignedHeaders": signed})
+        return replace(bare, query=f"{query}&X-Amz-Signature={signature}")
+
+    @cached_property
+    def _first(self) -> Mapping[bytes, bytes]:
+        """The first value of each header."""
+        return dict(reversed(self.headers))
 
     @cached_property
     def _parts(self) -> Mapping[str, str]:
@@ -164,37 +158,45 @@ class SignedRequest:
             **{name: value for name, _, value in words},
         }
 
-    def _signature(self, secret_key: str) -> str:
-        parts = self._parts
+    def _signature(self, secret_key: str, parts: Mapping[str, str]) -> str:
         scope = tuple(parts["Credential"].split("/")[-4:])
         digest = hashlib.sha256(self._canonical(parts.get("SignedHeaders", ""))).hexdigest()
         text = "\n".join([ALGORITHM, parts.get("Date", ""), "/".join(scope), digest])
         return hmac.digest(_signing_key(secret_key, scope), _bytes(text), "sha256").hex()
 
     def _canonical(self, signed_headers: str) -> bytes:
-        pairs = sorted(
-            (_encoded(name), _encoded(value))
-            for name, value in _pairs(self.query)
-            if name != "X-Amz-Signature"
-        )
-        values: dict[bytes, list[bytes]] = {}
-        for known, value in self.headers:
-            values.setdefault(known, []).append(b" ".join(value.split()))
-        lines = [
-            name + b":" + b",".join(values.get(name, ())) + b"\n"
-            for name in _bytes(signed_headers).split(b";")
-        ]
-        payload = self.header(b"x-amz-content-sha256") or "UNSIGNED-PAYLOAD"
+        values: dict[bytes, bytes] = {}
+        for name, value in self.headers:
+            plain = b" ".join(value.split())
+            values[name] = b"%b,%b" % (values[name], plain) if name in values else plain
+        names = _bytes(signed_headers)
+        lines = [b"%b:%b\n" % (name, values.get(name, b"")) for name in names.split(b";")]
+        payload = values.get(b"x-amz-content-sha256", b"") or b"UNSIGNED-PAYLOAD"
         return b"\n".join(
             [
                 self.method.encode(),
-                quote(unquote_to_bytes(self.path), safe="/~").encode(),
-                "&".join(f"{name}={value}" for name, value in pairs).encode(),
+                _canonical_path(self.path),
+                _canonical_query(self.query) if self.query else b"",
                 b"".join(lines),
-                _bytes(signed_headers),
-                payload.encode("latin-1"),
+                names,
+                payload,
             ]
         )
+
+
+def _canonical_path(path: str) -> bytes:
+    if _PLAIN_PATH.fullmatch(path):
+        return path.encode()
+    return quote(unquote_to_bytes(path), safe="/~").encode()
+
+
+def _canonical_query(query: str) -> bytes:
+    pairs = sorted(
+        (_encoded(name), _encoded(value))
+        for name, value in _pairs(query)
+        if name != "X-Amz-Signature"
+    )
+    return "&".join(f"{name}={value}" for name, value in pairs).encode()
 
 
 @lru_cache(maxsize=64)

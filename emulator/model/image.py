@@ -16,8 +16,12 @@ _ADDRESS = re.compile(  # the grammar of image references, as every container en
 )
 _ECR = re.compile(r"(\d{12})\.dkr\.ecr(?:-fips)?\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
 _PUBLIC = "public.ecr.aws/deep-learning-containers"
-_PYTORCH = ("pytorch", "pytorch-training")
+_BOTH = "pytorch"
+"""AWS's images since PyTorch 2.11, for training and for inference."""
+_TRAINING, _INFERENCE = "pytorch-training", "pytorch-inference"
+_PYTORCH = (_BOTH, _TRAINING, _INFERENCE)
 _OTHERS = (
+    "huggingface-pytorch-inference",
     "huggingface-pytorch-training",
     "sagemaker-base-python-*",
     "sagemaker-distribution-prod",
@@ -68,11 +72,21 @@ class ImageAddress:
 
     @property
     def is_pytorch(self) -> bool:
-        """Whether it is AWS's own image for training with PyTorch."""
+        """Whether it is AWS's own image for training or inference with PyTorch."""
         if self.account in DLC_ACCOUNTS:
             return self.repository in _PYTORCH
         registry, _, name = f"{self.registry}/{self.repository}".rpartition("/")
         return registry == _PUBLIC and name in _PYTORCH
+
+    @property
+    def trains(self) -> bool:
+        """Whether one of AWS's images with PyTorch is made for training."""
+        return self.repository.rpartition("/")[2] in (_BOTH, _TRAINING)
+
+    @property
+    def serves(self) -> bool:
+        """Whether one of AWS's images with PyTorch is made for inference."""
+        return self.repository.rpartition("/")[2] in (_BOTH, _INFERENCE)
 
     @property
     def is_for_gpus(self) -> bool:

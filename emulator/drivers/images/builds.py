@@ -4,8 +4,10 @@ A folder with an image.toml is an image:
 
     description = "…"
     context = "."                 # the build context, relative to the folder
+    package = ["…"]               # directories of this package that are copied into the folder
     [variants.cpu]
     tag = "sagemaker-emulator/…:cpu"
+    base = "…"                    # an image of this project that has to be there first
     [variants.cpu.args]           # build arguments
     TORCH_INDEX = "…"
 """
@@ -41,6 +43,8 @@ class Variant(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tag: str
+    base: str | None = None
+    """The image of this project that it is made from; built first where it is missing."""
     args: Mapping[str, str] = {}
 
 
@@ -49,6 +53,7 @@ class _Description(BaseModel):
 
     description: str
     context: str = "."
+    package: tuple[str, ...] = ()
     variants: Mapping[str, Variant]
 
 
@@ -60,6 +65,8 @@ class ImageFolder:
     description: str
     context: Path
     variants: Mapping[str, Variant]
+    package: tuple[str, ...] = ()
+    """Directories of this package that lie in the folder while it is built."""
 
     @property
     def name(self) -> str:
@@ -109,7 +116,9 @@ def _read(path: Path) -> ImageFolder:
         told = _Description.model_validate(tomllib.loads((path / DESCRIPTION).read_text()))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise SetupError(f"{path / DESCRIPTION} is wrong: {error}") from error
-    return ImageFolder(path, told.description, (path / told.context).resolve(), told.variants)
+    return ImageFolder(
+        path, told.description, (path / told.context).resolve(), told.variants, told.package
+    )
 
 
 def build_command(folder: ImageFolder, variant: str, inputs: BuildInputs) -> list[str]:
@@ -140,7 +149,12 @@ def build(folder: ImageFolder, variant: str, inputs: BuildInputs | None = None) 
     inputs = inputs or BuildInputs()
     command = build_command(folder, variant, inputs)
     try:
-        with _wheels_in(folder.path / "wheels", inputs.wheels):
+        if base := folder.variants[variant].base:
+            _build_missing(folder.path.parent, base, inputs)
+        with (
+            _wheels_in(folder.path / "wheels", inputs.wheels),
+            _package_in(folder.path, folder.package),
+        ):
             status = subprocess.run(
                 command, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=False
             ).returncode
@@ -149,6 +163,35 @@ def build(folder: ImageFolder, variant: str, inputs: BuildInputs | None = None) 
     if status != 0:
         raise SetupError(f"The build of {folder.name} ended with code {status}.")
     return folder.variants[variant].tag
+
+
+def _build_missing(root: Path, tag: str, inputs: BuildInputs) -> None:
+    """Build the image of that tag if the engine does not have it."""
+    look = subprocess.run(["docker", "image", "inspect", tag], capture_output=True, check=False)
+    if look.returncode == 0:
+        return
+    for folder in image_folders(root):
+        for name, variant in folder.variants.items():
+            if variant.tag == tag:
+                build(folder, name, inputs)
+
+
+@contextmanager
+def _package_in(folder: Path, directories: Sequence[str]) -> Iterator[None]:
+    """Directories of this package lie in the build context while the image is built."""
+    places = [folder / directory for directory in directories]
+    try:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(
+                Path(__file__).parents[2] / place.name,
+                place,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
+        yield
+    finally:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

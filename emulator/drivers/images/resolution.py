@@ -31,6 +31,8 @@ CANNOT_PULL = (
 
 CPU_IMAGE = "sagemaker-emulator/pytorch-training:cpu"
 GPU_IMAGE = "sagemaker-emulator/pytorch-training:gpu"
+CPU_SERVING_IMAGE = "sagemaker-emulator/pytorch-inference:cpu"
+GPU_SERVING_IMAGE = "sagemaker-emulator/pytorch-inference:gpu"
 """Images of this project that stand for AWS's own images with PyTorch."""
 _TORCH_LABEL, _PYTHON_LABEL = "sagemaker-emulator.torch", "sagemaker-emulator.python"
 """Labels by which an image of this project says what is in it."""
@@ -96,8 +98,15 @@ def _own_images(image: str) -> tuple[str, ...]:
     address = read_address(image)
     if address is None or not address.is_pytorch:
         return ()
-    # A GPU image on a machine that has only the CPU one: that trains as well.
-    return (GPU_IMAGE, CPU_IMAGE) if address.is_for_gpus else (CPU_IMAGE,)
+    # A GPU image on a machine that has only the CPU one: that works as well.
+    training = (GPU_IMAGE, CPU_IMAGE) if address.is_for_gpus else (CPU_IMAGE,)
+    serving = (
+        (GPU_SERVING_IMAGE, CPU_SERVING_IMAGE) if address.is_for_gpus else (CPU_SERVING_IMAGE,)
+    )
+    if address.trains and address.serves:
+        # This project's image for inference trains as well; without it jobs can still train.
+        return tuple(name for pair in zip(serving, training, strict=True) for name in pair)
+    return serving if address.serves else training
 
 
 @dataclass

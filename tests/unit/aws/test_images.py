@@ -53,6 +53,7 @@ def check(image: str, engine: Engine, **settings: object) -> None:
     "image",
     [
         f"{AWS}/pytorch-training:2.2.0-gpu-py310",
+        f"{AWS}/pytorch-inference:2.6.0-cpu-py312",
         f"{AWS}/pytorch:2.13-cu133-amzn2023-sagemaker",
         "public.ecr.aws/deep-learning-containers/pytorch:2.13-cpu-amzn2023-sagemaker",
         "sagemaker-emulator/pytorch-training:cpu",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from emulator.cli import app
@@ -19,11 +20,12 @@ else:
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_package_ships_every_file_of_the_training_image() -> None:
+@pytest.mark.parametrize("image", ["pytorch-training", "pytorch-inference"])
+def test_a_package_ships_every_file_of_an_image(image: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     listing = subprocess.run(
-        ["git", "ls-files", "images/pytorch-training"],
+        ["git", "ls-files", f"images/{image}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -43,7 +45,7 @@ def test_an_unknown_image_is_told_with_those_there_are() -> None:
     done = CliRunner().invoke(app, ["images", "build", "no-such"])
     assert done.exit_code == 1
     assert "There is no image no-such" in done.output
-    assert "pytorch-training, server" in done.output
+    assert "pytorch-inference, pytorch-training, server" in done.output
 
 
 def test_an_unknown_variant_is_told_with_those_there_are() -> None:

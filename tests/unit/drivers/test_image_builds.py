@@ -13,7 +13,12 @@ from emulator.drivers.images.builds import (
     image_folders,
     images_root,
 )
-from emulator.drivers.images.resolution import CPU_IMAGE, GPU_IMAGE
+from emulator.drivers.images.resolution import (
+    CPU_IMAGE,
+    CPU_SERVING_IMAGE,
+    GPU_IMAGE,
+    GPU_SERVING_IMAGE,
+)
 from emulator.model.errors import SetupError
 
 TOML = """
@@ -89,7 +94,43 @@ def test_wheels_are_in_the_context_only_while_it_is_built(
     assert (wheels / "torch.whl").exists()
 
 
+ON_TOP = """
+description = "a test"
+package = ["model_server"]
+[variants.cpu]
+tag = "on-top:cpu"
+base = "test:cpu"
+"""
+
+
+@pytest.mark.parametrize("base_is_there", [True, False])
+def test_an_image_is_built_on_another_one_which_is_built_if_it_is_missing(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base_is_there: bool
+) -> None:
+    folder, tools = root / "on-top", tmp_path / "bin"
+    folder.mkdir()
+    tools.mkdir()
+    (folder / "image.toml").write_text(ON_TOP)
+    # A docker command that notes what it builds, and whether the package's files are there.
+    docker = tools / "docker"
+    docker.write_text(
+        f"""#!/bin/sh
+[ "$1" != image ] || exit {0 if base_is_there else 1}
+echo "$3" >> {tmp_path}/built
+[ "$3" = test:cpu ] || ls {folder}/model_server >> {tmp_path}/seen
+"""
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+
+    assert build(image_folder(root, "on-top"), "cpu") == "on-top:cpu"
+    built = (tmp_path / "built").read_text().split()
+    assert built == ([] if base_is_there else ["test:cpu"]) + ["on-top:cpu"]
+    assert "serve.py" in (tmp_path / "seen").read_text().split()
+    assert not (folder / "model_server").exists()
+
+
 def test_the_default_mapping_leads_to_images_of_this_project() -> None:
     tags = {v.tag for folder in image_folders(images_root()) for v in folder.variants.values()}
-    assert {CPU_IMAGE, GPU_IMAGE} <= tags
+    assert {CPU_IMAGE, GPU_IMAGE, CPU_SERVING_IMAGE, GPU_SERVING_IMAGE} <= tags
     assert all((folder.path / "Dockerfile").exists() for folder in image_folders(images_root()))

@@ -5,6 +5,8 @@ import pytest
 from emulator.drivers.images.resolution import Choice, PullProgress, choose
 
 CPU, GPU = "sagemaker-emulator/pytorch-training:cpu", "sagemaker-emulator/pytorch-training:gpu"
+SERVE_CPU = "sagemaker-emulator/pytorch-inference:cpu"
+SERVE_GPU = "sagemaker-emulator/pytorch-inference:gpu"
 ECR = "763104351884.dkr.ecr.us-west-2.amazonaws.com"
 GPU_URI = f"{ECR}/pytorch-training:2.2.0-gpu-py310"
 CPU_URI = f"{ECR}/pytorch-training:2.2.0-cpu-py310"
@@ -21,12 +23,30 @@ CPU_URI = f"{ECR}/pytorch-training:2.2.0-cpu-py310"
         ("busybox", {"busybox"}, (), "busybox"),
         ("busybox", set(), (), None),
         (f"{ECR}.cn/pytorch-training:2.2.0-gpu-py310", {GPU}, (GPU, CPU), GPU),
-        (f"{ECR}/pytorch:2.13-cu133-amzn2023-sagemaker", {CPU, GPU}, (GPU, CPU), GPU),
-        (f"{ECR}/pytorch:2.13-cpu-amzn2023-sagemaker", {CPU, GPU}, (CPU,), CPU),
+        (f"{ECR}/pytorch-inference:2.6.0-cpu-py312", {CPU, SERVE_CPU}, (SERVE_CPU,), SERVE_CPU),
+        (
+            f"{ECR}/pytorch-inference:2.6.0-gpu-py312",
+            {CPU, GPU, SERVE_CPU},
+            (SERVE_GPU, SERVE_CPU),
+            SERVE_CPU,
+        ),
+        (f"{ECR}/pytorch-inference:2.6.0-cpu-py312", {CPU}, (SERVE_CPU,), None),
+        (
+            f"{ECR}/pytorch:2.13-cu133-amzn2023-sagemaker",
+            {CPU, GPU, SERVE_CPU},
+            (SERVE_GPU, GPU, SERVE_CPU, CPU),
+            GPU,
+        ),
+        (
+            f"{ECR}/pytorch:2.13-cpu-amzn2023-sagemaker",
+            {CPU, GPU, SERVE_CPU},
+            (SERVE_CPU, CPU),
+            SERVE_CPU,
+        ),
         (
             "public.ecr.aws/deep-learning-containers/pytorch:2.14-cu133-amzn2023-sagemaker",
             {CPU, GPU},
-            (GPU, CPU),
+            (SERVE_GPU, GPU, SERVE_CPU, CPU),
             GPU,
         ),
         ("public.ecr.aws/others/pytorch:2.14-cu133", {CPU, GPU}, (), None),

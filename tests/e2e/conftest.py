@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from emulators import RunningEmulator, sdk_python, start_emulator
+from emulators import EXAMPLES, RunningEmulator, sdk_python, start_emulator
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,14 @@ def bucket(emulator: RunningEmulator) -> str:
     for channel in ("train", "test"):
         s3.put_object(Bucket="e2e-bucket", Key=f"data/{channel}/numbers.csv", Body=b"1,2\n3,4\n")
     return "e2e-bucket"
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data that the examples train on."""
+    folder = tmp_path_factory.mktemp("digits")
+    subprocess.run([sys.executable, EXAMPLES / "make_data.py", folder], check=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

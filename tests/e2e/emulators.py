@@ -23,6 +23,7 @@ from typing import Any
 import boto3
 
 REPOSITORY = Path(__file__).parents[2]
+EXAMPLES = REPOSITORY / "examples"
 SDK_ENVIRONMENTS = {
     "v2": ["sagemaker>=2.257,<3"],
     # The two SDKs cannot share an environment; these parts of v3 are enough to train.
@@ -217,3 +218,19 @@ def as_first_layout(state_dir: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version - 1}")
     connection.close()
+
+
+def submit_example(
+    python: Path | str, script: str, data: Path, environment: dict[str, str], *words: str
+) -> str:
+    """What a script of examples/ prints; `words` are more of its arguments."""
+    done = subprocess.run(
+        [python, EXAMPLES / script, "--data", data, *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout

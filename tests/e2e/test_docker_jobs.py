@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from e2e_jobs import (
     script_request,
     shell_request,
 )
-from emulators import RunningEmulator, start_emulator
+from emulators import EXAMPLES, RunningEmulator, start_emulator, submit_example
 from test_sdks import SCRIPTS, check_training, run_script, said
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
@@ -181,3 +183,42 @@ def test_requirements_are_installed_as_this_machine_installs(containers: Any) ->
     lines = log_lines(containers.client("logs"), body["TrainingJobName"])
     assert job["TrainingJobStatus"] == "Completed", lines[-30:]
     assert any("installed iniconfig" in line for line in lines), lines[-30:]
+
+
+@pytest.fixture
+def own_image() -> Iterator[str]:
+    """The image of examples/own_image, from what the engine has; its repository and tag."""
+    image = f"my-own-image:test{os.getpid()}"
+    name = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/{image}"
+    base = "BASE_IMAGE=sagemaker-emulator/pytorch-training:cpu"
+    build = ["docker", "build", "--quiet", "--tag", name, "--build-arg", base]
+    subprocess.run([*build, EXAMPLES / "own_image"], check=True, timeout=300)
+    yield image
+    subprocess.run(["docker", "rmi", "--force", name], check=False, capture_output=True)
+
+
+@pytest.mark.sdk
+def test_an_image_of_ones_own_and_a_recipe(
+    containers: RunningEmulator, own_image: str, digits: Path, sdk_v2: Path, sdk_v3: Path
+) -> None:
+    scripts: dict[str, tuple[Path | str, str]] = {
+        "submit_boto3.py": (sys.executable, "Completed s3://"),
+        "submit_sdk_v2.py": (sdk_v2, "model.tar.gz"),
+        "submit_sdk_v3.py": (sdk_v3, "Completed s3://"),
+        "submit_recipe_sdk_v3.py": (sdk_v3, "Completed s3://"),
+    }
+
+    def submit(script: str) -> str:
+        python, _ = scripts[script]
+        path, given = f"own_image/{script}", ("--image", own_image, "--epochs", "2")
+        return submit_example(python, path, digits, containers.environment, *given)
+
+    with ThreadPoolExecutor(2) as pool:
+        texts = dict(zip(scripts, pool.map(submit, scripts), strict=True))
+    for script, (_, expected) in scripts.items():
+        assert expected in texts[script], texts[script]
+    sagemaker = containers.client("sagemaker")
+    listed = sagemaker.list_training_jobs(NameContains="recipe-")["TrainingJobSummaries"]
+    lines = log_lines(containers.client("logs"), listed[0]["TrainingJobName"])
+    # As many epochs as the overrides of the recipe say.
+    assert [line.partition(" ")[0] for line in lines if "epoch=" in line] == ["epoch=1", "epoch=2"]

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emulators import REPOSITORY, free_port
+from emulators import REPOSITORY, free_port, submit_example
 
-EXAMPLES = REPOSITORY / "examples"
 README = REPOSITORY / "README.md"
 WITH_SDKS = (
     "digits_single",
@@ -25,27 +24,6 @@ WITH_SDKS = (
 )
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data that the examples train on."""
-    folder = tmp_path_factory.mktemp("digits")
-    subprocess.run([sys.executable, EXAMPLES / "make_data.py", folder], check=True)
-    return folder
-
-
-def submit(python: Path | str, script: str, data: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        [python, EXAMPLES / script, "--data", data],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=800,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +43,7 @@ def said(
     with ThreadPoolExecutor(3) as pool:
         yield {
             script: pool.submit(
-                submit,
+                submit_example,
                 pythons[script.removesuffix(".py").partition("submit_")[2]],
                 script,
                 digits,
@@ -96,6 +74,14 @@ def test_with_sdk_v2(script: str, said: Said) -> None:
     text = said[script].result()
     assert "test_accuracy=" in text
     assert "model.tar.gz" in text
+
+
+@pytest.mark.sdk
+@pytest.mark.parametrize("script", ["smddp/submit_sdk_v2.py"])
+def test_smddp(script: str, said: Said) -> None:
+    text = said[script].result()
+    assert "rank 1 of 2 on algo-2" in text
+    assert "test_accuracy=" in text
 
 
 @pytest.mark.sdk

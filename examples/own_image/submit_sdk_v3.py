@@ -1,0 +1,47 @@
+"""A training job in an image of your own, with the SageMaker Python SDK v3.
+
+The Dockerfile says how to build the image.
+
+pip install sagemaker-train
+python ../make_data.py data
+python submit_sdk_v3.py --data data
+"""
+
+import argparse
+from pathlib import Path
+
+from sagemaker.core.helper.session_helper import Session
+from sagemaker.train import ModelTrainer
+from sagemaker.train.configs import Compute, InputData
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", type=Path, default=Path("data"))
+parser.add_argument("--image", default="my-own-image:1", help="repository and tag")
+parser.add_argument("--instance-type", default="ml.c5.xlarge")
+parser.add_argument("--epochs", type=int, default=5)
+args = parser.parse_args()
+
+session = Session()
+registry = f"{session.account_id()}.dkr.ecr.{session.boto_region_name}.amazonaws.com"
+trainer = ModelTrainer(
+    training_image=f"{registry}/{args.image}",
+    compute=Compute(instance_type=args.instance_type, instance_count=1),
+    hyperparameters={"epochs": args.epochs},
+    base_job_name="own-image",
+    sagemaker_session=session,
+)
+trainer.train(
+    input_data_config=[
+        InputData(
+            channel_name=channel,
+            data_source=session.upload_data(
+                str(args.data / channel),
+                bucket=session.default_bucket(),
+                key_prefix=f"digits/{channel}",
+            ),
+        )
+        for channel in ("train", "test")
+    ]
+)
+job = trainer._latest_training_job
+print(job.training_job_status, job.model_artifacts.s3_model_artifacts)

@@ -82,7 +82,8 @@ class SignedRequest:
         credential = parts.get("Credential", "")
         if credential.rpartition("/")[2] != _END or _owner(credential) != access_key:
             return False
-        given, right = parts.get("Signature", ""), self._signature(secret_key, parts)
+        right = self._signature(secret_key, parts.get("SignedHeaders", ""))
+        given = parts.get("Signature", "")
         return hmac.compare_digest(_bytes(given), right.encode())
 
     def in_the_name_of(self, access_key: str) -> SignedRequest:
@@ -110,23 +111,21 @@ class SignedRequest:
         Time, scope and payload hash stay, so the store still checks age and content.
         """
         dropped = {name.lower() for name in names}
-        parts = self._parts
-        names_signed = parts["SignedHeaders"].split(";")
-        signed = ";".join(name for name in names_signed if _bytes(name) not in dropped)
-        kept = [each for each in self.headers if each[0] not in dropped]
+        before = self._parts["SignedHeaders"].split(";")
+        signed = ";".join(name for name in before if _bytes(name) not in dropped)
         if self.presigned:
-            return self._with_query_signature(secret_key, kept, signed, dropped)
-        bare = SignedRequest(self.method, self.path, self.query, kept)
-        signature = bare._signature(secret_key, {**parts, "SignedHeaders": signed})
+            return self._with_query_signature(secret_key, signed, dropped)
         line = (
-            f"{ALGORITHM} Credential={parts['Credential']}, "
-            f"SignedHeaders={signed}, Signature={signature}"
+            f"{ALGORITHM} Credential={self._parts['Credential']}, "
+            f"SignedHeaders={signed}, Signature={self._signature(secret_key, signed)}"
         )
-        others = [each for each in kept if each[0] != b"authorization"]
-        return replace(bare, headers=[*others, (b"authorization", line.encode("latin-1"))])
+        dropped.add(b"authorization")
+        kept = [each for each in self.headers if each[0] not in dropped]
+        kept.append((b"authorization", line.encode("latin-1")))
+        return SignedRequest(self.method, self.path, self.query, kept)
 
     def _with_query_signature(
-        self, secret_key: str, headers: Headers, signed: str, dropped: set[bytes]
+        self, secret_key: str, signed: str, dropped: set[bytes]
     ) -> SignedRequest:
         kept = []
         for pair in self.query.split("&"):
@@ -136,9 +135,10 @@ class SignedRequest:
             if name.lower().encode() not in dropped:
                 kept.append(pair)
         query = "&".join([*kept, f"X-Amz-SignedHeaders={_encoded(signed)}"])
-        bare = SignedRequest(self.method, self.path, query, headers)
-        signature = bare._signature(secret_key, {**self._parts, "SignedHeaders": signed})
-        return replace(bare, query=f"{query}&X-Amz-Signature={signature}")
+        headers = [each for each in self.headers if each[0] not in dropped]
+        unsigned = SignedRequest(self.method, self.path, f"{query}&X-Amz-Signature=", headers)
+        signature = unsigned._signature(secret_key, signed)
+        return replace(unsigned, query=f"{query}&X-Amz-Signature={signature}")
 
     @cached_property
     def _first(self) -> Mapping[bytes, bytes]:
@@ -158,28 +158,38 @@ class SignedRequest:
             **{name: value for name, _, value in words},
         }
 
-    def _signature(self, secret_key: str, parts: Mapping[str, str]) -> str:
+    @cached_property
+    def _signed_lines(self) -> Mapping[bytes, bytes]:
+        """The lines of the headers that are signed, as they are signed."""
+        values = self._first
+        if len(values) < len(self.headers):
+            lists: dict[bytes, list[bytes]] = {}
+            for name, value in self.headers:
+                lists.setdefault(name, []).append(value.strip())
+            values = {name: b",".join(several) for name, several in lists.items()}
+        names = _bytes(self._parts.get("SignedHeaders", "")).split(b";")
+        return {
+            name: b"%b:%b\n" % (name, b" ".join(values.get(name, b"").split())) for name in names
+        }
+
+    def _signature(self, secret_key: str, signed_headers: str) -> str:
+        """With all of the headers that were signed, or some of them."""
+        parts = self._parts
         scope = tuple(parts["Credential"].split("/")[-4:])
-        digest = hashlib.sha256(self._canonical(parts.get("SignedHeaders", ""))).hexdigest()
-        text = "\n".join([ALGORITHM, parts.get("Date", ""), "/".join(scope), digest])
+        digest = hashlib.sha256(self._canonical(_bytes(signed_headers))).hexdigest()
+        text = f"{ALGORITHM}\n{parts.get('Date', '')}\n{'/'.join(scope)}\n{digest}"
         return hmac.digest(_signing_key(secret_key, scope), _bytes(text), "sha256").hex()
 
-    def _canonical(self, signed_headers: str) -> bytes:
-        values: dict[bytes, bytes] = {}
-        for name, value in self.headers:
-            plain = b" ".join(value.split())
-            values[name] = b"%b,%b" % (values[name], plain) if name in values else plain
-        names = _bytes(signed_headers)
-        lines = [b"%b:%b\n" % (name, values.get(name, b"")) for name in names.split(b";")]
-        payload = values.get(b"x-amz-content-sha256", b"") or b"UNSIGNED-PAYLOAD"
+    def _canonical(self, signed_headers: bytes) -> bytes:
+        lines = self._signed_lines
         return b"\n".join(
             [
                 self.method.encode(),
                 _canonical_path(self.path),
                 _canonical_query(self.query) if self.query else b"",
-                b"".join(lines),
-                names,
-                payload,
+                b"".join([lines[name] for name in signed_headers.split(b";")]),
+                signed_headers,
+                self._first.get(b"x-amz-content-sha256") or b"UNSIGNED-PAYLOAD",
             ]
         )
 

@@ -166,7 +166,9 @@ class Exchange:
             return
         if self._held is not None and self._request_complete:
             self._send_checked(self._held)
-        if self._to_store and self._store is not None:
+        # The head goes with the body's first piece: most clients send it apart.
+        comes = self._waiting_bytes or self._request_complete
+        if self._to_store and self._store is not None and comes:
             data = b"".join(self._to_store) if len(self._to_store) > 1 else self._to_store[0]
             self._to_store.clear()
             self._waiting_bytes = 0

@@ -22,6 +22,7 @@ from emulator.aws.built import Hosting, operations_by_service
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.front.front import Front
 from emulator.aws.gateway import Gateway, Shortcut
+from emulator.aws.invocations.proxy import Invocations
 from emulator.aws.s3.local_control import LocalControl
 from emulator.drivers.base import Lasting
 from emulator.model.errors import SetupError
@@ -194,15 +195,17 @@ class Emulator:
             parts.runtimes,
             Hosting(parts.hosting, parts.objects, None),
         )
+        disturb = disturb_operations(parts.faults)
         gateway = Gateway(
             services,
             self.settings,
-            disturb_operations(parts.faults),
+            disturb,
             lambda name: parts.catalog.find(name) is not None,
         )
         application.mount("/", gateway)
         # Signed requests are for AWS: they need not pass through everything else.
-        application.add_middleware(Shortcut, gateway=gateway)
+        invocations = Invocations(parts.routes, self.settings, parts.invocation_metrics, disturb)
+        application.add_middleware(Shortcut, gateway=gateway, invocations=invocations)
         return application
 
     def _health(self, parts: Parts) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from docker.errors import DockerException
 
 from emulator.aws.front.process import StoreAccess
+from emulator.aws.invocations.metrics import InvocationMetrics
 from emulator.data.cache.objects import ObjectCache
 from emulator.data.inputs import Sources
 from emulator.data.inputs.fuse import sweep_mounts
@@ -66,6 +67,7 @@ from emulator.workloads.retention import Retention
 from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.supervisor import Supervisor
 from emulator.workloads.serving import store as hosting_store
+from emulator.workloads.serving.routes import Routes
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 from emulator.workloads.transfers.checkpoint_sync import S3Syncs
 from emulator.workloads.transfers.inputs_outputs import S3Inputs, S3Outputs
@@ -100,6 +102,8 @@ class Parts:
     catalog: Catalog
     hosting: hosting_store.HostingStore
     objects: ObjectStore
+    routes: Routes
+    invocation_metrics: InvocationMetrics
     s3: StoreAccess
     availability: Availability
     faults: FaultBook
@@ -162,6 +166,9 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         )
     )
     resources.callback(supervisor.shutdown)
+    invocation_metrics = InvocationMetrics(metrics)
+    invocation_metrics.start()
+    resources.callback(invocation_metrics.close)
     retention = Retention(
         settings.state_dir,
         streams,
@@ -182,6 +189,8 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         catalog=catalog,
         hosting=hosting_store.HostingStore(database, read_deployment),
         objects=objects,
+        routes=Routes(),
+        invocation_metrics=invocation_metrics,
         s3=StoreAccess(
             objects.endpoint,
             *keys,

@@ -17,6 +17,7 @@ from starlette.types import Scope as AsgiScope
 
 from emulator.aws.accounts import account_of
 from emulator.aws.control import Disturb, internal_failure
+from emulator.aws.invocations.request import PREFIX as INVOCATIONS
 from emulator.aws.operation import Call, Handler, Operations
 from emulator.aws.routing import service_of
 from emulator.aws.signatures import Signer, signer_of
@@ -208,18 +209,24 @@ async def _send(reply: HttpReply, send: Send) -> None:
 
 
 class Shortcut:
-    """Hands requests that an AWS client has signed straight to the gateway.
+    """Hands requests that an AWS client has signed straight to whom they are for.
 
     An ASGI application around a larger one, whose routing they would only be delayed by.
     """
 
-    def __init__(self, app: ASGIApp, gateway: Gateway):
+    def __init__(self, app: ASGIApp, gateway: ASGIApp, invocations: ASGIApp):
         self._app = app
         self._gateway = gateway
+        self._invocations = invocations
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        is_signed = scope["type"] == "http" and any(
-            name == b"authorization" and value.startswith(b"AWS4-")
-            for name, value in scope["headers"]
-        )
-        await (self._gateway if is_signed else self._app)(scope, receive, send)
+        app = self._app
+        if scope["type"] == "http":
+            if scope["raw_path"].startswith(INVOCATIONS):
+                app = self._invocations
+            elif any(
+                name == b"authorization" and value.startswith(b"AWS4-")
+                for name, value in scope["headers"]
+            ):
+                app = self._gateway
+        await app(scope, receive, send)

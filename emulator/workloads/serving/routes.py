@@ -22,6 +22,14 @@ It may block for a moment. Raises OSError where nothing answers there.
 """
 
 
+Unpack = Callable[[int, str, str], str]
+"""Brings the archive that TargetModel names to a multi-model container (by its place), into a
+directory of the name that the last argument gives; where the container finds it.
+
+It blocks until the model is there. Raises JobError.
+"""
+
+
 @dataclass(eq=False)
 class Target:
     """An instance that requests can be sent to."""
@@ -29,6 +37,8 @@ class Target:
     id: str
     """i-<17 hex>"""
     dial: Dial
+    unpack: Unpack | None = None
+    """Of an instance with a multi-model container."""
     open: int = 0
     """Requests that it works on; only the event loop changes it."""
     used: float = 0.0

@@ -1,0 +1,1 @@
+"""The runtime of endpoints: requests go to instances, and their answers back, as they come."""

@@ -225,6 +225,11 @@ class WorkloadSpec:
         return f"{self.kind.noun} {self.name}"
 
     @property
+    def lasting(self) -> bool:
+        """It comes to its end: see Claim."""
+        return False
+
+    @property
     def words(self) -> Words:
         return self.kind.words
 

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from emulator.model.claim import Claim
 from emulator.model.errors import CapacityError, InternalServerError, JobError
-from emulator.model.workload import WorkloadSpec
 from emulator.placement.gpus import Inventory
 from emulator.placement.instance_types import Catalog
 from emulator.placement.leases import Lease, LeaseBook
@@ -60,7 +60,7 @@ class GpuCapacity:
         """Jobs in line whose `acquire` has not come yet."""
 
     def recover(
-        self, running: Iterable[WorkloadSpec], waiting: Iterable[WorkloadSpec] = ()
+        self, running: Iterable[Claim], waiting: Iterable[Claim] = ()
     ) -> Mapping[str, Lease]:
         """Once, at start: the leases of jobs that still run, by ARN; all others are closed.
 
@@ -75,7 +75,7 @@ class GpuCapacity:
             self._ledger.expect(waiting)
             return {arn: self._ledger.leases[arn] for arn in specs}
 
-    def enqueue(self, spec: WorkloadSpec) -> None:
+    def enqueue(self, spec: Claim) -> None:
         """Take a job's place in line for the `acquire` that follows in another thread.
 
         So jobs start in the order of these calls. What can never run is told by `acquire`.
@@ -84,7 +84,7 @@ class GpuCapacity:
             self._ledger.order(spec)
             self._enqueued.add(spec.arn)
 
-    def withdraw(self, spec: WorkloadSpec) -> None:
+    def withdraw(self, spec: Claim) -> None:
         """Give up that place, and what has been granted to it, if no `acquire` has followed."""
         with self._changed:
             if spec.arn in self._enqueued:
@@ -93,7 +93,7 @@ class GpuCapacity:
 
     def acquire(
         self,
-        spec: WorkloadSpec,
+        spec: Claim,
         cancelled: threading.Event,
         waiting: Callable[[], None] = lambda: None,
     ) -> Lease | None:
@@ -132,7 +132,7 @@ class GpuCapacity:
                 self._close(lease.job)
                 self._start_what_fits()
 
-    def pass_on(self, lease: Lease, spec: WorkloadSpec) -> Lease:
+    def pass_on(self, lease: Lease, spec: Claim) -> Lease:
         """Give what a job held, and a warm pool kept, to the next one; nobody comes between.
 
         Raises InternalServerError; the lease is as it was then.
@@ -243,7 +243,7 @@ class GpuCapacity:
                 self._ledger.hold(spec, lease, now)
         self._changed.notify_all()
 
-    def _hold_recorded(self, spec: WorkloadSpec) -> None:
+    def _hold_recorded(self, spec: Claim) -> None:
         held = [holding for holding in self._book.holdings() if holding.job == spec.arn]
         by_host = {
             host.name: tuple(one.gpu for one in held if host.name in one.hosts)

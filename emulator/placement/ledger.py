@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from emulator.model.claim import Claim
 from emulator.model.errors import CapacityError
-from emulator.model.workload import WorkloadSpec
 from emulator.placement.allocation import (
     NO_CAPACITY,
     Demand,
@@ -44,7 +44,7 @@ PRIORITY_TAG = "emulator:priority"
 END_SECONDS = 600
 """Allowed on top of MaxRuntimeInSeconds for data, the stop's grace and the upload."""
 
-Exclusive = Callable[[WorkloadSpec], Iterable[str]]
+Exclusive = Callable[[Claim], Iterable[str]]
 """Names what a job must have for itself, such as a fixed port on a network that instances
 share with the host."""
 
@@ -72,7 +72,7 @@ class Rules:
 class Order:
     """A job in the queue."""
 
-    spec: WorkloadSpec
+    spec: Claim
     demands: tuple[Demand, ...]
     arrival: int
     priority: int
@@ -115,7 +115,7 @@ class Ledger:
             return
         self.inventory = found
 
-    def order(self, spec: WorkloadSpec) -> Order:
+    def order(self, spec: Claim) -> Order:
         """Put a job into the queue; raises CapacityError if it could never run."""
         demands = self.demands(spec)
         self._want(demands)
@@ -124,12 +124,12 @@ class Ledger:
         self.queue[order.job] = order
         return order
 
-    def expect(self, specs: Iterable[WorkloadSpec]) -> None:
+    def expect(self, specs: Iterable[Claim]) -> None:
         """Keep the places in line of jobs that will be ordered again, in this order."""
         for spec in specs:
             self._places[spec.arn] = self._next_place()
 
-    def demands(self, spec: WorkloadSpec) -> tuple[Demand, ...]:
+    def demands(self, spec: Claim) -> tuple[Demand, ...]:
         """The job's instances; raises CapacityError for a type that nobody knows."""
         for host in spec.hosts:
             if self._catalog.find(host.instance_type) is None:
@@ -168,7 +168,7 @@ class Ledger:
             notes=self._notes(order.demands, want, gpus),
         )
 
-    def hold(self, spec: WorkloadSpec, lease: Lease, since: float) -> None:
+    def hold(self, spec: Claim, lease: Lease, since: float) -> None:
         """The job runs with this lease; `since` in epoch seconds.
 
         It may be of a type that has left the settings since it was started.
@@ -207,7 +207,7 @@ class Ledger:
         """Whether processes of others keep a GPU from jobs."""
         return len(self._usable()) < len(self.inventory.gpus)
 
-    def _known_demands(self, spec: WorkloadSpec) -> tuple[Demand, ...]:
+    def _known_demands(self, spec: Claim) -> tuple[Demand, ...]:
         """The job's instances of types that are known."""
         return tuple(
             Demand(host.name, type_)
@@ -251,13 +251,15 @@ class Ledger:
         )
 
     def _shares(
-        self, spec: WorkloadSpec, demands: Sequence[Demand], gpus: Mapping[str, int]
+        self, spec: Claim, demands: Sequence[Demand], gpus: Mapping[str, int]
     ) -> dict[str, int]:
         """All that a job needs but GPUs.
 
         Instances with GPUs are limited by those alone: a free GPU is not kept idle because
         its type's hundred vCPUs are not there.
         """
+        if spec.lasting:
+            return {}
         on_cpu = [demand.type for demand in demands if not gpus.get(demand.host)]
         millicores = 1000 * sum(type_.vcpu for type_ in on_cpu) / self._rules.overcommit
         memory = sum(type_.memory_mib for type_ in on_cpu) / self._rules.overcommit
@@ -322,7 +324,7 @@ class Ledger:
         return notes + tuple(f"GPU driver: {finding}" for finding in self.inventory.findings)
 
 
-def priority(spec: WorkloadSpec) -> int:
+def priority(spec: Claim) -> int:
     """The job's priority by tag; 0 without one or with one that is not a whole number."""
     wanted = spec.tags.get(PRIORITY_TAG, "0")
     try:
@@ -332,5 +334,5 @@ def priority(spec: WorkloadSpec) -> int:
         return 0
 
 
-def _runtime(spec: WorkloadSpec) -> float:
+def _runtime(spec: Claim) -> float:
     return spec.max_runtime + END_SECONDS

@@ -18,7 +18,7 @@ from emulator.model.plan import InstancePlan, JobPlan
 from emulator.model.scope import Scope
 from emulator.model.workload import InstanceGroup, WorkloadSpec
 from emulator.resources.training import TRAINING, training_job
-from emulator.telemetry.logs.collector import LineCollector
+from emulator.telemetry.logs.collector import job_lines
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MIGRATIONS, MetricStore, Series, SeriesQuery
 from emulator.workloads.run.clock import Clock
@@ -115,7 +115,7 @@ def test_a_collector_shows_its_output_and_waits_for_the_values(
     tmp_path: Path, store: MetricStore, measure: Measure
 ) -> None:
     logs = LogStore(tmp_path / "logs")
-    lines = LineCollector(logs, replace(job(), groups=ONE), lambda: 1_763_856_000.5)
+    lines = job_lines(logs, replace(job(), groups=ONE), lambda: 1_763_856_000.5)
     lines.observe(measure(LOSS, {"Name": "slow", "Regex": r"(\w+\s?)+:(\d+)$"}))
     lines.feed("algo-1", b"\tloss=3")
     lines.feed("algo-1", b"\n\tloss=0.5")

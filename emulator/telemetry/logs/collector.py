@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Lock
@@ -55,33 +55,33 @@ class _Instance:
 
 
 class LineCollector:
-    """The log streams of one job, one an instance, open from its start to its end."""
+    """The log streams of a set of instances, one an instance, open from its start to its end."""
 
     def __init__(
         self,
         store: LogStore,
-        spec: WorkloadSpec,
+        scope: Scope,
+        group: str,
+        streams: Mapping[str, str],
+        label: str,
         clock: Callable[[], float],
         go_on: bool = False,
     ):
-        """Make the streams `<name>/<host>-<epoch seconds>`, also those that stay empty:
+        """Make the streams (name by host), also those that stay empty: clients wait until there
+        is one for every instance.
 
-        clients wait until there is one for every instance. `clock` gives epoch seconds.
-        `go_on`: with the newest streams that the job has, where an earlier emulator left off.
+        `label` is what errors call it all; `clock` gives epoch seconds. `go_on`: where an earlier
+        emulator left off.
         """
         self._clock = clock
-        self._label = spec.label
+        self._label = label
         self._lost_some = False
         self._observers: list[Observer] = []
-        started = int(clock())
         self._instances: dict[str, _Instance] = {}
-        scope, group = spec.scope, spec.kind.log_group
-        for host in (each.name for each in spec.hosts):
-            prefix = f"{spec.name}/{host}-"
-            earlier = _newest(store, scope, group, prefix) if go_on else None
-            received = store.received(scope, group, earlier) if earlier else 0
-            writer = store.writer(scope, group, earlier or f"{prefix}{started}")
-            self._instances[host] = _Instance(writer, received)
+        for host, name in streams.items():
+            known = go_on and store.path(scope, group, name).exists()
+            received = store.received(scope, group, name) if known else 0
+            self._instances[host] = _Instance(store.writer(scope, group, name), received)
 
     @property
     def received(self) -> dict[str, int]:
@@ -179,6 +179,23 @@ class LineCollector:
             instance.lost += len(messages)
         else:
             instance.lost = 0
+
+
+def job_lines(
+    store: LogStore, spec: WorkloadSpec, clock: Callable[[], float], go_on: bool = False
+) -> LineCollector:
+    """The streams `<name>/<host>-<epoch seconds>` of a job.
+
+    `go_on`: the newest ones that it has, where an earlier emulator left off.
+    """
+    scope, group = spec.scope, spec.kind.log_group
+    started = int(clock())
+    streams = {}
+    for host in (each.name for each in spec.hosts):
+        prefix = f"{spec.name}/{host}-"
+        earlier = _newest(store, scope, group, prefix) if go_on else None
+        streams[host] = earlier or f"{prefix}{started}"
+    return LineCollector(store, scope, group, streams, spec.label, clock, go_on)
 
 
 def notice(store: LogStore, spec: WorkloadSpec, message: str, clock: Callable[[], float]) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from emulator.data.objectstore.availability import Availability
 from emulator.drivers.choice import Runtimes
+from emulator.model.claim import Claim
 from emulator.model.errors import JobError
 from emulator.model.plan import Exit, Mount, RuntimeTraits
 from emulator.model.workload import WorkloadSpec
@@ -30,17 +31,15 @@ Instances = Mapping[str, InstanceDirs]
 class CapacityPool(Protocol):
     """Decides when a job may run, and on which GPUs."""
 
-    def enqueue(self, spec: WorkloadSpec) -> None:
+    def enqueue(self, spec: Claim) -> None:
         """Take a job's place in line for the `acquire` that follows in another thread."""
         ...
 
-    def withdraw(self, spec: WorkloadSpec) -> None:
+    def withdraw(self, spec: Claim) -> None:
         """Give up that place, and what has been granted to it, if no `acquire` has followed."""
         ...
 
-    def acquire(
-        self, spec: WorkloadSpec, cancelled: Event, waiting: Callable[[], None]
-    ) -> Lease | None:
+    def acquire(self, spec: Claim, cancelled: Event, waiting: Callable[[], None]) -> Lease | None:
         """A lease; None if `cancelled` was set while the job waited.
 
         `waiting` is called once if the job cannot start at once; `cancelled` is looked at
@@ -50,12 +49,12 @@ class CapacityPool(Protocol):
 
     def release(self, lease: Lease) -> None: ...
 
-    def pass_on(self, lease: Lease, spec: WorkloadSpec) -> Lease:
+    def pass_on(self, lease: Lease, spec: Claim) -> Lease:
         """What the job before held, held by this one. Raises InternalServerError."""
         ...
 
     def recover(
-        self, running: Iterable[WorkloadSpec], waiting: Iterable[WorkloadSpec] = ()
+        self, running: Iterable[Claim], waiting: Iterable[Claim] = ()
     ) -> Mapping[str, Lease]:
         """Once, at start: the leases of jobs that still run, by ARN; all others are closed.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from emulator.model.workload import WorkloadSpec
-from emulator.telemetry.logs.collector import LineCollector
+from emulator.telemetry.logs.collector import LineCollector, job_lines
 from emulator.workloads.run.collectives import CollectiveWatch, Links
 from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.measuring import JobMetrics
@@ -20,7 +20,7 @@ def collect_lines(
 
     `go_on`: the one that an earlier emulator has begun; that has told all this.
     """
-    lines = LineCollector(context.logs, spec, context.clock.now, go_on)
+    lines = job_lines(context.logs, spec, context.clock.now, go_on)
     for note in (TAKEN_OVER_NOTICE,) if go_on else (*notes, *spec.kind.notes(spec)):
         lines.say_all(note)
     return lines

@@ -9,7 +9,7 @@ from job_examples import named
 
 from emulator.model.plan import Exit
 from emulator.model.run_record import Cause, Ending
-from emulator.telemetry.logs.collector import LineCollector
+from emulator.telemetry.logs.collector import job_lines
 from emulator.telemetry.logs.streams import LogStore
 from emulator.workloads.run.cancellation import CancelToken
 from emulator.workloads.run.fleet_watch import FleetWatch
@@ -52,7 +52,7 @@ class Fleet:
 
 
 def watch(tmp_path: Path, fleet: Fleet, token: CancelToken | None = None) -> FleetWatch:
-    lines = LineCollector(LogStore(tmp_path), named(instances=2), lambda: 0.0)
+    lines = job_lines(LogStore(tmp_path), named(instances=2), lambda: 0.0)
     return FleetWatch(fleet, HOSTS, lines, token or CancelToken(), lambda: fleet.now)
 
 

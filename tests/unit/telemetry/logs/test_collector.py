@@ -16,7 +16,7 @@ from emulator.resources.training import TRAINING
 from emulator.telemetry.logs.collector import (
     MAX_MESSAGE_BYTES,
     PARTIAL_SECONDS,
-    LineCollector,
+    job_lines,
     notice,
 )
 from emulator.telemetry.logs.streams import LogStore
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> LogStore:
 
 @pytest.fixture
 def lines(store: LogStore, time: Time) -> Iterator[LineCollector]:
-    collector = LineCollector(store, named(instances=2), time)
+    collector = job_lines(store, named(instances=2), time)
     yield collector
     collector.close()
 
@@ -71,7 +71,7 @@ def test_bytes_in_any_chunks_give_the_same_lines(
     text: str, cuts: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     store = LogStore(tmp_path_factory.mktemp("logs"))
-    collector = LineCollector(store, named(), Time())
+    collector = job_lines(store, named(), Time())
     data = text.encode()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
@@ -110,9 +110,9 @@ def test_the_last_line_may_lack_its_end(store: LogStore, lines: LineCollector) -
 
 
 def test_streams_that_others_made_are_not_taken_up(store: LogStore) -> None:
-    LineCollector(store, named(), lambda: 1000.0).close()
+    job_lines(store, named(), lambda: 1000.0).close()
     store.writer(SCOPE, GROUP, "job/algo-1-notes").close()
-    lines = LineCollector(store, named(), Time(), go_on=True)
+    lines = job_lines(store, named(), Time(), go_on=True)
     lines.say("algo-1", "later")
     lines.close()
     page = store.forward(SCOPE, GROUP, "job/algo-1-1000")

@@ -8,7 +8,7 @@ from job_examples import named
 
 from emulator.model.scope import Scope
 from emulator.resources.training import TRAINING
-from emulator.telemetry.logs.collector import LineCollector
+from emulator.telemetry.logs.collector import LineCollector, job_lines
 from emulator.telemetry.logs.streams import LogStore
 
 SCOPE = Scope("123456789012", "us-east-1")
@@ -17,7 +17,7 @@ OUTPUT = b"one\ntwo\nthree\nfour\n"
 
 
 def collector(store: LogStore, go_on: bool = False) -> LineCollector:
-    return LineCollector(store, named(), lambda: 1000.0, go_on)
+    return job_lines(store, named(), lambda: 1000.0, go_on)
 
 
 def messages(store: LogStore) -> list[str]:
@@ -59,5 +59,5 @@ def test_a_piece_that_was_written_by_half_comes_again_as_a_whole(tmp_path: Path)
 def test_the_newest_stream_of_a_job_is_the_one_that_goes_on(tmp_path: Path) -> None:
     store = LogStore(tmp_path)
     for started, line in ((999.0, b"first attempt\n"), (1000.0, b"second\n")):
-        LineCollector(store, named(), lambda now=started: now).feed("algo-1", line)
+        job_lines(store, named(), lambda now=started: now).feed("algo-1", line)
     assert collector(store, go_on=True).received == {"algo-1": len(b"second\n")}

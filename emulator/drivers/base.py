@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -14,6 +15,10 @@ OutputSink = Callable[[str, bytes], None]
 
 Calls for one host come in order and from one thread; those of several hosts overlap.
 """
+
+
+DIAL_SECONDS = 0.25
+"""In which an instance has to accept a connection (developer guide)."""
 
 
 class Fleet(Protocol):
@@ -57,6 +62,19 @@ class Measured(Protocol):
 
     def usage(self) -> Mapping[str, Usage]:
         """The instances that run, by host; one that cannot be measured is left out."""
+        ...
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """A fleet whose instances can be sent requests; a fleet need not be one."""
+
+    def dial(self, host: str, port: int) -> socket.socket:
+        """A connection to a port that the instance listens on. Raises OSError.
+
+        It takes a moment; an instance that does not accept it within 250 ms gets none (developer
+        guide, how containers serve requests).
+        """
         ...
 
 

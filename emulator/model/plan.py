@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SERVE = "serve"
+"""The argument with which containers of endpoints are started."""
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -77,6 +80,8 @@ class JobPlan:
     """Whether the instances go on when the emulator is killed."""
     seconds: float = 86_400.0
     """After which they end by themselves if no emulator has ended them."""
+    reachable: bool = False
+    """Whether the emulator sends requests to the instances, also where they are isolated."""
     pool: str = ""
     """Names the warm pool whose instances these are; "" if they go with the job."""
 

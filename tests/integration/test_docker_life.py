@@ -104,7 +104,7 @@ def test_a_service_image_is_mapped_and_told(runtime: DockerRuntime, tmp_path: Pa
     said: list[str] = []
     runtime.prepare(uri, said.append, lambda: False)
     [line] = said
-    assert line.startswith(f"The job asks for {uri} (PyTorch ")
+    assert line.startswith(f"The image asked for is {uri} (PyTorch ")
     assert f"; {IMAGE}" in line
     fleet = runtime.launch(plan_of(tmp_path, "exit 5", image=uri), Output())
     assert end_of(fleet).code == 5

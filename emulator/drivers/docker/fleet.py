@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import queue
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +16,7 @@ from pathlib import Path
 from docker.client import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 
-from emulator.drivers.base import OutputSink, Unreachable, Usage
+from emulator.drivers.base import DIAL_SECONDS, OutputSink, Unreachable, Usage
 from emulator.drivers.docker.engine import ENGINE_GONE, side_by_side
 from emulator.drivers.docker.ownership import hand_over
 from emulator.drivers.docker.retry import patiently
@@ -53,6 +55,8 @@ class DockerFleet:
         self._labels = labels
         self._run_dirs = run_dirs
         self._containers = containers
+        self._addresses: dict[str, str] = {}
+        """By host, once somebody has asked for it."""
         self._sink = sink
         self._exits: queue.SimpleQueue[Exit] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -111,6 +115,25 @@ class DockerFleet:
     def kill(self, host: str | None = None) -> None:
         self._kill_sent.set()
         self._signal("SIGKILL", host)
+
+    def dial(self, host: str, port: int) -> socket.socket:
+        """See Reachable in base.py."""
+        address = self._addresses.get(host)
+        if address is None:
+            address = self._addresses[host] = self._address_of(host)
+        return socket.create_connection((address, port), DIAL_SECONDS)
+
+    def _address_of(self, host: str) -> str:
+        """On the job's own network. Raises OSError where the container has none now."""
+        try:
+            found = self._client.api.inspect_container(self._containers[host])
+        except DockerException as error:
+            raise OSError(errno.EHOSTUNREACH, f"{host} cannot be looked at: {error}") from error
+        networks = found["NetworkSettings"]["Networks"].values()
+        address = next((one["IPAddress"] for one in networks if one.get("IPAddress")), None)
+        if address is None:
+            raise OSError(errno.EHOSTUNREACH, f"{host} has no address")
+        return str(address)
 
     def usage(self) -> Mapping[str, Usage]:
         """See Measured in base.py."""

@@ -8,12 +8,13 @@ from typing import Any
 from docker.client import DockerClient
 
 from emulator.drivers.docker.engine import ALIAS, Engine
+from emulator.drivers.docker.requests import ALONE
 
 
 def create_network(client: DockerClient, engine: Engine, body: Mapping[str, Any]) -> None:
-    """Create it; an emulator in a container joins it, unless it is isolated."""
+    """Create it; an emulator in a container joins it, unless its members are to be alone."""
     network = client.api.create_network(**body)["Id"]
-    if engine.own_container and not body["internal"]:
+    if engine.own_container and ALONE not in body["options"]:
         _join(client, engine.own_container, network)
 
 
@@ -27,7 +28,9 @@ def join_networks(client: DockerClient, engine: Engine, labels: list[str]) -> No
         return
     for network in client.api.networks(filters={"label": labels}):
         # Isolated jobs do not reach it, and it may be there still.
-        if not network["Internal"] and own not in _members(client, network["Id"]):
+        if ALONE not in (network.get("Options") or {}) and own not in _members(
+            client, network["Id"]
+        ):
             _join(client, own, network["Id"])
 
 

@@ -47,6 +47,8 @@ two threads, which loses the order of their lines.
 """
 
 HOST_NAME = "host.docker.internal"
+ALONE = "com.docker.network.bridge.inhibit_ipv4"
+"""The option of a network whose members reach nobody but each other."""
 """Leads from a container to the engine's host; Docker Desktop has it without being asked."""
 
 NAME_LIMIT = 63
@@ -147,11 +149,15 @@ def job_request(plan: JobPlan, placement: Placement) -> JobRequest:
     )
 
 
-def network_body(name: str, labels: Mapping[str, str], *, isolated: bool) -> dict[str, Any]:
+def network_body(
+    name: str, labels: Mapping[str, str], *, isolated: bool, reachable: bool = False
+) -> dict[str, Any]:
     """A NetworkCreate call."""
     # An internal network still reaches its own gateway, which is the host with all its
-    # services. Without an address on the bridge an isolated job reaches its peers alone.
-    options = {"com.docker.network.bridge.inhibit_ipv4": "true"} if isolated else {}
+    # services. Without an address on the bridge an isolated job reaches its peers alone, and
+    # the host does not reach it.
+    alone = isolated and not reachable
+    options = {ALONE: "true"} if alone else {}
     return {
         "name": name,
         "driver": "bridge",
@@ -174,7 +180,9 @@ def extra_hosts(plan: JobPlan, placement: Placement) -> dict[str, Any]:
 
 def _network(plan: JobPlan, placement: Placement) -> dict[str, Any]:
     labels = _job_labels(plan, placement)
-    return network_body(placement.name, labels, isolated=plan.network_isolation)
+    return network_body(
+        placement.name, labels, isolated=plan.network_isolation, reachable=plan.reachable
+    )
 
 
 def _shared_memory(plan: JobPlan, placement: Placement) -> dict[str, Any]:

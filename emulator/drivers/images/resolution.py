@@ -235,7 +235,7 @@ class Images:
         ]
         asked = f" ({address.contents})" if address and address.contents else ""
         there = f" ({', '.join(has)})" if has else ""
-        return f"The job asks for {image}{asked}; {local}{there} runs in its place."
+        return f"The image asked for is {image}{asked}; {local}{there} runs in its place."
 
     def _has(self, image: str) -> bool:
         return self._inspect(image) is not None

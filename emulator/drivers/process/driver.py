@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,6 +33,7 @@ from emulator.drivers.process.fleet import ProcessFleet
 from emulator.drivers.process.host_view import host_view
 from emulator.drivers.process.instances import InstanceOrder, bare, sandboxed, start_supervisor
 from emulator.drivers.process.interpreter import Interpreter, inspect_interpreter
+from emulator.drivers.process.job_network import Dialer
 from emulator.drivers.process.mpi_launchers import (
     ENVIRONMENT,
     calls_mpirun,
@@ -73,7 +75,8 @@ from emulator.drivers.process.supervisor import WITH_EMULATOR
 from emulator.drivers.scratch_files import write_command
 from emulator.model.errors import ClientError, InternalServerError
 from emulator.model.image import read_address
-from emulator.model.plan import InstancePlan, JobPlan, RuntimeTraits
+from emulator.model.plan import SERVE, InstancePlan, JobPlan, RuntimeTraits
+from emulator.model_server import PROGRAM as MODEL_SERVER
 
 _SUDO = """#!/bin/sh
 # All that a job may change is its own user's, and the real one works in no sandbox.
@@ -171,8 +174,8 @@ class ProcessRuntime:
         if image:
             address = read_address(image)
             asked = f" ({address.contents})" if address and address.contents else ""
-            say(f"The job asks for {image}{asked}. The process runtime uses no image:")
-        say(f"{python} runs the job.")
+            say(f"The image asked for is {image}{asked}. The process runtime uses none:")
+        say(f"{python} runs in its place.")
         if self.verdict.features is None:
             say(f"It runs without a sandbox. {self._why_none()}")
 
@@ -198,6 +201,7 @@ class ProcessRuntime:
                 for scratch in scratches.values():
                     self._fill(scratch, hosts_file(plan.hosts, network.inside if network else None))
                 write_launchers(tuple(scratches.values()), self._interpreter)
+                self._write_serve(plan)
                 _show_own_gpus(plan)
             except OSError as error:
                 raise InternalServerError(f"An instance could not be prepared: {error}") from error
@@ -247,7 +251,14 @@ class ProcessRuntime:
             record = records.find(plan.arn)
             if record is None:
                 raise OSError("its record cannot be read")
-            fleet = ProcessFleet(record, exits, sink, let_go.close, partial(self._put_away, record))
+            fleet = ProcessFleet(
+                record,
+                exits,
+                sink,
+                let_go.close,
+                partial(self._put_away, record),
+                dialer=_dialer(record),
+            )
         except (OSError, RuntimeError) as error:
             started.end()
             if record:
@@ -277,6 +288,7 @@ class ProcessRuntime:
                 let_go.close,
                 partial(self._put_away, record),
                 received,
+                _dialer(record),
             )
         except (OSError, RuntimeError) as error:
             let_go.close()
@@ -371,7 +383,8 @@ class ProcessRuntime:
         self.check(instance.image, len(plan.instances), plan.network_isolation)
         if self.verdict.features is None and instance.entrypoint is not None:
             raise ClientError(f"ContainerEntrypoint: not without sandboxes. {self._why_none()}")
-        if instance.entrypoint is None and not self._interpreter.has_toolkit:
+        trains = instance.entrypoint is None and not _serves(instance)
+        if trains and not self._interpreter.has_toolkit:
             raise ClientError(self._why_no_toolkit())
         if calls_mpirun(instance) and (trouble := self._why_no_mpirun(plan)):
             raise ClientError(trouble)
@@ -449,6 +462,13 @@ class ProcessRuntime:
             self._interpreter.make_layer(scratch.layer, LAYER)
         self._link_pip_settings(scratch.home)
 
+    def _write_serve(self, plan: JobPlan) -> None:
+        """What images for inference have under this name; training scripts may mean another."""
+        words = [shlex.quote(word) for word in (self._interpreter.executable, str(MODEL_SERVER))]
+        for instance in filter(_serves, plan.instances):
+            command = Scratch(instance.scratch).commands / SERVE
+            write_command(command, f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
+
     def _link_pip_settings(self, home: Path) -> None:
         """The user's own package index, although HOME is another one inside."""
         real_home = Path(self._user.get("HOME", "/nonexistent"))
@@ -487,6 +507,18 @@ def _show_own_gpus(plan: JobPlan) -> None:
             write_command(command, list_only(instance.gpus, program))
     if trouble := missing_device([gpu for instance in plan.instances for gpu in instance.gpus]):
         _log.warning("%s: %s %s", plan.job, trouble.problem, trouble.remedy)
+
+
+def _serves(instance: InstancePlan) -> bool:
+    return instance.entrypoint is None and instance.arguments[:1] == (SERVE,)
+
+
+def _dialer(record: Record) -> Dialer | None:
+    """The way to instances that have a network of their own."""
+    network = record.network
+    return (
+        None if network is None else Dialer(record.supervisor[0], network["user"], network["net"])
+    )
 
 
 def _lives(identity: Identity) -> bool:

@@ -11,16 +11,19 @@ import logging
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from emulator.drivers.base import OutputSink, Usage
+from emulator.drivers.base import DIAL_SECONDS, OutputSink, Usage
+from emulator.drivers.process.job_network import Dialer
 from emulator.drivers.process.records import Record, open_process, send, wait_for_end
 from emulator.drivers.process.sandbox import Scratch
 from emulator.drivers.process.usage import usage_of_trees
+from emulator.drivers.tunnel import LOOPBACK
 from emulator.model.plan import Exit
 
 _log = logging.getLogger(__name__)
@@ -77,13 +80,16 @@ class ProcessFleet:
         let_go: Callable[[], None],
         remove: Callable[[], None],
         received: Mapping[str, int] | None = None,
+        dialer: Dialer | None = None,
     ):
         """Follow the instances of a record.
 
         `received` tells how many bytes of each one's output are known. `let_go` gives back what
-        this process holds of them, `remove` what is left of them once they have ended. Raises
-        OSError, and RuntimeError where there can be no more threads.
+        this process holds of them, `remove` what is left of them once they have ended. `dialer`
+        reaches them; without one they are on this machine's own network. Raises OSError, and
+        RuntimeError where there can be no more threads.
         """
+        self._dialer = dialer
         self._sink = sink
         self._let_go = let_go
         self._remove = remove
@@ -126,6 +132,12 @@ class ProcessFleet:
             if host in (None, member.host):
                 member.signal(signal.SIGKILL)
 
+    def dial(self, host: str, port: int) -> socket.socket:  # noqa: ARG002 - they share one network
+        """See Reachable in base.py."""
+        if self._dialer:
+            return self._dialer.dial(port)
+        return socket.create_connection((LOOPBACK, port), DIAL_SECONDS)
+
     def usage(self) -> Mapping[str, Usage]:
         """See Measured in base.py."""
         return usage_of_trees({member.host: member.pid for member in self._running()})
@@ -161,6 +173,8 @@ class ProcessFleet:
         return [member for member in self._members.values() if member.end is None]
 
     def _close_descriptors(self) -> None:
+        if self._dialer:
+            self._dialer.close()
         for member in self._members.values():
             member.close()
         if self._supervisor is not None:

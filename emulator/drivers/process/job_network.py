@@ -7,16 +7,19 @@ Whatever comes in from outside is a socket that was made inside and is served he
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _MAKER = Path(__file__).with_name("network_maker.py")
+_DIALER = Path(__file__).with_name("network_dialer.py")
 _SECONDS = 20.0
 TRIES = 5
 """While mounts of other programs go; see mount_went()."""
@@ -61,6 +64,75 @@ def entry(nsenter: str, pid: str, user: int | None, net: int) -> tuple[str, ...]
     place = f"/proc/{pid}/fd"
     owner = () if user is None else (f"--user={place}/{user}",)
     return (nsenter, *owner, "--preserve-credentials", f"--net={place}/{net}", "--")
+
+
+class Dialer:
+    """Connects to what listens inside of a network that a process of this user has."""
+
+    def __init__(self, pid: int, user: int | None, net: int):
+        """`user` and `net` are descriptors of that process."""
+        self._words = entry(_find_nsenter(), str(pid), user, net)
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ours: socket.socket | None = None
+        self._closed = False
+
+    def dial(self, port: int) -> socket.socket:
+        """A connection to a port of the network's loopback interface. Raises OSError.
+
+        The first one takes the time to start a process inside.
+        """
+        with self._lock:
+            if self._closed:
+                raise OSError(errno.ENETDOWN, "the network is gone")
+            ours = self._ours or self._start()
+            try:
+                ours.send(str(port).encode())
+                told, descriptors, _, _ = socket.recv_fds(ours, 16, 1, socket.MSG_CMSG_CLOEXEC)
+            except OSError:
+                self._end()  # the next call starts another one
+                raise
+            if not told:
+                self._end()
+                raise OSError(errno.ENETDOWN, "the network cannot be entered")
+        if told != b"+":
+            raise OSError(int(told), os.strerror(int(told)))
+        return socket.socket(fileno=descriptors[0])
+
+    def close(self) -> None:
+        """End the process inside; no more connections can be made."""
+        with self._lock:
+            self._closed = True
+            self._end()
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._child = subprocess.Popen(
+                    [*self._words, sys.executable, "-I", "-S", str(_DIALER), str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        ours.settimeout(_SECONDS)
+        self._ours = ours
+        return ours
+
+    def _end(self) -> None:
+        """Only under the lock."""
+        child, self._child = self._child, None
+        ours, self._ours = self._ours, None
+        if ours:
+            ours.close()
+        if child:
+            child.kill()
+            child.wait()
 
 
 def enter_network(pid: int, user: int | None, net: int, ports: Sequence[int]) -> JobNetwork:

@@ -175,7 +175,7 @@ def test_instances_whose_record_cannot_be_read_do_not_run_on(
 def test_prepare_says_what_runs_instead_of_the_image(tmp_path: Path) -> None:
     said: list[str] = []
     runtime(tmp_path).prepare("repo/image:1", said.append, lambda: False)
-    assert "asks for repo/image:1. The process runtime uses no image" in said[0]
+    assert "asked for is repo/image:1. The process runtime uses none" in said[0]
     assert sys.executable in said[1]
     assert "without a sandbox" in said[2]
 

@@ -120,7 +120,7 @@ class Emulator:
         parts = build(self.settings, self.url, self._doors.open, self._resources)
         self._parts = parts
         sockets = [self._socket, *self._for_containers(parts.addresses)]
-        parts.supervisor.recover()
+        parts.endpoints.recover(parts.supervisor.recover(parts.endpoints.survivors()))
         parts.retention.start()
         self._server = self._front.server(self._application(parts, sockets))
         # It has no sockets of its own: it gets connections of the process in front.
@@ -136,6 +136,7 @@ class Emulator:
         """When this ends, so do the jobs that could go on without it."""
         if self._parts:
             self._parts.supervisor.leave_no_job()
+            self._parts.endpoints.leave_no_instance()
 
     def close(self) -> None:
         """End the endpoint, the running jobs and the object store, in this order."""
@@ -193,7 +194,7 @@ class Emulator:
             parts.logs,
             parts.metrics,
             parts.runtimes,
-            Hosting(parts.hosting, parts.objects, None),
+            Hosting(parts.hosting, parts.objects, parts.endpoints),
         )
         disturb = disturb_operations(parts.faults)
         gateway = Gateway(

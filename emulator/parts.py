@@ -67,7 +67,11 @@ from emulator.workloads.retention import Retention
 from emulator.workloads.run.context import RunContext
 from emulator.workloads.run.supervisor import Supervisor
 from emulator.workloads.serving import store as hosting_store
+from emulator.workloads.serving.context import ServingContext
+from emulator.workloads.serving.endpoints import Endpoints
+from emulator.workloads.serving.model_data import ModelStore
 from emulator.workloads.serving.routes import Routes
+from emulator.workloads.serving.store import HostingStore
 from emulator.workloads.store.runs import MIGRATIONS, JobStore
 from emulator.workloads.transfers.checkpoint_sync import S3Syncs
 from emulator.workloads.transfers.inputs_outputs import S3Inputs, S3Outputs
@@ -94,15 +98,16 @@ class Parts:
     """What answers requests, once everything is started."""
 
     supervisor: Supervisor
+    endpoints: Endpoints
+    hosting: HostingStore
+    routes: Routes
     records: JobStore
     logs: LogStore
     metrics: MetricStore
     runtimes: Runtimes
     capacity: GpuCapacity
     catalog: Catalog
-    hosting: hosting_store.HostingStore
     objects: ObjectStore
-    routes: Routes
     invocation_metrics: InvocationMetrics
     s3: StoreAccess
     availability: Availability
@@ -142,16 +147,18 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     objects, availability = _objects(settings, keys, embedded)
     reports, kept = JobReports(records, streams), settings.state_dir / "kept"
     state_dir = settings.state_dir.absolute()
+    credentials = Credentials(*keys, account=settings.account)
+    sources = _sources(settings, objects, resources)
     supervisor = Supervisor(
         RunContext(
             store=records,
             logs=streams,
             runtimes=runtimes,
             capacity=capacity,
-            inputs=DisturbedInputs(S3Inputs(_sources(settings, objects, resources)), faults),
+            inputs=DisturbedInputs(S3Inputs(sources), faults),
             outputs=DisturbedOutputs(S3Outputs(objects.patient(), reports, kept), faults),
             syncs=S3Syncs(objects, reports, kept, settings.sync_seconds),
-            credentials=Credentials(*keys, account=settings.account),
+            credentials=credentials,
             directory=settings.state_dir / "jobs",
             stop_grace=settings.stop_grace_seconds,
             nccl_preset=settings.nccl_preset,
@@ -165,6 +172,21 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
             system_metrics_seconds=settings.system_metrics_seconds,
         )
     )
+    hosting = HostingStore(database, read_deployment)
+    endpoints = Endpoints(
+        ServingContext(
+            store=hosting,
+            logs=streams,
+            runtimes=runtimes,
+            capacity=capacity,
+            models=ModelStore(sources),
+            credentials=credentials,
+            directory=settings.state_dir / "endpoints",
+            routes=Routes(),
+            leaves_instances=settings.leave_jobs,
+        )
+    )
+    resources.callback(endpoints.shutdown)
     resources.callback(supervisor.shutdown)
     invocation_metrics = InvocationMetrics(metrics)
     invocation_metrics.start()
@@ -181,15 +203,16 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     resources.callback(retention.close)
     return Parts(
         supervisor=supervisor,
+        endpoints=endpoints,
+        hosting=hosting,
+        routes=endpoints.routes,
         records=records,
         logs=streams,
         metrics=metrics,
         runtimes=runtimes,
         capacity=capacity,
         catalog=catalog,
-        hosting=hosting_store.HostingStore(database, read_deployment),
         objects=objects,
-        routes=Routes(),
         invocation_metrics=invocation_metrics,
         s3=StoreAccess(
             objects.endpoint,

@@ -39,7 +39,7 @@ class Hosting:
 
     store: HostingStore
     objects: models.Objects
-    engine: endpoints.Endpoints | None
+    engine: endpoints.Endpoints
 
 
 def operations_by_service(
@@ -60,7 +60,7 @@ def operations_by_service(
             **processing_jobs.operations(supervisor, records, roles, images),
             **models.operations(hosting.store, roles, images, hosting.objects),
             **endpoint_configs.operations(hosting.store, roles),
-            **(endpoints.operations(hosting.engine, hosting.store) if hosting.engine else {}),
+            **endpoints.operations(hosting.engine, hosting.store),
             **tags.operations(records, hosting.store),
             **search.operations(records, training_jobs.metrics_of(metrics)),
         },

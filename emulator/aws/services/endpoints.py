@@ -30,7 +30,7 @@ _UPDATABLE = (EndpointStatus.IN_SERVICE,)
 class Endpoints(Protocol):
     """Who keeps endpoints running."""
 
-    def create(self, endpoint: Endpoint) -> None:
+    def create(self, endpoint: Endpoint) -> Endpoint:
         """Keep and start a new endpoint; raises ValidationError where the name is taken."""
         ...
 

@@ -78,9 +78,13 @@ class LogStore:
 
     def writer(self, scope: Scope, group: str, stream: str) -> LogWriter:
         """Open a stream for appending, made with its group when it is new."""
+        self.make_group(scope, group)
+        return LogWriter(self._tails, self.path(scope, group, stream))
+
+    def make_group(self, scope: Scope, group: str) -> None:
+        """Nothing happens where there is one. Raises OSError."""
         self.path(scope, group).mkdir(parents=True, exist_ok=True)
         self.mark(scope, group)
-        return LogWriter(self._tails, self.path(scope, group, stream))
 
     def received(self, scope: Scope, group: str, stream: str) -> int:
         """How many bytes of its instance's output a stream has; for one whose instance is silent.

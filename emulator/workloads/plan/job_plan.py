@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from emulator.model.plan import InstancePlan, JobPlan, Mount, RuntimeTraits, Sharing
+from emulator.model.scope import Scope
 from emulator.model.workload import WorkloadSpec
 from emulator.workloads.plan.layout import InstanceDirs
 
@@ -59,12 +60,15 @@ def plan_job(
                 image=spec.image,
                 entrypoint=spec.entrypoint,
                 arguments=spec.arguments,
-                environment=_environment(
-                    spec,
+                # No SM_* among them: the toolkit makes those itself.
+                environment=environment_of(
+                    spec.environment,
+                    spec.platform,
+                    spec.scope,
                     traits,
                     bool(gpus.get(host.name)),
-                    credentials,
-                    more.get(host.name, {}),
+                    credentials.of(spec.scope.account),
+                    more.get(host.name),
                 ),
                 mounts=(
                     *dirs[host.name].mounts,
@@ -83,34 +87,35 @@ def plan_job(
     )
 
 
-def _environment(
-    spec: WorkloadSpec,
+def environment_of(
+    requested: Mapping[str, str],
+    platform: Mapping[str, str],
+    scope: Scope,
     traits: RuntimeTraits,
     has_gpus: bool,
     credentials: Credentials,
-    more: Mapping[str, str],
+    more: Mapping[str, str] | None = None,
 ) -> Mapping[str, str]:
     """The request's own variables win over conveniences and lose to the platform's names.
 
-    No SM_* among them: the toolkit makes those itself.
+    `more` are further conveniences.
     """
-    owned = credentials.of(spec.scope.account)
     conveniences = {
-        "AWS_DEFAULT_REGION": spec.scope.region,
+        "AWS_DEFAULT_REGION": scope.region,
         # Never half of one pair and half of another.
-        **({} if "AWS_ACCESS_KEY_ID" in spec.environment else _credentials(owned)),
+        **({} if "AWS_ACCESS_KEY_ID" in requested else _credentials(credentials)),
         "AWS_ENDPOINT_URL": traits.emulator_url,
         # The toolkit's own name for it; AWS_ENDPOINT_URL needs boto3 1.28 in the image.
         "S3_ENDPOINT_URL": traits.emulator_url,
-        **more,
+        **(more or {}),
     }
-    platform = {
-        **spec.platform,
-        "AWS_REGION": spec.scope.region,
+    owned = {
+        **platform,
+        "AWS_REGION": scope.region,
         "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
         **({} if has_gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}),
     }
-    return {**conveniences, **spec.environment, **platform}
+    return {**conveniences, **requested, **owned}
 
 
 def _credentials(credentials: Credentials) -> dict[str, str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
 
 from emulator.drivers.base import Lasting
+from emulator.model.claim import Claim
 from emulator.model.errors import (
     ApiError,
     JobError,
@@ -21,6 +23,7 @@ from emulator.model.record import Job
 from emulator.model.run_record import Reason
 from emulator.model.warm_pool import PoolStatus
 from emulator.model.workload import WorkloadId, WorkloadSpec
+from emulator.placement.leases import Lease
 from emulator.placement.ledger import priority
 from emulator.workloads.run.backlog import Backlog
 from emulator.workloads.run.cancellation import CancelToken
@@ -199,12 +202,14 @@ class Supervisor:
         with self._lock:
             return len(self._running) + len(self._backlog)
 
-    def recover(self) -> None:
+    def recover(self, beside: Mapping[str, Claim] | None = None) -> Mapping[str, Lease]:
         """Go on with the jobs that an earlier process left unfinished; call it once, at start.
 
         Instances that still run are taken over, with what they hold. Jobs that had nothing yet
-        wait on, and those whose instances are gone go on or end as recovery.py says.
+        wait on, and those whose instances are gone go on or end as recovery.py says. `beside` are
+        instances of others, by what `Claim.arn` says: they stay, and their leases are returned.
         """
+        beside = beside or {}
         context = self._context
         lasting = {
             runtime.traits.name: runtime
@@ -226,11 +231,11 @@ class Supervisor:
             )
         waiting = [job for job in unfinished if holds_nothing(job.life)]
         leases = context.capacity.recover(
-            (job.spec for job in unfinished if job.spec.arn in runs),
+            (*beside.values(), *(job.spec for job in unfinished if job.spec.arn in runs)),
             (job.spec for job in waiting),
         )
         for runtime in lasting.values():
-            runtime.clean(keep=runs)
+            runtime.clean(keep={*beside, *runs})
         for job in unfinished:
             if run := runs.get(job.spec.arn):
                 self._go_on(job, Resumed(run, leases[job.spec.arn]))
@@ -240,6 +245,7 @@ class Supervisor:
         for job in unfinished:
             if job.spec.arn not in runs and not holds_nothing(job.life):
                 self._go_on(job)
+        return {arn: leases[arn] for arn in beside}
 
     def leave_no_job(self) -> None:
         """At the shutdown end all jobs, whatever RunContext.leaves_instances says."""

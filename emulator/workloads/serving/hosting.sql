@@ -25,5 +25,6 @@ CREATE TABLE endpoint_instance (
     variant    TEXT NOT NULL,
     runtime    TEXT NOT NULL,     -- the name of the runtime that has it
     began      REAL NOT NULL,
+    port       INTEGER NOT NULL,  -- of its first container
     serves     INTEGER NOT NULL DEFAULT 0  -- whether it has answered a ping
 ) WITHOUT ROWID;

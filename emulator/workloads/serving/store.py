@@ -63,7 +63,10 @@ class InstanceRow:
     variant: str
     runtime: str
     began: float
+    port: int
+    """Of its first container."""
     serves: bool = False
+    """Whether it has answered a ping."""
 
 
 class HostingStore:
@@ -185,14 +188,25 @@ class HostingStore:
     def _deployment(self, sources: Mapping[str, Any] | None) -> Deployment | None:
         return None if sources is None else self._read(sources)
 
+    def with_counts(
+        self, deployment: Deployment | None, counts: Mapping[str, int]
+    ) -> Deployment | None:
+        """The deployment with other numbers of instances."""
+        if deployment is None:
+            return None
+        desired = dict(deployment.sources.get("desired", {}))
+        for name, count in counts.items():
+            desired[name] = {**desired.get(name, {}), "count": count}
+        return self._read({**deployment.sources, "desired": desired})
+
     def add_instance(self, row: InstanceRow) -> None:
         """Before it is started: the next emulator looks for it."""
         values = {**asdict(row), "account": row.scope.account, "region": row.scope.region}
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO endpoint_instance (id, account, region, endpoint,"
-                " deployment, variant, runtime, began, serves) VALUES (:id, :account, :region,"
-                " :endpoint, :deployment, :variant, :runtime, :began, :serves)",
+                " deployment, variant, runtime, began, port, serves) VALUES (:id, :account,"
+                " :region, :endpoint, :deployment, :variant, :runtime, :began, :port, :serves)",
                 {name: value for name, value in values.items() if name != "scope"},
             )
 
@@ -220,6 +234,7 @@ class HostingStore:
                 row["variant"],
                 row["runtime"],
                 row["began"],
+                row["port"],
                 bool(row["serves"]),
             )
             for row in rows

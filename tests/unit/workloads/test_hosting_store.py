@@ -95,7 +95,7 @@ def test_a_step_that_raises_changes_nothing(store):
 
 
 def test_started_instances_are_found_until_nothing_is_left_of_them(store):
-    row = InstanceRow("i-1", SCOPE, "E", 1, "AllTraffic", "process", 5.0)
+    row = InstanceRow("i-1", SCOPE, "E", 1, "AllTraffic", "process", 5.0, 8080)
     store.add_instance(row)
     store.note_serving("i-1")
     assert store.instances() == [replace(row, serves=True)]

@@ -16,6 +16,7 @@ from emulator.resources.training import TRAINING
 from emulator.telemetry.logs.collector import (
     MAX_MESSAGE_BYTES,
     PARTIAL_SECONDS,
+    LineCollector,
     job_lines,
     notice,
 )

@@ -256,16 +256,21 @@ def _watch(order: dict[str, Any], ends: Ends, children: list[Child]) -> None:
             child = running.pop(descriptor)
             poll.unregister(descriptor)
             ends.add(child.end(why, late))
-        if running and not os.path.exists(order["record"]):
-            # Its state directory was removed: no emulator will ever find the instances again.
-            for child in running.values():
-                child.signal(signal.SIGKILL)
+        _end_forgotten(order, running)
         ends.write()
         if deadlines and time.monotonic() >= deadlines[0][0]:
             _, number = deadlines.pop(0)
             late = True
             for child in running.values():
                 child.signal(number)
+
+
+def _end_forgotten(order: dict[str, Any], running: dict[int, Child]) -> None:
+    """End the instances if their state directory was removed: no emulator finds them again."""
+    if os.path.exists(order["record"]):
+        return
+    for child in running.values():
+        child.signal(signal.SIGKILL)
 
 
 def main() -> None:

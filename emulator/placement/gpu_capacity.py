@@ -22,8 +22,8 @@ from emulator.model.claim import Claim
 from emulator.model.errors import CapacityError, InternalServerError, JobError
 from emulator.placement.gpus import Inventory
 from emulator.placement.instance_types import Catalog
-from emulator.placement.leases import Lease, LeaseBook
-from emulator.placement.ledger import Exclusive, Ledger, Rules
+from emulator.placement.leases import Holding, Lease, LeaseBook
+from emulator.placement.ledger import Exclusive, Ledger, Queued, Rules
 from emulator.placement.machine import Machine
 
 log = logging.getLogger(__name__)
@@ -155,6 +155,33 @@ class GpuCapacity:
         with self._changed:
             self._changed.notify_all()
 
+    def line(self) -> tuple[Queued, ...]:
+        """Who waits, in order, and why."""
+        with self._changed:
+            return self._ledger.line()
+
+    def move_first(self, job: str) -> bool:
+        """Let the job of that ARN start before all others; False if it does not wait here.
+
+        The order lasts until the emulator ends.
+        """
+        with self._changed:
+            moved = self._ledger.move_first(job)
+            if moved:
+                self._start_what_fits()
+            return moved
+
+    def leases(self) -> tuple[Lease, ...]:
+        """What the jobs that run, and warm pools, hold."""
+        with self._changed:
+            return tuple(self._ledger.leases.values())
+
+    def held(self) -> dict[str, Holding]:
+        """The open lease of each GPU that somebody holds, by UUID."""
+        with self._changed:
+            unclosed = set(self._unclosed)
+        return {one.gpu: one for one in self._book.holdings() if one.job not in unclosed}
+
     def inventory(self) -> Inventory:
         """The GPUs as last seen."""
         with self._changed:
@@ -162,11 +189,7 @@ class GpuCapacity:
 
     def holdings(self) -> dict[str, list[dict[str, Any]]]:
         """Every GPU with the job and the instance that hold it, null when it is free."""
-        with self._changed:
-            unclosed = set(self._unclosed)
-        held = {
-            holding.gpu: holding for holding in self._book.holdings() if holding.job not in unclosed
-        }
+        held = self.held()
         return {
             "gpus": [
                 {

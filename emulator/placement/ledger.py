@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from emulator.model.claim import Claim
@@ -32,8 +33,10 @@ from emulator.placement.scheduler import (
     MILLICORES,
     PLACES,
     WHOLE_GPUS,
+    Held,
     Running,
     Waiting,
+    held_back,
     next_start,
 )
 
@@ -80,6 +83,19 @@ class Order:
     @property
     def job(self) -> str:
         return self.spec.arn
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job's place in line, and why it waits there."""
+
+    job: str
+    """Its ARN."""
+    place: int
+    """1 is the next."""
+    priority: int
+    reason: str
+    """For people."""
 
 
 class Ledger:
@@ -167,6 +183,31 @@ class Ledger:
             shared=self.inventory.meet_on_one(dict(gpus)),
             notes=self._notes(order.demands, want, gpus),
         )
+
+    def line(self) -> tuple[Queued, ...]:
+        """Who waits, in the order in which jobs have a right to start."""
+        waiting = []
+        for order in self.queue.values():
+            with suppress(CapacityError):  # it leaves the queue with the next look at the machine
+                waiting.append(self._waiting(order, self._want(order.demands)))
+        held = held_back(self._capacity(waiting), tuple(self._running.values()), waiting)
+        names = [self.queue[one.job.job].spec.name for one in held]
+        return tuple(
+            Queued(one.job.job, place, one.job.priority, _why(one, names[: place - 1]))
+            for place, one in enumerate(held, start=1)
+        )
+
+    def move_first(self, job: str) -> bool:
+        """Put a job before all others of the queue; False if it is not in there."""
+        order = self.queue.get(job)
+        if order is None:
+            return False
+        most = max(other.priority for other in self.queue.values())
+        earliest = min(other.arrival for other in self.queue.values())
+        if order.priority == most and order.arrival == earliest:
+            return True
+        self.queue[job] = replace(order, priority=most, arrival=earliest - 1)
+        return True
 
     def hold(self, spec: Claim, lease: Lease, since: float) -> None:
         """The job runs with this lease; `since` in epoch seconds.
@@ -322,6 +363,32 @@ class Ledger:
         if self.inventory.rehearsal and want.total:
             notes += ("The GPUs are those of EMULATOR_GPU_INVENTORY: instances get no device.",)
         return notes + tuple(f"GPU driver: {finding}" for finding in self.inventory.findings)
+
+
+def _why(held: Held, before: Sequence[str]) -> str:
+    """Why a job waits: what is missing, and who has a right to it first."""
+    lacks = dict(held.lacks)
+    if GPUS in lacks:
+        lacks.pop(WHOLE_GPUS, None)  # the same ones, in other words
+    missing = [_missing(name, *amounts) for name, amounts in lacks.items()]
+    if not missing:
+        return f"fits now, but would delay {before[0]}" if before else "starts next"
+    behind = f"; behind {before[-1]}" if before else ""
+    return f"{', '.join(missing)}{behind}"
+
+
+def _missing(name: str, needed: int, free: int) -> str:
+    if name == GPUS:
+        return f"needs {needed} {'GPU' if needed == 1 else 'GPUs'}, {free} free"
+    if name == WHOLE_GPUS:
+        return f"needs {needed} whole {'GPU' if needed == 1 else 'GPUs'}, {free} free"
+    if name == MILLICORES:
+        return f"needs {needed / 1000:g} cores, {free / 1000:g} free"
+    if name == MEMORY:
+        return f"needs {needed / 1024:.1f} GiB of memory, {free / 1024:.1f} free"
+    if name == PLACES:
+        return "as many jobs run as may (EMULATOR_MAX_JOBS)"
+    return f"needs {name}, which another job uses"
 
 
 def priority(spec: Claim) -> int:

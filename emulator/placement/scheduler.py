@@ -86,6 +86,34 @@ def next_start(
     return None
 
 
+@dataclass(frozen=True)
+class Held:
+    """A job in line, and what keeps it there."""
+
+    job: Waiting
+    lacks: Mapping[str, tuple[int, int]]
+    """By name, what it needs and how much of that is free; empty where it is only kept from
+    delaying a job before it."""
+
+
+def held_back(
+    capacity: Resources, running: Sequence[Running], waiting: Iterable[Waiting]
+) -> tuple[Held, ...]:
+    """Every job in line, in its order."""
+    free = _minus(capacity, *(job.holds for job in running))
+    return tuple(
+        Held(
+            job,
+            {
+                name: (amount, max(0, free.get(name, 0)))
+                for name, amount in job.needs.items()
+                if amount > max(0, free.get(name, 0))
+            },
+        )
+        for job in line(waiting)
+    )
+
+
 def reserve(
     capacity: Resources, running: Sequence[Running], job: Waiting, now: float
 ) -> Reservation:

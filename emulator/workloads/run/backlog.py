@@ -56,6 +56,10 @@ class Backlog:
         _cancel(entry)
         return True
 
+    def line(self) -> list[WorkloadId]:
+        """All jobs in the order in which they leave."""
+        return [entry.key for entry in sorted(self._entries.values())]
+
     def pop(self) -> Entry | None:
         """The job whose turn it is; None if there is none."""
         while self._heap:

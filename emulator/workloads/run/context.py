@@ -64,6 +64,10 @@ class CapacityPool(Protocol):
 
     def wake(self) -> None: ...
 
+    def move_first(self, job: str) -> bool:
+        """Put a job before all others that wait; False if it does not wait."""
+        ...
+
 
 def nothing() -> None:
     """There is nothing to end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from threading import Event, Thread
 
@@ -94,10 +95,12 @@ class JobMetrics:
             return None
 
     def _keep(self, found: list[Found]) -> None:
-        self._store.put(
-            self._spec.scope,
-            [(self._series[item.definition], Sample.of(item.value, item.at)) for item in found],
-        )
+        for host, items in groupby(found, key=lambda item: item.host):
+            self._store.put(
+                self._spec.scope,
+                [(self._series[item.definition], Sample.of(item.value, item.at)) for item in items],
+                source=host,
+            )
 
     def _dropped(self, definition: int) -> None:
         name = self._series[definition].name

@@ -148,6 +148,23 @@ class Supervisor:
         token.interrupt(away)
         return job
 
+    def backlog(self) -> list[WorkloadId]:
+        """The jobs behind those that `capacity` knows to wait, in order."""
+        with self._lock:
+            return self._backlog.line()
+
+    def move_first(self, key: WorkloadId) -> None:
+        """Let a job start before all others that wait.
+
+        Raises ValidationError for an unknown job and one that does not wait for capacity.
+        """
+        job = self.job(key)
+        with self._lock:
+            if self._backlog.remove(key) and not self._contend(job, job):
+                self._hold(job, priority(job.spec))
+        if not self._context.capacity.move_first(job.spec.arn):
+            raise ValidationError(f"The {job.spec.label} does not wait for capacity.")
+
     def update_keep_alive(self, key: WorkloadId, keep_alive: int, step: WithPeriod) -> Job:
         """Keep its instances for another time after its end; 0 ends a pool that is available.
 

@@ -320,3 +320,46 @@ class Workstation(RuleBasedStateMachine):
 
 Workstation.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 TestWorkstation = Workstation.TestCase
+
+
+def reasons(book):
+    return {one.job.rpartition("/")[2]: one.reason for one in book.line()}
+
+
+def test_the_line_says_what_each_job_lacks_and_whom_it_is_behind():
+    book = ledger(inventory(2))
+    start(book, spec("a"), spec("b", count=2), spec("c", "ml.p4d.24xlarge"))
+    assert reasons(book) == {
+        "b": "needs 2 GPUs, 1 free",
+        "c": "needs 2 GPUs, 1 free; behind b",
+    }
+    assert [one.place for one in book.line()] == [1, 2]
+
+
+def test_the_line_names_cores_places_and_ports():
+    book = ledger(inventory(0), LAPTOP)
+    start(book, spec("a", "ml.m5.xlarge"), spec("b", "ml.m5.4xlarge"))
+    assert reasons(book) == {"b": "needs 2 cores, 1 free, needs 8.0 GiB of memory, 4.0 free"}
+    book = ledger(max_jobs=1)
+    start(book, spec("a"), spec("b"))
+    assert reasons(book) == {"b": "as many jobs run as may (EMULATOR_MAX_JOBS)"}
+    book = ledger(exclusive=lambda _: ["port 22"])
+    start(book, spec("a"), spec("b"))
+    assert reasons(book) == {"b": "needs port 22, which another job uses"}
+
+
+def test_a_job_that_would_delay_the_first_says_so():
+    book = ledger(inventory(2))
+    start(book, spec("a", runtime=100), spec("big", count=2), spec("long", runtime=10_000))
+    assert reasons(book)["long"] == "fits now, but would delay big"
+
+
+def test_a_job_that_is_moved_up_starts_before_all_others():
+    book = ledger(inventory(1))
+    first, urgent = spec("first", tags=[(PRIORITY_TAG, "5")]), spec("urgent")
+    start(book, spec("runs"), first, spec("second"), urgent)
+    assert book.move_first(urgent.arn)
+    assert not book.move_first("arn:of:nobody")
+    assert [one.job.rpartition("/")[2] for one in book.line()] == ["urgent", "first", "second"]
+    book.drop(spec("runs").arn)
+    assert start(book) == ["urgent"]

@@ -55,3 +55,10 @@ def test_whoever_leaves_has_no_timers() -> None:
     backlog.remove(job_id(SCOPE, "b"))
     backlog.pop()
     assert cancelled == ["b", "a"]
+
+
+def test_the_line_is_the_order_in_which_jobs_leave() -> None:
+    backlog = filled(("a", 0), ("b", 5), ("c", 0))
+    backlog.remove(job_id(SCOPE, "a"))
+    assert [key.name for key in backlog.line()] == ["b", "c"]
+    assert order(backlog) == ["b", "c"]

@@ -29,6 +29,8 @@ class Found(NamedTuple):
     value: float
     at: float
     """Epoch seconds at which the output came."""
+    host: str
+    """The instance that wrote it."""
 
 
 class _Record(NamedTuple):
@@ -61,7 +63,7 @@ class MetricScan:
         self.lost_bytes = 0
         """Output that came too fast to be searched."""
         self._records: SimpleQueue[_Record | None] = SimpleQueue()
-        self._sent: SimpleQueue[float] = SimpleQueue()
+        self._sent: SimpleQueue[tuple[float, str]] = SimpleQueue()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_PROGRAM)],
             stdin=subprocess.PIPE,
@@ -115,7 +117,7 @@ class MetricScan:
             with pipe:
                 pipe.write(json.dumps(list(patterns)).encode() + b"\n")
                 while record := self._records.get():
-                    self._sent.put(record.at)
+                    self._sent.put((record.at, record.host))
                     header = [record.kind, record.host, len(record.data)]
                     pipe.write(json.dumps(header).encode() + b"\n" + record.data)
                     pipe.flush()
@@ -131,10 +133,10 @@ class MetricScan:
         with pipe:
             for line in pipe:
                 found, dropped = json.loads(line)
-                at = self._sent.get()
+                at, host = self._sent.get()
                 try:
                     if found:
-                        self._found([Found(number, value, at) for number, value in found])
+                        self._found([Found(number, value, at, host) for number, value in found])
                     for number in dropped:
                         if number not in known:
                             known.add(number)

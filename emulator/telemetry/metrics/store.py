@@ -7,12 +7,17 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import NamedTuple
 
 from emulator.database import Database
 from emulator.model.scope import Scope
 from emulator.telemetry.metrics.statistics import Sample
 
-MIGRATIONS = (files("emulator.telemetry.metrics").joinpath("schema.sql").read_text("utf-8"),)
+MIGRATIONS = tuple(
+    files("emulator.telemetry.metrics").joinpath(script).read_text("utf-8")
+    for script in ("schema.sql", "sources.sql")
+)
+"""Applied in this order; a new one goes to the end."""
 
 Dimensions = tuple[tuple[str, str], ...]
 """Names and values; their order does not matter."""
@@ -40,6 +45,18 @@ class SeriesQuery:
     """Epoch seconds of the last sample, at the earliest."""
 
 
+class Point(NamedTuple):
+    """One value as it was measured."""
+
+    number: int
+    """Grows with every value that is kept, over all series."""
+    name: str
+    source: str | None
+    """The instance that wrote it, where that is known."""
+    at: float
+    value: float
+
+
 @dataclass(frozen=True)
 class TrialValue:
     """One value of BatchPutMetrics."""
@@ -57,8 +74,10 @@ class MetricStore:
         """`database` is one with this module's MIGRATIONS."""
         self._database = database
 
-    def put(self, scope: Scope, samples: Iterable[tuple[Series, Sample]]) -> None:
-        """Keep samples, all or none."""
+    def put(
+        self, scope: Scope, samples: Iterable[tuple[Series, Sample]], source: str | None = None
+    ) -> None:
+        """Keep samples, all or none; `source` names the instance that wrote them."""
         with self._database.writing() as connection:
             groups: dict[Series, list[Sample]] = {}
             for series, sample in samples:
@@ -66,8 +85,9 @@ class MetricStore:
             for series, group in groups.items():
                 number = _number(connection, scope, series)
                 connection.executemany(
-                    "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?)",
-                    [(number, *sample) for sample in group],
+                    "INSERT INTO sample (series, at, count, total, minimum, maximum, source)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [(number, *sample, source) for sample in group],
                 )
 
     def samples(
@@ -174,6 +194,41 @@ class MetricStore:
                 if latest:
                     found[row["name"]] = Sample(*latest)
         return found
+
+    def points(
+        self, scope: Scope, namespace: str, dimensions: Dimensions, after: int, limit: int
+    ) -> list[Point]:
+        """Every value of the series with exactly these dimensions, as it came.
+
+        Those that were kept after number `after`, at most `limit` of them.
+        """
+        with self._database.reading() as connection:
+            names = {
+                row["id"]: row["name"]
+                for row in connection.execute(
+                    "SELECT id, name FROM series WHERE account = ? AND region = ?"
+                    " AND namespace = ? AND dimensions = ?",
+                    (scope.account, scope.region, namespace, _text(dimensions)),
+                )
+            }
+            # What is new is at the table's end: the index would lead through all that is known.
+            how = "NOT INDEXED" if after else "INDEXED BY sample_in_time"
+            rows = connection.execute(
+                f"SELECT rowid, series, source, at, maximum FROM sample {how}"  # noqa: S608 - ours
+                f" WHERE series IN ({', '.join('?' * len(names))}) AND rowid > ?"
+                " ORDER BY rowid LIMIT ?",
+                (*names, after, limit),
+            ).fetchall()
+        return [
+            Point(row["rowid"], names[row["series"]], row["source"], row["at"], row["maximum"])
+            for row in rows
+        ]
+
+    def newest(self) -> int:
+        """The number of the value that was kept last; 0 where there is none."""
+        with self._database.reading() as connection:
+            (number,) = connection.execute("SELECT max(rowid) FROM sample").fetchone()
+        return int(number or 0)
 
     def prune(self, before: float) -> int:
         """Forget values measured before a time in epoch seconds, and series without any.

@@ -128,3 +128,24 @@ def test_sums_are_the_samples_put_together(
                 ]
                 assert together[unit] == wanted
         database.close()
+
+
+def test_points_come_as_they_were_kept_with_who_wrote_them(store: MetricStore) -> None:
+    loss, other = LOSS, Series("ns", "loss", (("TrainingJobName", "b"),))
+    store.put(SCOPE, [(loss, Sample.of(3, 10)), (loss, Sample.of(2, 10))], source="algo-2")
+    store.put(SCOPE, [(other, Sample.of(9, 11)), (loss, Sample.of(1, 12))])
+    points = store.points(SCOPE, "ns", LOSS.dimensions, 0, 10)
+    assert [(p.name, p.source, p.at, p.value) for p in points] == [
+        ("loss", "algo-2", 10, 3),
+        ("loss", "algo-2", 10, 2),
+        ("loss", None, 12, 1),
+    ]
+    assert store.points(SCOPE, "ns", LOSS.dimensions, points[1].number, 10) == points[2:]
+    assert store.points(SCOPE, "ns", LOSS.dimensions, 0, 2) == points[:2]
+    assert store.newest() == points[-1].number
+
+
+def test_nothing_is_known_of_nobody(store: MetricStore) -> None:
+    assert store.newest() == 0
+    assert store.points(SCOPE, "ns", LOSS.dimensions, 0, 10) == []
+    assert store.points(SCOPE, "ns", LOSS.dimensions, 7, 10) == []

@@ -50,7 +50,7 @@ from emulator.drivers.process.driver import ProcessRuntime
 from emulator.model.errors import SetupError
 from emulator.placement import leases
 from emulator.placement.gpu_capacity import GpuCapacity
-from emulator.placement.gpus import surveyor
+from emulator.placement.gpus import load_reader, surveyor
 from emulator.placement.instance_types import Catalog, load_catalog
 from emulator.placement.ledger import Rules
 from emulator.placement.machine import Machine, this_machine
@@ -62,6 +62,7 @@ from emulator.telemetry.metrics.store import MIGRATIONS as METRIC_MIGRATIONS
 from emulator.telemetry.metrics.store import MetricStore
 from emulator.workloads.fault_book import FaultBook
 from emulator.workloads.fault_injection import DisturbedInputs, DisturbedOutputs
+from emulator.workloads.machine_watch import IdlePolicy, MachineWatch
 from emulator.workloads.plan.job_plan import Credentials
 from emulator.workloads.retention import Retention
 from emulator.workloads.run.context import RunContext
@@ -109,10 +110,13 @@ class Parts:
     catalog: Catalog
     objects: ObjectStore
     invocation_metrics: InvocationMetrics
+    machine: Machine
     s3: StoreAccess
     availability: Availability
     faults: FaultBook
     retention: Retention
+    cache: ObjectCache
+    watch: MachineWatch
     addresses: tuple[str, ...]
     """Where to listen beside the address of the settings, for containers."""
     state_dir: Path
@@ -145,10 +149,12 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
     capacity = _capacity(settings, database, catalog, runtimes, found)
     faults = FaultBook(settings.faults)
     objects, availability = _objects(settings, keys, embedded)
+    cache = ObjectCache(settings.state_dir / "cache", int(settings.cache_gigabytes * 1e9))
+    resources.callback(cache.close)
     reports, kept = JobReports(records, streams), settings.state_dir / "kept"
     state_dir = settings.state_dir.absolute()
     credentials = Credentials(*keys, account=settings.account)
-    sources = _sources(settings, objects, resources)
+    sources = _sources(settings, objects, cache)
     supervisor = Supervisor(
         RunContext(
             store=records,
@@ -201,6 +207,15 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         now=time.time,
     )
     resources.callback(retention.close)
+    watch = MachineWatch(
+        load_reader(settings.gpu_inventory),
+        capacity.leases,
+        supervisor.stop,
+        records,
+        streams,
+        IdlePolicy(settings.gpu_idle_seconds, stop=settings.gpu_idle_action == "stop"),
+    )
+    resources.callback(watch.close)
     return Parts(
         supervisor=supervisor,
         endpoints=endpoints,
@@ -220,9 +235,12 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
             _STORE_PATIENCE,
             str(embedded.directory) if embedded else "",
         ),
+        machine=_machine(found),
         availability=availability,
         faults=faults,
         retention=retention,
+        cache=cache,
+        watch=watch,
         addresses=listen_addresses(found.engine) if found else (),
         state_dir=found.engine.own_mounts.outside(state_dir) if found else state_dir,
     )
@@ -260,10 +278,8 @@ def _objects(
     return objects, embedded.availability
 
 
-def _sources(settings: Settings, objects: ObjectStore, resources: ExitStack) -> Sources:
+def _sources(settings: Settings, objects: ObjectStore, cache: ObjectCache) -> Sources:
     """Where input data comes from, with what a killed emulator left mounted removed."""
-    cache = ObjectCache(settings.state_dir / "cache", int(settings.cache_gigabytes * 1e9))
-    resources.callback(cache.close)
     scratch = settings.state_dir / "scratch"
     sweep_mounts(scratch)
     return Sources(Downloader(objects), cache, scratch, settings.file_systems)

@@ -137,6 +137,11 @@ class Settings:
     """How NCCL talks between instances where a job does not say."""
     use_busy_gpus: bool = False
     """Give out GPUs on which processes of others compute."""
+    gpu_idle_seconds: Annotated[float, Field(ge=0)] = 900
+    """A job none of whose GPUs is used for so long is marked, on the page and in its log; 0 marks
+    none."""
+    gpu_idle_action: Literal["mark", "stop"] = "mark"
+    """Whether such a job is also stopped."""
     max_jobs: Annotated[int, Field(ge=1)] | None = None
     """Jobs that run at once; no limit of their number without it."""
     max_gpus: Annotated[int, Field(ge=0)] | None = None

@@ -46,6 +46,18 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class GpuLoad:
+    """What a GPU does at this moment."""
+
+    busy: float | None
+    """Percent of the last sampling period in which anything ran on it; None where the driver does
+    not say (MIG slices)."""
+    used_mib: int = 0
+    """Of its memory."""
+    processes: tuple[GpuProcess, ...] = ()
+
+
+@dataclass(frozen=True)
 class Reading:
     """What a driver said: every device, and what is wrong with those that are missing."""
 

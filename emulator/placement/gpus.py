@@ -17,7 +17,7 @@ from typing import Any
 
 from emulator.model.errors import SetupError
 from emulator.placement import nvidia_smi, nvml
-from emulator.placement.device import DriverProblem, Gpu, NoDriver, Reading
+from emulator.placement.device import DriverProblem, Gpu, GpuLoad, NoDriver, Reading
 from emulator.placement.visibility import VISIBLE_DEVICES, visible
 
 log = logging.getLogger(__name__)
@@ -159,6 +159,26 @@ def cdi_gpus(device_ids: Iterable[str]) -> tuple[Gpu, ...]:
     )
 
 
+def load_reader(stand_in: Path | None = None) -> Callable[[], Mapping[str, GpuLoad]]:
+    """What tells how the GPUs are used now: it raises NoDriver and DriverProblem.
+
+    For a stand-in file that is what it says, as long as it can be read.
+    """
+    return nvml.read_loads if stand_in is None else lambda: _stand_in_loads(stand_in)
+
+
+def _stand_in_loads(path: Path) -> dict[str, GpuLoad]:
+    try:
+        entries = json.loads(path.read_text("utf-8"))["gpus"]
+        return {
+            str(entry["uuid"]): GpuLoad(float(entry["busy"]), int(entry.get("used_mib", 0)))
+            for entry in entries
+            if "busy" in entry
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DriverProblem(f"the GPU inventory {path} cannot be read: {error}") from error
+
+
 def read_stand_in(path: Path) -> Inventory:
     """The GPUs that a JSON file lists; raises SetupError if it cannot be read."""
     try:
@@ -171,7 +191,10 @@ def read_stand_in(path: Path) -> Inventory:
 
 
 def parse_stand_in(document: Any, where: str) -> Inventory:
-    """Read `{"gpus": [{"uuid", "name", "memory_mib"}]}`; raises SetupError for another form."""
+    """Read `{"gpus": [{"uuid", "name", "memory_mib"}]}`; raises SetupError for another form.
+
+    `busy` (percent) and `used_mib` of an entry are its load, for who rehearses that.
+    """
     shape = 'It must be {"gpus": [{"uuid": "GPU-…", "name": "…", "memory_mib": 81920}]}.'
     try:
         gpus = tuple(

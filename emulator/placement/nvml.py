@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import pynvml
 
-from emulator.placement.device import DriverProblem, Gpu, GpuProcess, NoDriver, Reading, remedy
+from emulator.placement.device import (
+    DriverProblem,
+    Gpu,
+    GpuLoad,
+    GpuProcess,
+    NoDriver,
+    Reading,
+    remedy,
+)
 
 BYTES_PER_MIB = 1024 * 1024
 T = TypeVar("T")
@@ -18,6 +27,34 @@ def read(nvml: Any = pynvml) -> Reading:
 
     A GPU that does not answer is left out with a finding: its neighbours still compute.
     """
+    with _started(nvml):
+        return _read_all(nvml)
+
+
+def read_loads(nvml: Any = pynvml) -> dict[str, GpuLoad]:
+    """What every GPU and MIG slice does now, by UUID; one that does not answer is left out.
+
+    Raises NoDriver and DriverProblem as `read` does.
+    """
+    loads: dict[str, GpuLoad] = {}
+    with _started(nvml):
+        for number in range(_ask(nvml, nvml.nvmlDeviceGetCount, 0)):
+            with suppress(nvml.NVMLError):
+                handle = nvml.nvmlDeviceGetHandleByIndex(number)
+                for device in (handle, *_slice_handles(nvml, handle).values()):
+                    loads[nvml.nvmlDeviceGetUUID(device)] = _load(nvml, device)
+    return loads
+
+
+def _load(nvml: Any, device: Any) -> GpuLoad:
+    busy = _ask(nvml, lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu, None)
+    used = _ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(device).used, 0) // BYTES_PER_MIB
+    return GpuLoad(None if busy is None else float(busy), used, _processes(nvml, device))
+
+
+@contextmanager
+def _started(nvml: Any) -> Iterator[None]:
+    """Raises NoDriver and DriverProblem."""
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
@@ -25,7 +62,7 @@ def read(nvml: Any = pynvml) -> Reading:
             raise NoDriver("libnvidia-ml.so.1 is not there") from None
         raise DriverProblem(_explain(error)) from None
     try:
-        return _read_all(nvml)
+        yield
     finally:
         nvml.nvmlShutdown()
 
@@ -62,12 +99,7 @@ def _gpu(nvml: Any, handle: Any, index: int) -> Gpu:
 def _slices(nvml: Any, handle: Any, gpu: Gpu, index: int) -> Iterator[Gpu]:
     if not gpu.mig_enabled:
         return
-    places = _ask(nvml, lambda: nvml.nvmlDeviceGetMaxMigDeviceCount(handle), 0)
-    for place in range(places):
-        try:
-            device = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
-        except nvml.NVMLError:
-            continue  # No slice in this place.
+    for place, device in _slice_handles(nvml, handle).items():
         yield Gpu(
             uuid=nvml.nvmlDeviceGetUUID(device),
             name=nvml.nvmlDeviceGetName(device),
@@ -77,6 +109,15 @@ def _slices(nvml: Any, handle: Any, gpu: Gpu, index: int) -> Iterator[Gpu]:
             mig_enabled=True,
             processes=_processes(nvml, device),
         )
+
+
+def _slice_handles(nvml: Any, handle: Any) -> dict[int, Any]:
+    """The MIG slices of a GPU, by their places; not every place has one."""
+    found = {}
+    for place in range(_ask(nvml, lambda: nvml.nvmlDeviceGetMaxMigDeviceCount(handle), 0)):
+        with suppress(nvml.NVMLError):
+            found[place] = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
+    return found
 
 
 def _memory(nvml: Any, handle: Any) -> int:

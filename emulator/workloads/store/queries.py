@@ -66,6 +66,42 @@ class JobPage:
     next: Cursor | None
 
 
+@dataclass(frozen=True)
+class Overview:
+    """Some workloads of all kinds and scopes, newest first."""
+
+    kinds: tuple[str, ...] = ()
+    """Any without one."""
+    statuses: tuple[str, ...] = ()
+    text: str = ""
+    """A part of the name, in upper or lower case."""
+    limit: int = 100
+    offset: int = 0
+
+
+def overview_statements(query: Overview) -> tuple[str, str, Sequence[Value]]:
+    """What counts the workloads, what selects them, and the values to bind to either.
+
+    As in `page_statement`, an index alone is gone through to find them.
+    """
+    terms, values = ["1"], list[Value]()
+    for column, wanted in (("kind", query.kinds), ("status", query.statuses)):
+        if wanted:
+            terms.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+            values += wanted
+    if query.text:
+        terms.append("instr(lower(name), lower(?)) > 0")
+        values.append(query.text)
+    found = f"FROM workload INDEXED BY workload_by_created WHERE {' AND '.join(terms)}"
+    order = "ORDER BY created DESC, name"
+    page = (
+        f"SELECT job.* FROM (SELECT kind, account, region, name {found} {order}"  # noqa: S608 - ours
+        f" LIMIT {query.limit:d} OFFSET {query.offset:d})"
+        f" JOIN workload AS job USING (kind, account, region, name) {order}"
+    )
+    return f"SELECT count(*) {found}", page, values
+
+
 def page_statement(
     kind: str, scope: Scope, query: JobQuery, columns: str = "job.*"
 ) -> tuple[str, Sequence[Value]]:

@@ -24,8 +24,10 @@ from emulator.workloads.store.queries import (
     Cursor,
     JobPage,
     JobQuery,
+    Overview,
     count_statement,
     excerpt_columns,
+    overview_statements,
     page_statement,
 )
 
@@ -117,6 +119,14 @@ class JobStore:
                 (kind, scope.account, scope.region, lowered),
             ).fetchone()
         return None if row is None else str(row["name"])
+
+    def by_arn(self, arn: str) -> Job | None:
+        """The job of an ARN; names are in lower case in there."""
+        _, _, _, region, account, resource = arn.split(":", 5)
+        kind, _, lowered = resource.partition("/")
+        scope = Scope(account, region)
+        name = self.name_in_arn(kind, scope, lowered)
+        return None if name is None else self.get(WorkloadId(kind, scope, name))
 
     def change(
         self,
@@ -222,6 +232,23 @@ class JobStore:
         with self._database.reading() as connection:
             (number,) = connection.execute(*count_statement(kind, scope, conditions)).fetchone()
         return int(number)
+
+    def overview(self, query: Overview) -> tuple[int, list[Job]]:
+        """How many workloads of all kinds and scopes the query finds, and those of its page."""
+        count, page, values = overview_statements(query)
+        with self._database.reading() as connection:
+            (number,) = connection.execute(count, values).fetchone()
+            rows = connection.execute(page, values).fetchall()
+        return int(number), [self._job(row) for row in rows]
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many workloads of all scopes there are, by kind and status."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT kind, status, count(*) AS jobs FROM workload INDEXED BY workload_by_status"
+                " GROUP BY kind, status"
+            ).fetchall()
+        return {(row["kind"], row["status"]): row["jobs"] for row in rows}
 
     def unfinished_by_phase(self) -> dict[Phase, int]:
         """How many jobs of all kinds and scopes are in each phase, of those that have not ended."""

@@ -7,7 +7,7 @@ import pynvml
 import pytest
 
 from emulator.placement import nvml
-from emulator.placement.device import DriverProblem, GpuProcess, NoDriver
+from emulator.placement.device import DriverProblem, GpuLoad, GpuProcess, NoDriver
 
 MIB = 1024 * 1024
 
@@ -40,6 +40,8 @@ class Device:
     slices: dict = field(default_factory=dict)
     processes: list = field(default_factory=list)
     lost: bool = False
+    busy: int | None = None
+    used: int = 0
 
 
 class Nvml:
@@ -81,7 +83,12 @@ class Nvml:
     def nvmlDeviceGetMemoryInfo(self, device):  # noqa: N802
         if device.total is None:
             raise NVMLError(3)
-        return SimpleNamespace(total=device.total)
+        return SimpleNamespace(total=device.total, used=device.used)
+
+    def nvmlDeviceGetUtilizationRates(self, device):  # noqa: N802
+        if device.busy is None:
+            raise NVMLError(3)
+        return SimpleNamespace(gpu=device.busy)
 
     def nvmlDeviceGetMigMode(self, device):  # noqa: N802
         if device.mig is None:
@@ -140,6 +147,19 @@ def test_slices_stand_where_the_driver_put_them():
 def test_a_gpu_that_shares_the_machines_memory_has_none_of_its_own():
     (gpu,) = nvml.read(Nvml(Device("GPU-0", total=None))).gpus
     assert gpu.memory_mib == 0
+
+
+def test_loads_of_gpus_and_slices():
+    slices = {2: Device("MIG-b", used=100 * MIB)}
+    cut = Device("GPU-a", mig=1, slices=slices)
+    busy = Device("GPU-c", busy=87, used=4096 * MIB, processes=[process(7, 512)])
+    library = Nvml(cut, busy, Device("GPU-d", lost=True), names={7: "python"})
+    assert nvml.read_loads(library) == {
+        "GPU-a": GpuLoad(None, 0),
+        "MIG-b": GpuLoad(None, 100),
+        "GPU-c": GpuLoad(87.0, 4096, (GpuProcess(7, "python", 512),)),
+    }
+    assert library.open == 0
 
 
 def test_a_lost_gpu_is_a_finding_and_its_neighbours_are_there():

@@ -25,6 +25,7 @@ from emulator.workloads.store.queries import (
     Condition,
     Cursor,
     JobQuery,
+    Overview,
     Tagged,
     Term,
     page_statement,
@@ -299,3 +300,35 @@ def test_an_excerpt_has_the_members_that_are_asked_for(store: JobStore) -> None:
     )
     [none] = store.excerpts(TRAINING.name, SCOPE, (), [])
     assert none.members == {}
+
+
+def test_an_overview_is_over_all_kinds_and_scopes_newest_first(store: JobStore) -> None:
+    other = Scope("210987654321", "eu-west-1")
+    for number, (name, scope) in enumerate(
+        [("train-1", SCOPE), ("Train-2", other), ("eval", SCOPE), ("train-3", SCOPE)]
+    ):
+        store.create(spec(name, scope), float(number))
+    store.change(job_id(SCOPE, "eval"), failed)
+
+    def found(**more: Any) -> tuple[int, list[str]]:
+        total, jobs = store.overview(Overview(**more))
+        return total, [job.spec.name for job in jobs]
+
+    assert found() == (4, ["train-3", "eval", "Train-2", "train-1"])
+    assert found(text="TRAIN", limit=2) == (3, ["train-3", "Train-2"])
+    assert found(text="TRAIN", limit=2, offset=2) == (3, ["train-1"])
+    assert found(statuses=("Failed", "Stopped")) == (1, ["eval"])
+    assert found(kinds=("processing-job",)) == (0, [])
+    assert found(text="%_' OR 1") == (0, [])
+    assert store.counts() == {
+        ("training-job", "Failed"): 1,
+        ("training-job", "InProgress"): 3,
+    }
+
+
+def test_a_job_is_found_by_its_arn_in_lower_case(store: JobStore) -> None:
+    store.create(spec("Train-2"), 1.0)
+    found = store.by_arn(spec("Train-2").arn)
+    assert found is not None
+    assert found.spec.name == "Train-2"
+    assert store.by_arn(spec("other").arn) is None

@@ -7,6 +7,7 @@ import logging
 import secrets
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -14,10 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 
 from emulator import __version__
-from emulator.aws.admin_access import HEALTH, PREFIX, AdminAccess, ForJobs
+from emulator.aws.admin_access import HEALTH, PREFIX, AdminAccess, ForJobs, refuse_jobs
 from emulator.aws.built import Hosting, operations_by_service
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.front.front import Front
@@ -29,6 +31,11 @@ from emulator.model.errors import SetupError
 from emulator.model.lifecycle import Phase
 from emulator.parts import Parts, build, listen, listens_everywhere
 from emulator.settings import Settings
+from emulator.web import api
+from emulator.web.pages import Access, Pages
+from emulator.web.request_code import operation
+from emulator.web.sources import Sources
+from emulator.web.templating import UI
 
 _FIRST_ANSWERS_SECONDS = 30
 _FRONT_SECONDS = 60.0
@@ -86,6 +93,7 @@ class Emulator:
         self._doors = _Doors()
         self._front = Front()
         self._parts: Parts | None = None
+        self._access: AdminAccess | None = None
         self.admin_token = settings.admin_token.get_secret_value() or secrets.token_urlsafe(24)
         """Gives access to the admin routes from everywhere but a job's own network."""
 
@@ -96,6 +104,13 @@ class Emulator:
             raise SetupError("The emulator is not running.")
         port = self._socket.getsockname()[1]
         return f"http://{reached_at(self.settings.host)}:{port}"
+
+    @property
+    def page(self) -> str:
+        """Where a browser finds the pages; with the token, where that is needed."""
+        if self._access is None or not self._access.needs_token(self.settings.host):
+            return f"{self.url}{UI}/"
+        return f"{self.url}{UI}/enter?token={self.admin_token}"
 
     @classmethod
     @contextmanager
@@ -122,6 +137,7 @@ class Emulator:
         sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.endpoints.recover(parts.supervisor.recover(parts.endpoints.survivors()))
         parts.retention.start()
+        parts.watch.start()
         self._server = self._front.server(self._application(parts, sockets))
         # It has no sockets of its own: it gets connections of the process in front.
         thread = threading.Thread(target=self._server.run, kwargs={"sockets": []}, name="endpoint")
@@ -174,6 +190,7 @@ class Emulator:
             self.admin_token,
             lambda: not any(runtime.traits.shares_ports for runtime in runtimes),
         )
+        self._access = access
         admin = APIRouter(prefix=PREFIX, dependencies=[Depends(access)])
 
         @admin.get("/gpus")
@@ -182,11 +199,6 @@ class Emulator:
 
         admin.include_router(routes(parts.faults, parts.supervisor, self.settings))
 
-        @admin.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-        def unknown(path: str) -> None:
-            raise HTTPException(404, f"There is no {PREFIX}/{path}.")
-
-        application.include_router(admin)
         services = operations_by_service(
             self.settings,
             parts.supervisor,
@@ -203,11 +215,62 @@ class Emulator:
             disturb,
             lambda name: parts.catalog.find(name) is not None,
         )
+        self._add_pages(application, admin, access, parts, gateway)
+
+        @admin.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+        def unknown(path: str) -> None:
+            raise HTTPException(404, f"There is no {PREFIX}/{path}.")
+
+        application.include_router(admin)
         application.mount("/", gateway)
         # Signed requests are for AWS: they need not pass through everything else.
         invocations = Invocations(parts.routes, self.settings, parts.invocation_metrics, disturb)
         application.add_middleware(Shortcut, gateway=gateway, invocations=invocations)
         return application
+
+    def _add_pages(
+        self,
+        application: FastAPI,
+        admin: APIRouter,
+        access: AdminAccess,
+        parts: Parts,
+        gateway: Gateway,
+    ) -> None:
+        """The pages for people, and the JSON behind them."""
+        queries = api.Queries.of(
+            Sources(
+                settings=self.settings,
+                started=time.time(),
+                machine=parts.machine,
+                health=lambda: self._health(parts),
+                records=parts.records,
+                logs=parts.logs,
+                metrics=parts.metrics,
+                capacity=parts.capacity,
+                supervisor=parts.supervisor,
+                objects=parts.objects,
+                cache=parts.cache,
+                watch=parts.watch,
+                create=lambda kind, scope, request: gateway.carry_out(
+                    "sagemaker", operation(kind), request, scope
+                ),
+            )
+        )
+        pages = Pages(
+            queries,
+            Access(
+                access.csrf_token, access.cookie_name, access.cookie, access.admits, refuse_jobs
+            ),
+            lambda: self._server is None or self._server.should_exit,
+        )
+        pages.install(application, admin)
+        api.install(application, queries, admin)
+
+        @application.exception_handler(HTTPException)
+        async def answer_error(request: Request, error: HTTPException) -> Response:
+            if request.url.path.startswith(UI) and "text/html" in request.headers.get("accept", ""):
+                return pages.refused(request, error)
+            return await http_exception_handler(request, error)
 
     def _health(self, parts: Parts) -> dict[str, Any]:
         away = parts.runtimes.away()

@@ -388,6 +388,13 @@ class EndpointProtocol(HttpToolsProtocol):
 
 def _is_for_s3(head: HttpRequest) -> bool:
     signer = signer_of(head.headers, head.query)
-    if signer is None and head.path.startswith(_PAGES):
+    if signer is None and (head.path.startswith(_PAGES) or _is_browser_at_root(head)):
         return False
     return is_s3(head, signer)
+
+
+def _is_browser_at_root(head: HttpRequest) -> bool:
+    """No client of S3 that lists buckets asks for a page."""
+    return (
+        head.path == "/" and head.method == "GET" and "text/html" in head.headers.get("accept", "")
+    )

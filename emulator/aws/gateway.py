@@ -89,6 +89,18 @@ class Gateway:
             reply = await loop.run_in_executor(self._threads, self.answer, request, signer)
         await _send(reply, send)
 
+    def carry_out(
+        self, service: str, operation: str, params: Mapping[str, Any], scope: Scope
+    ) -> Mapping[str, Any]:
+        """One operation as if a client of that scope had asked for it. Raises ApiError."""
+        model = self._model(service)
+        found = operation_model(model, operation)
+        handler = self._services[service].get(operation)
+        if found is None or handler is None:
+            raise NotBuilt(f"{operation} is not built into sagemaker-emulator yet.")
+        validate(found.input_shape, params, "ValidationException", self._has_instance_type)
+        return handler(Call(scope, params)) or {}
+
     def answer(self, request: HttpRequest, signer: Signer | None) -> HttpReply:
         """Carry out one request of any service but S3; never raises."""
         request_id = str(uuid4())

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -71,6 +72,20 @@ def never() -> bool:
 def no_key_problem(_: str) -> str:
     """Every key is kept as it is."""
     return ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a folder of a bucket shows: an object, or a prefix that ends in a slash."""
+
+    key: str
+    size: int = 0
+    modified: float | None = None
+    """Epoch seconds; None for a prefix."""
+
+    @property
+    def is_prefix(self) -> bool:
+        return self.modified is None
 
 
 class ObjectStore:
@@ -169,6 +184,26 @@ class ObjectStore:
         except StoreError as error:
             if error.code not in _OWNED:
                 raise
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """The name of every bucket, and when it was made (epoch seconds)."""
+        with self._aws_words():
+            return [
+                (bucket.name, bucket.creation_date.timestamp() if bucket.creation_date else 0.0)
+                for bucket in self._client.list_buckets()
+            ]
+
+    def folder(self, bucket: str, prefix: str, after: str = "") -> Iterator[Entry]:
+        """What lies directly below a prefix, from the key behind `after` on."""
+        with self._aws_words():
+            found = self._client.list_objects(bucket, prefix=prefix, start_after=after or None)
+            for one in found:
+                name = one.object_name or ""
+                if one.is_dir:
+                    yield Entry(name)
+                elif name != prefix:
+                    modified = one.last_modified.timestamp() if one.last_modified else 0.0
+                    yield Entry(name, one.size or 0, modified)
 
     def exists(self, bucket: str, prefix: str) -> bool:
         """Is there any key that starts with `prefix`?"""

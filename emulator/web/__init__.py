@@ -1,0 +1,1 @@
+"""Pages for people and the JSON behind them, live over the same queries."""

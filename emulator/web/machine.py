@@ -9,10 +9,12 @@ from emulator.model.record import Job
 from emulator.model.warm_pool import PoolStatus
 from emulator.placement.device import Gpu
 from emulator.placement.leases import Holding
+from emulator.resources import KINDS
 from emulator.web import models
 from emulator.web.sources import Sources
 from emulator.workloads.machine_watch import Look
 
+JOB_KINDS = tuple(kind.name for kind in KINDS)
 QUEUE_SHOWN = 200
 """Jobs of the queue in one answer."""
 
@@ -123,13 +125,16 @@ def _gpu(
 
 
 def _holder(sources: Sources, holding: Holding) -> models.Holder:
+    kind = holding.job.split(":", 5)[5].partition("/")[0]
     job = sources.records.by_arn(holding.job)
+    ended = job is None or job.life.status.terminal
     return models.Holder(
-        kind=holding.job.split(":", 5)[5].partition("/")[0],
+        kind=kind,
         name=holding.name,
         instances=list(holding.hosts),
         since=holding.opened,
-        pool=job is None or job.life.status.terminal,
+        # An endpoint is no job, and leaves none.
+        pool=ended and kind in JOB_KINDS,
     )
 
 

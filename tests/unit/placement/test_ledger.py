@@ -357,7 +357,8 @@ def test_a_job_that_would_delay_the_first_says_so():
 def test_a_job_that_is_moved_up_starts_before_all_others():
     book = ledger(inventory(1))
     first, urgent = spec("first", tags=[(PRIORITY_TAG, "5")]), spec("urgent")
-    start(book, spec("runs"), first, spec("second"), urgent)
+    start(book, spec("runs"))
+    start(book, first, spec("second"), urgent)
     assert book.move_first(urgent.arn)
     assert not book.move_first("arn:of:nobody")
     assert [one.job.rpartition("/")[2] for one in book.line()] == ["urgent", "first", "second"]

@@ -71,6 +71,38 @@ class _Reading(Enum):
     BODY = "body"
 
 
+class _JoinedWrites:
+    """A transport that sends what is written in one turn of the event loop at once.
+
+    uvicorn writes the head and the body of an answer one by one. Sent one by one, they would be two
+    packets and wake the client twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self.flush)
+        self._held.append(data)
+
+    def flush(self) -> None:
+        """Send what is held."""
+        if self._held:
+            held, self._held = self._held, []
+            if not self._transport.is_closing():
+                self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
 class EndpointProtocol(HttpToolsProtocol):
     """One client's connection.
 
@@ -104,6 +136,8 @@ class EndpointProtocol(HttpToolsProtocol):
         self._body_is_plain = True
         """Does the body come without chunks?"""
         self._leaving = False
+        self._joined: _JoinedWrites | None = None
+        """Where the answer that comes from an application is written."""
         self._answering: Exchange | None = None
         self._reading = self._before = _Reading.NOTHING
         self._head_bytes = 0
@@ -258,9 +292,13 @@ class EndpointProtocol(HttpToolsProtocol):
             cycle.client_blocked(self.flow.write_paused)
             cycle.start()
         else:
+            self._joined = cycle.transport = _JoinedWrites(self.transport, self.loop)
             super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
+        if self._joined is not None:  # before what anybody else writes
+            self._joined.flush()
+            self._joined = None
         super().on_response_complete()  # begins the next request, if that has come already
         if self._answering is not None:
             self._answering.flush()

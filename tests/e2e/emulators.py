@@ -26,8 +26,8 @@ REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
 SDK_ENVIRONMENTS = {
     "v2": ["sagemaker>=2.257,<3"],
-    # The two SDKs cannot share an environment; these parts of v3 are enough to train.
-    "v3": ["sagemaker-train>=1.20", "sagemaker-core>=2.20"],
+    # The two SDKs cannot share an environment; these parts of v3 train and deploy.
+    "v3": ["sagemaker-train>=1.20", "sagemaker-core>=2.20", "sagemaker-serve>=1.20"],
     # Version 2 of the AWS CLI is not on PyPI; its commands are the same.
     "cli": ["awscli>=1.40,<2"],
     # Readers of S3 in training scripts; the constraint keeps one botocore for all of them.

@@ -44,7 +44,7 @@ def said(
         yield {
             script: pool.submit(
                 submit_example,
-                pythons[script.removesuffix(".py").partition("submit_")[2]],
+                pythons[Path(script).stem.partition("_")[2]],
                 script,
                 digits,
                 emulator.environment,
@@ -90,6 +90,25 @@ def test_processing(script: str, said: Said) -> None:
     text = said[script].result()
     assert '{"train": 1149, "test": 288}' in text
     assert "Completed s3://" in text
+
+
+def assert_deployed(text: str) -> None:
+    """An endpoint answered with the right digits, and is gone."""
+    found = re.findall(r"_accuracy=([0-9.]+);", text)
+    assert found
+    assert all(float(accuracy) > 0.9 for accuracy in found)
+    assert "deleted " in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("script", ["hosting/deploy_boto3.py"])
+def test_hosting_with_boto3(script: str, said: Said) -> None:
+    assert_deployed(said[script].result())
+
+
+@pytest.mark.sdk
+@pytest.mark.parametrize("script", [f"hosting/deploy_sdk_{sdk}.py" for sdk in ("v2", "v3")])
+def test_hosting_with_sdks(script: str, said: Said) -> None:
+    assert_deployed(said[script].result())
 
 
 @pytest.mark.sdk

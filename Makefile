@@ -41,7 +41,7 @@ $(DEMO_STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) $(PIP_TORCH) --editable ".[demo]"
 	@touch $@
-	@echo "2 of 2: a model is trained"
+	@echo "2 of 2: a model is trained and deployed"
 
 fmt: $(STAMP) ## Format the code
 	$(BIN)/ruff format $(SOURCES)
@@ -101,7 +101,7 @@ coverage-table: $(STAMP) ## Write docs/coverage.md from the code
 bench-api: $(STAMP) ## Requests a second of the endpoint, beside moto's server
 	$(BIN)/python tests/benchmarks/api_throughput.py
 
-demo: $(or $(wildcard $(STAMP)),$(DEMO_STAMP)) ## Train a model on two instances, end to end
+demo: $(or $(wildcard $(STAMP)),$(DEMO_STAMP)) ## Train a model on two instances and deploy it
 	$(BIN)/sagemaker-emulator demo
 
 clean: ## Remove environments and caches

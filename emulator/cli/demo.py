@@ -1,4 +1,4 @@
-"""demo: a real two-instance training job from upload to a model that works."""
+"""demo: a real two-instance training job from upload to a model that answers as an endpoint."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def demo(
     ] = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Train a model on two instances with torchrun, and try it on data it never saw."""
+    """Train a model on two instances with torchrun, deploy it, and try it on data it never saw."""
     settings = load_settings(
         port=port, state_dir=state_dir, python=python, runtime=runtime, config=config
     )
@@ -61,7 +61,7 @@ def demo(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.FAILED))
     configure_logging(level=logging.WARNING)
     with _emulator(settings, url_of(endpoint_url, None)) as (url, used):
-        accuracy = _train(used, url, demo_training)
+        accuracy = _train_and_deploy(used, url, demo_training)
     if accuracy <= GOOD_ENOUGH:
         fail(f"accuracy on held-out digits is {accuracy:.3f}, not above {GOOD_ENOUGH}.")
 
@@ -85,7 +85,7 @@ def _emulator(settings: Settings, given: str | None) -> Iterator[tuple[str, Sett
             yield endpoint.url, own
 
 
-def _train(settings: Settings, url: str, training: ModuleType) -> float:
+def _train_and_deploy(settings: Settings, url: str, training: ModuleType) -> float:
     started = time.monotonic()
     digits = training.Digits.load()
     job = training.DemoJob(settings, url)
@@ -104,10 +104,32 @@ def _train(settings: Settings, url: str, training: ModuleType) -> float:
             )
         artifacts = end["ModelArtifacts"]["S3ModelArtifacts"]
         accuracy: float = job.held_out_accuracy(artifacts, digits)
-    _say("metrics", f"train loss {last.loss:.4f}, test accuracy {last.accuracy:.3f} (from the log)")
-    _say("model", artifacts)
-    _say("accuracy", f"{accuracy:.3f} on {len(digits.held_out)} held-out digits")
-    _say("took", f"{took:.0f} s")
+        _say("metrics", f"train loss {last.loss:.4f}, test accuracy {last.accuracy:.3f} (its log)")
+        _say("model", artifacts)
+        _say("accuracy", f"{accuracy:.3f} on {len(digits.held_out)} held-out digits")
+        _say("took", f"{took:.0f} s")
+        return min(accuracy, _deploy(job, artifacts, digits))
+
+
+def _deploy(job: Any, artifacts: str, digits: Any) -> float:
+    """Serve the model, let it read the digits, and delete the endpoint."""
+    started = time.monotonic()
+    job.deploy(artifacts)
+    _say("deploying", f"endpoint {job.name}")
+    try:
+        described = job.wait_until_served()
+        if described["EndpointStatus"] != "InService":
+            fail(
+                f"endpoint {job.name} {described['EndpointStatus']}: "
+                f"{described.get('FailureReason', 'no reason')}",
+                "Check the machine with: sagemaker-emulator doctor",
+                ExitCode.FAILED,
+            )
+        took = time.monotonic() - started
+        accuracy: float = job.endpoint_accuracy(digits)
+    finally:
+        job.delete_endpoint()
+    _say("endpoint", f"{accuracy:.3f} on the same digits; in service after {took:.0f} s, deleted")
     return accuracy
 
 

@@ -1,6 +1,6 @@
-"""What the demo trains: scikit-learn's digits, two instances, torchrun.
+"""What the demo trains and serves: scikit-learn's digits, two instances, torchrun, an endpoint.
 
-Needs the packages of the `demo` extra; the training script is examples/torch_distributed.
+Needs the packages of the `demo` extra; the scripts are those of examples/torch_distributed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ HIDDEN = 128
 INSTANCES = 2
 _METRICS = re.compile(r"epoch=(\d+) train_loss=([\d.]+) test_accuracy=([\d.]+);")
 _SCRIPT = "train.py"
+_SERVED_BY = "inference.py"
+_POLL_SECONDS = 0.5
 
 Table = NDArray[np.float32]
 
@@ -88,6 +90,7 @@ class DemoJob:
         self._bucket = default_bucket(settings)
         self._s3: Any = boto3.client("s3", **options)
         self._sagemaker: Any = boto3.client("sagemaker", **options)
+        self._runtime: Any = boto3.client("sagemaker-runtime", **options)
 
     def upload(self, digits: Digits) -> str:
         """Put data and script into S3; gives the address below which they are."""
@@ -112,12 +115,11 @@ class DemoJob:
             "epochs": EPOCHS,
             "hidden": HIDDEN,
         }
-        registry = f"763104351884.dkr.ecr.{self._settings.region}.amazonaws.com"
         self._sagemaker.create_training_job(
             TrainingJobName=self.name,
             RoleArn=self._settings.role_arn,
             AlgorithmSpecification={
-                "TrainingImage": f"{registry}/pytorch-training:2.7-cpu-py312",
+                "TrainingImage": self._image("pytorch-training:2.7-cpu-py312"),
                 "TrainingInputMode": "File",
             },
             HyperParameters={name: json.dumps(value) for name, value in hyperparameters.items()},
@@ -133,9 +135,7 @@ class DemoJob:
 
     def held_out_accuracy(self, artifacts: str, digits: Digits) -> float:
         """Download model.tar.gz, load the weights in it, and try them on unseen digits."""
-        bucket, _, key = artifacts.removeprefix("s3://").partition("/")
-        archive = io.BytesIO(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        with tarfile.open(fileobj=archive) as tar:
+        with tarfile.open(fileobj=io.BytesIO(self._get(artifacts))) as tar:
             member = tar.extractfile("model.pth")
             if member is None:
                 raise FileNotFoundError(f"{artifacts} holds no file model.pth")
@@ -146,6 +146,63 @@ class DemoJob:
         with torch.no_grad():
             predicted = model(pixels).argmax(1).numpy()
         return float((predicted == digits.held_out[:, 0]).mean())
+
+    def deploy(self, artifacts: str) -> None:
+        """Put the scripts that serve into the model, as the SDK does, and create an endpoint."""
+        served = add_code(self._get(artifacts), [training_script(), serving_script()])
+        self._put("model.tar.gz", served)
+        self._sagemaker.create_model(
+            ModelName=self.name,
+            ExecutionRoleArn=self._settings.role_arn,
+            PrimaryContainer={
+                "Image": self._image("pytorch-inference:2.6.0-cpu-py312"),
+                "ModelDataUrl": f"s3://{self._bucket}/{self.name}/model.tar.gz",
+                "Environment": {"SAGEMAKER_PROGRAM": _SERVED_BY},
+            },
+        )
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": self.name,
+            "InstanceType": "ml.m5.large",
+            "InitialInstanceCount": 1,
+        }
+        self._sagemaker.create_endpoint_config(
+            EndpointConfigName=self.name, ProductionVariants=[variant]
+        )
+        self._sagemaker.create_endpoint(EndpointName=self.name, EndpointConfigName=self.name)
+
+    def wait_until_served(self) -> Any:
+        """DescribeEndpoint once the endpoint is in service, or has failed."""
+        while True:
+            described = self._sagemaker.describe_endpoint(EndpointName=self.name)
+            if described["EndpointStatus"] != "Creating":
+                return described
+            time.sleep(_POLL_SECONDS)
+
+    def endpoint_accuracy(self, digits: Digits) -> float:
+        """Let the endpoint read the unseen digits."""
+        answer = self._runtime.invoke_endpoint(
+            EndpointName=self.name,
+            ContentType="application/json",
+            Accept="application/json",
+            Body=json.dumps(digits.held_out[:, 1:].tolist()),
+        )
+        predicted = np.array(json.load(answer["Body"]))
+        return float((predicted == digits.held_out[:, 0]).mean())
+
+    def delete_endpoint(self) -> None:
+        """Delete it with its configuration and its model."""
+        self._sagemaker.delete_endpoint(EndpointName=self.name)
+        self._sagemaker.delete_endpoint_config(EndpointConfigName=self.name)
+        self._sagemaker.delete_model(ModelName=self.name)
+
+    def _image(self, name: str) -> str:
+        return f"763104351884.dkr.ecr.{self._settings.region}.amazonaws.com/{name}"
+
+    def _get(self, uri: str) -> bytes:
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        body: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return body
 
     def _make_bucket(self) -> None:
         region = self._settings.region
@@ -184,10 +241,20 @@ def service_errors() -> Iterator[None]:
 
 
 def training_script() -> Path:
-    """The example's script, in the installed package or in the checkout."""
+    """What the job runs."""
+    return _example(_SCRIPT)
+
+
+def serving_script() -> Path:
+    """What the endpoint runs."""
+    return _example(_SERVED_BY)
+
+
+def _example(name: str) -> Path:
+    """A script of the example, in the installed package or in the checkout."""
     here = Path(__file__).parent
-    installed = here / "demo_job" / _SCRIPT
-    checkout = here.parents[1] / "examples" / "torch_distributed" / _SCRIPT
+    installed = here / "demo_job" / name
+    checkout = here.parents[1] / "examples" / "torch_distributed" / name
     return installed if installed.exists() else checkout
 
 
@@ -196,6 +263,20 @@ def source_archive(script: Path) -> bytes:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         tar.add(script, script.name)
+    return archive.getvalue()
+
+
+def add_code(model: bytes, scripts: Sequence[Path]) -> bytes:
+    """model.tar.gz with scripts in code/, where serving containers look for them."""
+    archive = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(model)) as trained,
+        tarfile.open(fileobj=archive, mode="w:gz") as served,
+    ):
+        for member in trained:
+            served.addfile(member, trained.extractfile(member) if member.isfile() else None)
+        for script in scripts:
+            served.add(script, f"code/{script.name}")
     return archive.getvalue()
 
 

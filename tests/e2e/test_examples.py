@@ -143,7 +143,7 @@ def test_the_first_script_of_the_readme(emulator: Any, tmp_path: Path) -> None:
     assert done.stdout.startswith("Completed s3://"), f"{done.stdout}\n{done.stderr}"
 
 
-def test_the_demo_trains_a_good_model(tmp_path: Path) -> None:
+def test_the_demo_trains_and_deploys_a_good_model(tmp_path: Path) -> None:
     where = ["--state-dir", tmp_path / "state", "--port", str(free_port())]
     done = subprocess.run(
         [sys.executable, "-m", "emulator", "demo", *where],
@@ -154,3 +154,5 @@ def test_the_demo_trains_a_good_model(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "model.tar.gz" in done.stdout
+    alone, served = re.findall(r"(?:accuracy|endpoint)  ([0-9.]+) on ", done.stdout)
+    assert alone == served

@@ -10,7 +10,14 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from emulator.cli.demo_training import Digits, Epoch, source_archive, training_script
+from emulator.cli.demo_training import (
+    Digits,
+    Epoch,
+    add_code,
+    serving_script,
+    source_archive,
+    training_script,
+)
 
 
 def test_no_digit_is_in_two_parts() -> None:
@@ -26,6 +33,16 @@ def test_no_digit_is_in_two_parts() -> None:
 def test_the_source_archive_has_the_script_at_its_top() -> None:
     with tarfile.open(fileobj=io.BytesIO(source_archive(training_script()))) as tar:
         assert tar.getnames() == ["train.py"]
+
+
+def test_code_is_put_beside_what_was_trained() -> None:
+    model = source_archive(training_script())
+    scripts = [training_script(), serving_script()]
+    with tarfile.open(fileobj=io.BytesIO(add_code(model, scripts))) as tar:
+        assert tar.getnames() == ["train.py", "code/train.py", "code/inference.py"]
+        member = tar.extractfile("train.py")
+        assert member is not None
+        assert member.read() == training_script().read_bytes()
 
 
 def test_metrics_are_read_as_the_script_prints_them() -> None:

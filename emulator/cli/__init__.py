@@ -49,8 +49,8 @@ EXAMPLES = {
 }
 """What `--help` shows of a command's use."""
 _VARIABLES = {
-    "up": "Every setting has a variable, EMULATOR_PORT for one; README.md lists them. A flag wins "
-    "over a variable, a variable over the file of --config.",
+    "up": "Every setting has a variable, EMULATOR_PORT for one; docs/settings.md lists them. A "
+    "flag wins over a variable, a variable over the file of --config.",
     "env": "EMULATOR_STATE_DIR and EMULATOR_PORT say which emulator is meant, where no flag does.",
     "demo": "It takes the emulator that runs, else one of its own in sandboxes. It needs PyTorch, "
     "boto3 and scikit-learn, which come with the extra demo.",

@@ -55,7 +55,7 @@ def _explain(error: SettingsProblem, flags: Collection[str]) -> tuple[str, str]:
     """What is wrong, and what to do; `flags` are the settings given by flag."""
     known = [setting.name for setting in fields(Settings)]
     if error.name not in known:
-        advice = did_you_mean(error.name, known) or "README.md lists them all."
+        advice = did_you_mean(error.name, known) or "docs/settings.md lists them all."
         return f"there is no setting {error.name}.", advice
     flag = f"--{error.name.replace('_', '-')}, " if error.name in flags else ""
     return (

@@ -16,6 +16,7 @@ from test_floors import PACKAGE, REPOSITORY, tracked
 from emulator.cli.up import up
 from emulator.settings import VARIABLES, SecretStr, Settings
 
+SETTINGS = REPOSITORY / "docs/settings.md"
 DOCUMENTS = sorted(tracked("*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
@@ -84,10 +85,10 @@ def test_the_architecture_names_every_package() -> None:
 
 
 def rows() -> list[re.Match[str]]:
-    return list(ROW.finditer((REPOSITORY / "README.md").read_text()))
+    return list(ROW.finditer(SETTINGS.read_text()))
 
 
-def test_every_setting_is_in_one_row_of_the_readme() -> None:
+def test_every_setting_is_in_one_row_of_its_page() -> None:
     assert sorted(row["name"].lower() for row in rows()) == sorted(
         setting.name for setting in fields(Settings)
     )
@@ -109,7 +110,7 @@ def default_of(setting: Field[Any]) -> str | None:
     return None if setting.default is None else as_variable(setting.default) or None
 
 
-def test_the_readme_has_the_default_of_every_setting() -> None:
+def test_the_page_has_the_default_of_every_setting() -> None:
     told = {row["name"].lower(): row["default"] for row in rows()}
     expected = {
         setting.name: f"`{default}`"
@@ -119,7 +120,7 @@ def test_the_readme_has_the_default_of_every_setting() -> None:
     assert {name: told.get(name) for name in expected} == expected
 
 
-def test_the_readme_has_the_flag_of_every_setting() -> None:
+def test_the_page_has_the_flag_of_every_setting() -> None:
     flags = {row["name"].lower(): row["flag"] for row in rows() if row["flag"]}
     names = {setting.name for setting in fields(Settings)}
     expected = {name: name.replace("_", "-") for name in inspect.signature(up).parameters}

@@ -123,16 +123,27 @@ def test_with_sdk_v3(script: str, said: Said) -> None:
     assert "Completed s3://" in said[script].result()
 
 
-def test_the_first_script_of_the_readme(emulator: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        ("boto3", "Completed s3://"),
+        pytest.param("sdk_v2", "model.tar.gz", marks=pytest.mark.sdk),
+        pytest.param("sdk_v3", "", marks=pytest.mark.sdk),
+    ],
+)
+def test_the_first_script_of_the_readme(
+    client: str, expected: str, emulator: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     code = re.findall(
         r"^```python\n# (\S+)\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL
     )
-    files = dict(code)
+    files, script = dict(code), f"with_{client}.py"
     (tmp_path / "src").mkdir()
-    for name in ("src/train.py", "with_boto3.py"):
+    for name in ("src/train.py", script):
         (tmp_path / name).write_text(files[name])
+    python = sys.executable if client == "boto3" else request.getfixturevalue(client)
     done = subprocess.run(
-        [sys.executable, "with_boto3.py"],
+        [python, script],
         cwd=tmp_path,
         env=emulator.environment,
         capture_output=True,
@@ -140,7 +151,8 @@ def test_the_first_script_of_the_readme(emulator: Any, tmp_path: Path) -> None:
         timeout=300,
         check=False,
     )
-    assert done.stdout.startswith("Completed s3://"), f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert expected in done.stdout, f"{done.stdout}\n{done.stderr}"
 
 
 def test_the_demo_trains_and_deploys_a_good_model(tmp_path: Path) -> None:

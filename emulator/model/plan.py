@@ -52,6 +52,11 @@ class InstancePlan:
     instance_type: str = ""
     """As the request names it, e.g. ml.m5.xlarge."""
 
+    @property
+    def serves(self) -> bool:
+        """Whether it is started as the service starts containers of endpoints."""
+        return self.entrypoint is None and self.arguments[:1] == (SERVE,)
+
 
 @dataclass(frozen=True)
 class Sharing:

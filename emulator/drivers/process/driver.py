@@ -383,7 +383,7 @@ class ProcessRuntime:
         self.check(instance.image, len(plan.instances), plan.network_isolation)
         if self.verdict.features is None and instance.entrypoint is not None:
             raise ClientError(f"ContainerEntrypoint: not without sandboxes. {self._why_none()}")
-        trains = instance.entrypoint is None and not _serves(instance)
+        trains = instance.entrypoint is None and not instance.serves
         if trains and not self._interpreter.has_toolkit:
             raise ClientError(self._why_no_toolkit())
         if calls_mpirun(instance) and (trouble := self._why_no_mpirun(plan)):
@@ -465,7 +465,7 @@ class ProcessRuntime:
     def _write_serve(self, plan: JobPlan) -> None:
         """What images for inference have under this name; training scripts may mean another."""
         words = [shlex.quote(word) for word in (self._interpreter.executable, str(MODEL_SERVER))]
-        for instance in filter(_serves, plan.instances):
+        for instance in (each for each in plan.instances if each.serves):
             command = Scratch(instance.scratch).commands / SERVE
             write_command(command, f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
 
@@ -507,10 +507,6 @@ def _show_own_gpus(plan: JobPlan) -> None:
             write_command(command, list_only(instance.gpus, program))
     if trouble := missing_device([gpu for instance in plan.instances for gpu in instance.gpus]):
         _log.warning("%s: %s %s", plan.job, trouble.problem, trouble.remedy)
-
-
-def _serves(instance: InstancePlan) -> bool:
-    return instance.entrypoint is None and instance.arguments[:1] == (SERVE,)
 
 
 def _dialer(record: Record) -> Dialer | None:

@@ -26,6 +26,7 @@ _VAR_TMP = "/var/tmp"  # noqa: S108
 _OWN = frozenset({"/proc", "/dev", "/run", "/tmp", _VAR_TMP, PRIVATE, "/opt/ml"})  # noqa: S108
 """Never the host's: each instance has its own."""
 
+_LIB = "/lib"
 _RUN = (
     "/run/NetworkManager/resolv.conf",
     "/run/booted-system",
@@ -199,7 +200,8 @@ def sandbox_arguments(
     above, below = view.without([interpreter.prefix]), view.only([interpreter.prefix])
     return (
         *_namespaces(plan.host, features, network),
-        *_host_view(tree, _places_to_make(plan, tree)),
+        *_host_view(tree, (*_places_to_make(plan, tree), *([_LIB] if plan.serves else ()))),
+        *(_own_lib(tree) if plan.serves else ()),
         *("--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"),  # noqa: S108
         *(word for device in devices for word in ("--dev-bind-try", device, device)),
         *_read_only(_READ_ONLY),
@@ -266,6 +268,24 @@ def _host_view(tree: HostTree, places: Sequence[str], directory: str = "/") -> I
             yield from _host_view(tree, places, entry.path)
         else:
             yield from ("--ro-bind-try", entry.path, entry.path)
+
+
+def _own_lib(tree: HostTree) -> Iterator[str]:
+    """A /lib to which files can be added, where the host's is a link, as it is today.
+
+    The inference.py of models of SDK v3 copies the model's shared libraries there.
+    """
+    for entry in tree.entries("/"):
+        if entry.path != _LIB:
+            continue
+        if entry.link is None:
+            yield from ("--ro-bind-try", _LIB, _LIB)
+            return
+        yield from ("--perms", "0755", "--dir", _LIB)
+        target = PurePosixPath("/") / entry.link
+        for library in tree.entries(_LIB):
+            name = PurePosixPath(library.path).name
+            yield from ("--symlink", str(target / name), library.path)
 
 
 def _private_directories(scratch: Scratch) -> Iterator[str]:

@@ -116,6 +116,18 @@ def test_the_whole_of_a_plain_one() -> None:
     )
 
 
+def test_a_model_can_add_to_lib() -> None:
+    serving = replace(PLAN, arguments=("serve",))
+    listing = {"/": ["lib", "usr"], "/lib": ["ld.so", "x86_64-linux-gnu"]}
+    linked = words(serving, tree=Tree(listing, {"/lib": "usr/lib"}))
+    assert (
+        "--ro-bind-try /usr /usr --perms 0755 --dir /lib --symlink /usr/lib/ld.so /lib/ld.so "
+        "--symlink /usr/lib/x86_64-linux-gnu /lib/x86_64-linux-gnu --proc"
+    ) in linked
+    assert "--ro-bind-try /lib /lib" in words(serving, tree=Tree(listing))
+    assert "--symlink usr/lib /lib" in words(tree=Tree(listing, {"/lib": "usr/lib"}))
+
+
 def test_what_is_hidden_is_covered_before_the_mounts_and_closed_after_them() -> None:
     view = View(("/home/u/state",), ("/etc/shadow",), ("/home/u/state/ca.pem",))
     python = replace(PYTHON, prefix="/home/u/state/env")

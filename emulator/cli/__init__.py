@@ -21,6 +21,8 @@ COMMANDS = {
     "env": "Print what to eval so that a shell takes the emulator for AWS.",
     "demo": "Train a model on two instances with torchrun, and try it on data it never saw.",
     "jobs": "List training and processing jobs, newest first.",
+    "top": "Show GPUs, the queue and running jobs, live until Ctrl-C.",
+    "metrics": "Draw a job's metrics: every value that its script printed.",
     "describe": "Print everything Describe says of a job, as JSON.",
     "logs": "Print a job's log; with -f also what comes, and exit code 1 if the job failed.",
     "stop": "Stop a job: SIGTERM, and SIGKILL two minutes later.",
@@ -39,6 +41,8 @@ EXAMPLES = {
     ),
     "demo": ("demo", "demo --runtime docker"),
     "jobs": ("jobs --status failed", "jobs --json --limit 5"),
+    "top": ("top", "top --once"),
+    "metrics": ("metrics my-job", "metrics my-job --name loss --log"),
     "describe": ("describe my-job",),
     "logs": ("logs my-job --follow", "logs my-job --host algo-2"),
     "stop": ("stop my-job --wait",),
@@ -98,7 +102,7 @@ def epilog(name: str) -> str | None:
         line if "sagemaker-emulator" in line else f"sagemaker-emulator {line}"
         for line in EXAMPLES[name]
     )
-    asks = name in ("jobs", "describe", "logs", "stop", "artifacts", "delete")
+    asks = name in ("jobs", "top", "metrics", "describe", "logs", "stop", "artifacts", "delete")
     variables = _ASKS if asks else _VARIABLES.get(name, "")
     return "\n\n".join(filter(None, ["Examples:", *shown, variables]))
 

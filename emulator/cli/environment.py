@@ -47,6 +47,8 @@ class Endpoint:
     """For the routes below /_emulator; known of an emulator that runs."""
     folder: Path | None = None
     """Where it has its files for clients, if that is not the folder of the settings."""
+    page: str = ""
+    """The address for a browser, with the token where that is needed; known to `up` alone."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from emulator.cli.kinds import KINDS, JobKind, kind_of
 from emulator.cli.messages import ExitCode, err, fail, note, out
 from emulator.cli.options import AskPortFlag, ConfigFlag, EndpointFlag, StateFlag, load_settings
 from emulator.cli.remote import TERMINAL, Remote, connect, pages, plain_errors
+from emulator.model.errors import ApiError
 
 JobName = Annotated[str, typer.Argument(help="Name of the job.", show_default=False)]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -32,6 +33,9 @@ STATUS_STYLES = {
 }
 PAGE = 100
 """Jobs in one answer, the most that the service gives."""
+_DETAILED = 1000
+"""The most jobs in one answer of the emulator's own routes."""
+_REASON_WIDTH = 100
 HOST_STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red")
 
 
@@ -55,10 +59,23 @@ def jobs(
         listings = [_listing(remote, kind, limit, wanted) for kind in KINDS]
         newest_first = merge(*listings, key=lambda job: job["CreationTime"], reverse=True)
         found = list(islice(newest_first, limit))
+        details = {} if as_json else _details(remote, limit)
     if as_json:
         print_json(found)
     else:
-        out.print(_table(found) if found else "No jobs.")
+        out.print(_table(found, details) if found else "No jobs.")
+
+
+def _details(remote: Remote, limit: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """What AWS's listings do not tell, by kind and name; nothing from an emulator that refuses.
+
+    That is one on another machine, whose token this shell does not have, or an older one.
+    """
+    try:
+        page = remote.ask("/v1/jobs", limit=min(limit, _DETAILED))
+    except ApiError:
+        return {}
+    return {(job["kind"], job["name"]): job for job in page["jobs"]}
 
 
 def _listing(
@@ -219,12 +236,14 @@ def _show_until_end(items: Iterator[Line | Change | dict[str, Any]]) -> dict[str
     raise AssertionError("a followed job always ends with its description")
 
 
-def _table(found: list[dict[str, Any]]) -> Table:
+def _table(found: list[dict[str, Any]], details: dict[tuple[str, str], dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("JOB", "KIND", "STATUS", "SECONDARY", "CREATED", "TOOK"):
+    headings = ["JOB", "KIND", "STATUS", "SECONDARY", "CREATED", "TOOK"]
+    for heading in [*headings, "INSTANCES", "GPUS", "WHY"] if details else headings:
         table.add_column(heading, overflow="fold")
     for job in found:
         kind = kind_of(job)
+        more = details.get((f"{kind.word.lower()}-job", kind.name(job)))
         table.add_row(
             Text(kind.name(job)),
             kind.word.lower(),
@@ -232,8 +251,20 @@ def _table(found: list[dict[str, Any]]) -> Table:
             job.get("SecondaryStatus", ""),
             job["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S"),
             f"{seconds_taken(job, datetime.now().astimezone()):.0f} s",
+            *(_more(more) if more else ()),
         )
     return table
+
+
+def _more(job: dict[str, Any]) -> tuple[str | Text, ...]:
+    """Instances, GPUs, and why the job waits or has failed."""
+    reason = " ".join(str(job["reason"]).split())
+    shown = reason if len(reason) <= _REASON_WIDTH else f"{reason[: _REASON_WIDTH - 1]}…"
+    return (
+        f"{job['instances']} × {job['instance_type']}",
+        str(job["gpus"] or ""),
+        Text(shown),
+    )
 
 
 def seconds_taken(job: dict[str, Any], now: datetime) -> float:

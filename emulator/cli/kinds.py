@@ -25,6 +25,11 @@ class JobKind:
         """Below it are the emulator's own routes for such jobs."""
         return f"/{self.word.lower()}-jobs"
 
+    @property
+    def v1_path(self) -> str:
+        """Below it, what pages show of such jobs (docs/page.md)."""
+        return f"/v1/jobs/{self.word.lower()}-job"
+
     def named(self, job: str) -> dict[str, str]:
         """The member of a request that says which job is meant."""
         return {f"{self.word}JobName": job}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from http.client import HTTPException
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from emulator.aws.accounts import is_account
 from emulator.aws.signatures import ALGORITHM, SignedRequest
@@ -157,19 +157,28 @@ class Remote:
 
     def administer(self, path: str) -> None:
         """Post to a route of the emulator's own; raises ApiError, and ConnectionError."""
+        self._own("POST", path, {})
+
+    def ask(self, path: str, **query: object) -> dict[str, Any]:
+        """What a route of the emulator's own answers; raises ApiError, and ConnectionError."""
+        return self._own("GET", path, query)
+
+    def _own(self, method: str, path: str, query: Mapping[str, object]) -> dict[str, Any]:
         region, access_key, _ = self.credentials
-        account = f"&account={access_key}" if is_account(access_key) else ""
+        account = {"account": access_key} if is_account(access_key) else {}
+        words = urlencode({"region": region, **account, **query})
         headers = {"authorization": f"Bearer {self.admin_token}"} if self.admin_token else {}
         try:
             with closing(connection(self.url)) as opened:
-                url = f"{ADMIN}{path}?region={region}{account}"
-                opened.request("POST", url, headers=headers)
+                url = f"{ADMIN}{path}{'&' if '?' in path else '?'}{words}"
+                opened.request(method, url, headers=headers)
                 answer = opened.getresponse()
                 said = json.loads(answer.read() or b"{}")
         except (OSError, ValueError, HTTPException) as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
         if answer.status >= 300:
             raise ApiError(str(said.get("detail", "")), code=str(answer.status))
+        return dict(said)
 
 
 def pages(

@@ -180,7 +180,7 @@ def _start(settings: Settings, stack: ExitStack, end_jobs: Callable[[], bool]) -
     tls = server_context(certificates)
     proxy = StsProxy(emulator.url, tls, os.environ, settings.proxy_host)
     proxy_url = stack.enter_context(proxy.serve(proxy_port(settings)))
-    endpoint = Endpoint(emulator.url, proxy_url, emulator.admin_token)
+    endpoint = Endpoint(emulator.url, proxy_url, emulator.admin_token, page=emulator.page)
     # For clients that do not evaluate `env`: a container that mounts these files.
     client_environment(settings, os.environ, endpoint)
     announced = announce(settings, endpoint)
@@ -238,6 +238,7 @@ def rows(settings: Settings, endpoint: Endpoint, said: dict[str, Any]) -> list[t
     runtime, store = said.get("runtime", {}), said.get("object_store", {})
     return [
         ("endpoint", endpoint.url),
+        *([("page", endpoint.page)] if endpoint.page else []),
         ("runtime", _with_reason(runtime.get("name", "?"), runtime.get("reason", ""))),
         ("S3", _with_reason(store.get("kind", "?"), store.get("endpoint", ""))),
         ("state", str(said.get("state_dir", settings.state_dir))),

@@ -63,6 +63,8 @@ def job_filter(
     status: Annotated[list[str] | None, Query(description="Any without one.")] = None,
     kind: Annotated[list[str] | None, Query(description="training-job, processing-job")] = None,
     q: Annotated[str, Query(description="A part of the name.")] = "",
+    account: Annotated[str | None, Query(description="Any without one.")] = None,
+    region: Annotated[str | None, Query(description="Any without one.")] = None,
     offset: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=MOST_JOBS)] = 100,
 ) -> Overview:
@@ -71,6 +73,8 @@ def job_filter(
     return Overview(
         kinds=tuple(one.name for one in KINDS if one.name in (kind or ())),
         statuses=tuple(one for one in known if one in (status or ())),
+        accounts=(account,) if account else (),
+        regions=(region,) if region else (),
         text=q.strip(),
         limit=limit,
         offset=offset,

@@ -333,8 +333,8 @@ def _rows_filter(request: Request) -> Overview:
         [one for one in given.getlist("status") if one],
         [one for one in given.getlist("kind") if one],
         given.get("q", ""),
-        int(offset) if offset.isdigit() else 0,
-        PAGE_ROWS,
+        offset=int(offset) if offset.isdigit() else 0,
+        limit=PAGE_ROWS,
     )
 
 

@@ -73,6 +73,8 @@ class Overview:
     kinds: tuple[str, ...] = ()
     """Any without one."""
     statuses: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
     text: str = ""
     """A part of the name, in upper or lower case."""
     limit: int = 100
@@ -85,7 +87,12 @@ def overview_statements(query: Overview) -> tuple[str, str, Sequence[Value]]:
     As in `page_statement`, an index alone is gone through to find them.
     """
     terms, values = ["1"], list[Value]()
-    for column, wanted in (("kind", query.kinds), ("status", query.statuses)):
+    for column, wanted in (
+        ("kind", query.kinds),
+        ("status", query.statuses),
+        ("account", query.accounts),
+        ("region", query.regions),
+    ):
         if wanted:
             terms.append(f"{column} IN ({', '.join('?' * len(wanted))})")
             values += wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -241,6 +242,43 @@ print(urllib.request.urlopen(admin).status)
         script, env={**stack.environment, **exports}, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["123456789012", "200"], done.stderr
+
+
+def test_the_notebook_of_the_documents(stack: Stack) -> None:
+    text = (REPOSITORY / "docs" / "docker.md").read_text()
+    service = re.search(
+        r"^```yaml\n(services:\n  notebook:.*?)^```", text, re.MULTILINE | re.DOTALL
+    )
+    assert service
+    recipe = re.sub("image: .*", "image: sagemaker-emulator/pytorch-training:cpu", service[1])
+    recipe = re.sub("ports: .*", "ports: []", recipe)
+    recipe = recipe.replace("4570", str(stack.port))
+    recipe = recipe.replace("4571", stack.environment["EMULATOR_PROXY_PORT"])
+    (stack.project / "notebook.yaml").write_text(recipe)
+    code = """
+import boto3, sagemaker
+session = sagemaker.Session()
+print(sagemaker.get_execution_role(), session.account_id(), session.default_bucket())
+print("buckets", len(boto3.client("s3").list_buckets()["Buckets"]) > 0)
+"""
+    said = subprocess.run(
+        [
+            *stack.compose,
+            *("--file", str(stack.project / "notebook.yaml")),
+            # Jupyter's images run as this user.
+            *("run", "--rm", "-T", "--no-deps", "--user", "1000:100", "--env", "HOME=/tmp"),
+            *("notebook", "python", "-c", code),
+        ],
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "arn:aws:iam::123456789012:role/SageMakerRole 123456789012 sagemaker-" in said.stdout, (
+        f"{said.stdout}\n{said.stderr}"
+    )
+    assert "buckets True" in said.stdout
 
 
 def test_the_proxy_leads_nobody_to_the_emulators_own_machine(stack: Stack) -> None:

@@ -185,6 +185,29 @@ def test_requirements_are_installed_as_this_machine_installs(containers: Any) ->
     assert any("installed iniconfig" in line for line in lines), lines[-30:]
 
 
+def test_an_instance_has_no_more_memory_than_its_type(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(
+        'enforce_memory = true\n[instance_types."ml.small.256"]\nvcpu = 1\nmemory_gib = 0.25\n'
+    )
+    emulator = start_emulator(tmp_path / "state", "--config", str(config), runtime="docker")
+    try:
+        emulator.client("s3").create_bucket(Bucket="small")
+        sagemaker = emulator.client("sagemaker")
+
+        def ended(megabytes: int) -> dict[str, Any]:
+            command = f'python3 -c "print(len(bytearray({megabytes} << 20)))"'
+            body = shell_request("small", command)
+            body["ResourceConfig"]["InstanceType"] = "ml.small.256"
+            return run(sagemaker, body)
+
+        assert ended(64)["TrainingJobStatus"] == "Completed"
+        reason = ended(512)["FailureReason"]
+    finally:
+        emulator.end()
+    assert reason.startswith("ClientError: Please use an instance type with more memory")
+
+
 @pytest.fixture
 def own_image() -> Iterator[str]:
     """The image of examples/own_image, from what the engine has; its repository and tag."""

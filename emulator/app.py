@@ -38,6 +38,7 @@ from emulator.web.sources import Sources
 from emulator.web.templating import UI
 
 _FIRST_ANSWERS_SECONDS = 30
+_PORT_SECONDS = 2.0
 _FRONT_SECONDS = 60.0
 """For the process that accepts connections to start, on a machine that has much to do."""
 _log = logging.getLogger(__name__)
@@ -129,7 +130,8 @@ class Emulator:
     def start(self) -> None:
         """Take the port, start all parts, settle what an earlier run left, then answer."""
         # The port first: somebody else's emulator must not cost us half a start.
-        self._socket = listen(self.settings.host, self.settings.port)
+        # An emulator that was killed leaves it a moment later.
+        self._socket = listen(self.settings.host, self.settings.port, _PORT_SECONDS)
         self._resources.callback(self._front.end)
         self._front.start()
         parts = build(self.settings, self.url, self._doors.open, self._resources)
@@ -142,9 +144,11 @@ class Emulator:
         # It has no sockets of its own: it gets connections of the process in front.
         thread = threading.Thread(target=self._server.run, kwargs={"sockets": []}, name="endpoint")
         thread.start()
+        # At the end both finish their answers at the same time.
         self._resources.callback(thread.join)
-        self._resources.callback(setattr, self._server, "should_exit", True)
         self._resources.callback(self._front.end)
+        self._resources.callback(setattr, self._server, "should_exit", True)
+        self._resources.callback(self._front.stop)
         if not self._front.serves(_FRONT_SECONDS):
             raise SetupError("The process that accepts connections does not start.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -86,6 +87,7 @@ SCHEMA = (*MIGRATIONS[:2], leases.MIGRATION, *MIGRATIONS[2:], hosting_store.MIGR
 
 _BACKLOG = 2048
 _DATABASE = "emulator.sqlite3"
+_PORT_PAUSE = 0.05
 _STORE_PATIENCE = 20.0
 """Seconds that S3 requests wait for a store that refuses connections: it may be starting again."""
 _CLIENT_FILES = "client"
@@ -285,8 +287,22 @@ def _sources(settings: Settings, objects: ObjectStore, cache: ObjectCache) -> So
     return Sources(Downloader(objects), cache, scratch, settings.file_systems)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections there; raises OSError."""
+def listen(host: str, port: int, patience: float = 0) -> socket.socket:
+    """A socket that takes connections there.
+
+    A port that is taken is tried again for `patience` seconds. Raises OSError.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _listen(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PORT_PAUSE)
+
+
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio switches Nagle's delay off (40 ms an answer) only where the protocol is named.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from emulator.aws.s3.exchange import Exchange
@@ -31,7 +33,10 @@ _PAGES = "/_emulator"
 """No bucket's name begins with an underscore."""
 _VERSIONS = ("1.0", "1.1")
 _LINGER_SECONDS = 5.0
-_DRAIN_SECONDS = 0.01
+_FIRST_LOOK = 0.01
+_LONGEST_LOOK = 1.0
+_DRAIN_SECONDS = 60.0
+"""For a client to take the answer before the request for which its connection is handed over."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -58,6 +63,28 @@ def endpoint_protocol(
             super().__init__(s3, hand_over, b"", *args, **more)
 
     return Bound
+
+
+async def take_connection(
+    connection: socket.socket,
+    received: bytes,
+    s3: S3Proxy | None,
+    hand_over: HandOver,
+    server: uvicorn.Server,
+    app_state: dict[str, Any],
+) -> None:
+    """Serve a connection that another process handed over, with what it had received."""
+    await asyncio.get_running_loop().connect_accepted_socket(
+        lambda: EndpointProtocol(
+            s3,
+            hand_over,
+            received,
+            config=server.config,
+            server_state=server.server_state,
+            app_state=app_state,
+        ),
+        connection,
+    )
 
 
 log = logging.getLogger(__name__)
@@ -370,13 +397,21 @@ class EndpointProtocol(HttpToolsProtocol):
             if self.cycle is not None:
                 self.cycle.keep_alive = False
 
-    def _leave(self) -> None:
-        """Hand the connection over, with all that was received of its request."""
+    def _leave(self, pause: float = _FIRST_LOOK, left: float = _DRAIN_SECONDS) -> None:
+        """Hand the connection over, with all that was received of its request.
+
+        The answer before that goes out first: this looks again after a `pause`, and breaks the
+        connection off when no time is `left`.
+        """
         self.flow.pause_reading()
         if self._hand_over is None or self.transport.is_closing():
             return
         if self.transport.get_write_buffer_size():  # of the answer before this request
-            self.loop.call_later(_DRAIN_SECONDS, self._leave)
+            if left <= 0:
+                self.abort()
+            else:
+                longer = min(2 * pause, _LONGEST_LOOK)
+                self.loop.call_later(pause, self._leave, longer, left - pause)
             return
         self._ends = True
         try:

@@ -22,6 +22,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from emulator.aws.front import front as front_module
 from emulator.aws.front.front import Front
 from emulator.aws.front.process import StoreAccess
 from emulator.aws.s3.local_control import LocalControl
@@ -196,6 +197,54 @@ def test_it_is_started_again(endpoint: Running) -> None:
     assert asked(kept) == os.getpid()
     endpoint.s3(attempts=5).put_object(Bucket=BUCKET, Key="after", Body=b"x")
     assert asked(endpoint.line()) == os.getpid()
+
+
+def test_one_that_hangs_is_killed_and_started_again(
+    embedded_store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_module, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(front_module, "MISSED_BEATS", 40)
+    with running(embedded_store.endpoint) as made:
+        hung = made.pid
+        assert status_of_s3(made.line()) == 403
+        os.kill(hung, signal.SIGSTOP)
+        until(lambda: made.front.pid not in (None, hung))
+        assert status_of_s3(made.line()) == 403
+
+
+def test_a_fault_is_seeded_when_the_process_knows_it(endpoint: Running) -> None:
+    os.kill(endpoint.pid, signal.SIGSTOP)
+    try:
+        fault = Fault(Kind.SLOW_DOWN, bucket="another", times=1)
+        adding = threading.Thread(target=endpoint.faults.add, args=(fault,))
+        adding.start()
+        adding.join(0.5)
+        assert adding.is_alive()
+    finally:
+        os.kill(endpoint.pid, signal.SIGCONT)
+    adding.join(60)
+    assert not adding.is_alive()
+    endpoint.faults.remove(fault.id)
+
+
+def test_signals_do_not_end_it(endpoint: Running) -> None:
+    """A service manager sends them to all processes of the emulator."""
+    before = endpoint.pid
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(before, number)
+    endpoint.s3().put_object(Bucket=BUCKET, Key="after", Body=b"x")
+    assert endpoint.pid == before
+
+
+def test_it_is_not_started_again_once_it_is_to_stop(embedded_store: EmbeddedStore) -> None:
+    with running(embedded_store.endpoint) as made:
+        assert status_of_s3(made.line()) == 403
+        before = made.pid
+        made.front.stop()
+        os.kill(before, signal.SIGKILL)
+        made.front.end()
+        made.front._start_again()
+        assert made.pid == before
 
 
 def test_a_store_that_is_away_is_explained() -> None:

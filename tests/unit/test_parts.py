@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+import threading
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from emulator.data.state_lock import StateLock
 from emulator.drivers.process.shared_memory import SharedMemory
 from emulator.model.errors import SetupError
-from emulator.parts import build
+from emulator.parts import build, listen
 from emulator.settings import Settings
 
 
@@ -30,3 +32,14 @@ def test_a_second_emulator_touches_nothing_of_the_first(
     finally:
         first.release()
     assert swept == []
+
+
+def test_a_port_that_becomes_free_is_taken() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            listen("127.0.0.1", port)
+        threading.Timer(0.1, holder.close).start()
+        listen("127.0.0.1", port, patience=60).close()

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 import uvicorn
 
-from emulator.aws.endpoint import EndpointProtocol, endpoint_protocol
+from emulator.aws.endpoint import endpoint_protocol, take_connection
 from emulator.aws.front.channel import Channel, Message, connection_of, pair, send_connection
 from emulator.aws.front.process import FIRST_ORIGIN, LAST_ANSWERS_SECONDS, StoreAccess
 from emulator.aws.s3.local_control import LocalControl
@@ -36,12 +36,17 @@ _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
 _TELL_SECONDS = 5.0
 _END_SECONDS = LAST_ANSWERS_SECONDS + 5.0
+BEAT_SECONDS = 5.0
+"""Between two questions whether the process still answers."""
+MISSED_BEATS = 10
+"""Without an answer to so many in a row it is killed and started again."""
 
 
 class Front:
-    """One process in front, started again where it ends by itself.
+    """One process in front, started again where it ends by itself or does not answer.
 
-    `start` and `end` belong to one owner; `attach` is called in the endpoint's event loop.
+    `start`, `stop` and `end` belong to one owner; `attach` is called in the endpoint's event loop,
+    where everything else happens.
     """
 
     def __init__(self) -> None:
@@ -54,9 +59,15 @@ class Front:
         self._listening: Sequence[socket.socket] = ()
         self._store = StoreAccess("", "", "", 0, "")
         self._control = LocalControl()
+        self._changing = threading.Lock()
+        """Held while a process is started again, and while `stop` decides that none is."""
         self._ending = threading.Event()
         self._serving = threading.Event()
         self._pause = 0.0
+        self._missed_beats = 0
+        self._tellings = itertools.count()
+        self._untold: dict[int, threading.Event] = {}
+        """Who waits until the process knows whether faults are seeded."""
         self._origins = itertools.count(FIRST_ORIGIN)
         self._servers: WeakValueDictionary[int, uvicorn.Server] = WeakValueDictionary()
 
@@ -94,6 +105,8 @@ class Front:
                 # A Ctrl-C in the terminal is for the emulator, which then ends this one.
                 start_new_session=True,
             )
+        if self._end is not None:
+            self._end.close()
         self._end = mine
         self._started_at = time.monotonic()
 
@@ -119,16 +132,23 @@ class Front:
         """
         return self._serving.wait(seconds)
 
-    def end(self) -> None:
-        """Let it finish its answers, for a few seconds; does nothing where it does not run."""
-        self._ending.set()
-        for listening in self._listening:
-            listening.close()
+    def stop(self) -> None:
+        """Accept no more connections; answers go on for a few seconds. `end` waits for them."""
+        with self._changing:
+            if self._ending.is_set():
+                return
+            self._ending.set()
+            for listening in self._listening:
+                listening.close()
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._send, {"stop": True})
         elif self._end is not None:
             self._end.close()
+
+    def end(self) -> None:
+        """Stop it and wait for its end; does nothing where it does not run."""
+        self.stop()
         if self._child is not None:
             try:
                 self._child.wait(_END_SECONDS)
@@ -137,36 +157,56 @@ class Front:
                 self._child.wait()
 
     def _open(self) -> None:
+        """Tell a process that was started what to serve. Raises OSError."""
         if self._end is None:
             return
+        copies = [listening.dup() for listening in self._listening]
         self._channel = Channel(self._end, self._message, self._lost)
         first = {
             **asdict(self._store),
             "seeded": self._control.seeded,
             "level": logging.getLogger("emulator").getEffectiveLevel(),
         }
-        self._channel.send(first, [listening.dup().detach() for listening in self._listening])
+        self._channel.send(first, [copy.detach() for copy in copies])
+        self._missed_beats = 0
+        self._beat(self._channel)
+
+    def _beat(self, channel: Channel) -> None:
+        """Ask the process at the other end whether it answers, from time to time."""
+        if channel is not self._channel or self._child is None or self._loop is None:
+            return
+        if self._missed_beats >= MISSED_BEATS:
+            log.error("the process that serves S3 does not answer and is killed")
+            self._child.kill()  # the channel's end tells
+            return
+        # Counted, not timed: this process may have been stopped itself.
+        self._missed_beats += 1
+        channel.send({"beat": True})
+        self._loop.call_later(BEAT_SECONDS, self._beat, channel)
 
     def _send(self, message: Message) -> None:
         if self._channel is not None:
             self._channel.send(message)
 
     def _tell_seeded(self) -> None:
-        """Told before this returns, so that what was seeded meets every later request."""
+        """Returns when the process knows, so that what was seeded meets every later request."""
         if self._loop is None:
             return
         told = threading.Event()
-
-        def tell() -> None:
-            self._send({"seeded": self._control.seeded})
-            told.set()
-
         if threading.get_ident() == self._loop_thread:
-            tell()
+            self._tell(told)
             return
         with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(tell)
+            self._loop.call_soon_threadsafe(self._tell, told)
             told.wait(_TELL_SECONDS)
+
+    def _tell(self, told: threading.Event) -> None:
+        if self._channel is None:  # the next process knows it from the first
+            told.set()
+            return
+        number = next(self._tellings)
+        self._untold[number] = told
+        self._channel.send({"seeded": self._control.seeded, "telling": number})
 
     def _message(self, message: Message, files: list[int]) -> None:
         if "connection" in message:
@@ -174,6 +214,11 @@ class Front:
                 asyncio.get_running_loop().create_task(self._take(message["connection"], *came))
         elif "serving" in message:
             self._serving.set()
+        elif "beat" in message:
+            self._missed_beats = 0
+        elif "told" in message:
+            if told := self._untold.pop(message["told"], None):
+                told.set()
         elif "disturbance" in message:
             found = self._control.disturbance_now(message["disturbance"])
             answer = {"seconds": found.seconds, "slow_down": found.slow_down}
@@ -189,17 +234,8 @@ class Front:
         if server is None:  # the job has ended
             connection.close()
             return
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: EndpointProtocol(
-                None,
-                partial(self._hand_over, origin),
-                received,
-                config=server.config,
-                server_state=server.server_state,
-                app_state=server.lifespan.state,
-            ),
-            connection,
-        )
+        hand_over = partial(self._hand_over, origin)
+        await take_connection(connection, received, None, hand_over, server, server.lifespan.state)
 
     def _hand_over(self, origin: int, connection: int, received: bytes) -> None:
         if self._channel is None:
@@ -210,6 +246,9 @@ class Front:
     def _lost(self) -> None:
         """The process has ended, or is about to."""
         self._channel = None
+        for told in self._untold.values():
+            told.set()
+        self._untold.clear()
         child = self._child
         if self._ending.is_set() or child is None or self._loop is None:
             return
@@ -221,12 +260,19 @@ class Front:
         self._loop.call_later(self._pause, self._start_again)
 
     def _start_again(self) -> None:
-        if self._ending.is_set():
-            return
-        try:
-            self.start()
-        except OSError as error:
-            log.error("the process that serves S3 cannot be started: %s", error)
-            asyncio.get_running_loop().call_later(_LONGEST_PAUSE, self._start_again)
-        else:
-            self._open()
+        with self._changing:
+            if self._ending.is_set():
+                return
+            try:
+                self.start()
+                self._open()
+            except OSError as error:
+                log.error("the process that serves S3 cannot be started: %s", error)
+                self._give_up()
+                asyncio.get_running_loop().call_later(_LONGEST_PAUSE, self._start_again)
+
+    def _give_up(self) -> None:
+        """End a process that was not told what to serve."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()

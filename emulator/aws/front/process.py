@@ -10,8 +10,10 @@ import asyncio
 import logging
 import os
 import resource
+import signal
 import socket
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 
 import uvicorn
 
-from emulator.aws.endpoint import EndpointProtocol, endpoint_protocol
+from emulator.aws.endpoint import endpoint_protocol, take_connection
 from emulator.aws.front.channel import Channel, Message, connection_of, read, send_connection
 from emulator.aws.s3.control import Disturbance
 from emulator.aws.s3.proxy import S3Proxy
@@ -47,6 +49,8 @@ class StoreAccess:
 
 def main() -> None:
     """Wait for the first message of the emulator, then serve until it says so or is gone."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     end = socket.socket(fileno=int(sys.argv[-1]))
     # Each client takes two: its connection, and one to the store. No other program is started here.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -89,7 +93,7 @@ class Process:
             access_log=False,
             timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
         )
-        self._server = uvicorn.Server(self._config)
+        self._server = _Server(self._config)
         logging.basicConfig(level=logging.WARNING, handlers=[_Forwarding(self._log)])
         logging.getLogger("emulator").setLevel(first["level"])
 
@@ -136,6 +140,9 @@ class Process:
                 asyncio.get_running_loop().create_task(self._take(message["connection"], *came))
         elif "seeded" in message:
             self.seeded = message["seeded"]
+            self._tell({"told": message["telling"]})
+        elif "beat" in message:
+            self._tell(message)
         elif "answer" in message:
             question = self._questions.get(message["answer"])
             if question is not None and not question.done():
@@ -144,17 +151,8 @@ class Process:
             self._server.should_exit = True
 
     async def _take(self, origin: int, connection: socket.socket, received: bytes) -> None:
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: EndpointProtocol(
-                self._s3,
-                partial(self._hand_over, origin),
-                received,
-                config=self._config,
-                server_state=self._server.server_state,
-                app_state={},
-            ),
-            connection,
-        )
+        hand_over = partial(self._hand_over, origin)
+        await take_connection(connection, received, self._s3, hand_over, self._server, {})
 
     def _hand_over(self, origin: int, connection: int, received: bytes) -> None:
         if self._channel is not None:
@@ -164,11 +162,26 @@ class Process:
         # At once: the next emulator may want the port, and the store ends with the last one.
         os._exit(0)
 
+    def _tell(self, message: Message) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
     def _log(self, message: Message) -> None:
         if self._channel is not None:
             self._channel.send(message)
         else:
             sys.stderr.write(f"{message['log']}\n")
+
+
+class _Server(uvicorn.Server):
+    """Ends when the emulator says so, not at a signal.
+
+    A service manager sends SIGTERM to both processes; a front that ended first would look as if
+    it had to be started again.
+    """
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
 
 
 class _Forwarding(logging.Handler):

@@ -202,7 +202,8 @@ def _from_variables(environment: Mapping[str, str]) -> dict[str, Any]:
     ambient = {name.upper(): value for name, value in environment.items()}
     names = (*FORMER_NAMES, *(setting.name for setting in fields(Settings)))
     keys = {name: f"{VARIABLES}{name.upper()}" for name in names}
-    return _by_new_name({name: ambient[key] for name, key in keys.items() if key in ambient})
+    # An empty one is not set: `EMULATOR_PYTHON= sagemaker-emulator up`, and compose's `${X:-}`.
+    return _by_new_name({name: ambient[key] for name, key in keys.items() if ambient.get(key)})
 
 
 def _by_new_name(values: Mapping[str, Any]) -> dict[str, Any]:

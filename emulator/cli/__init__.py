@@ -19,7 +19,7 @@ from emulator import __version__
 COMMANDS = {
     "up": "Start the emulator and keep it running until Ctrl-C.",
     "env": "Print what to eval so that a shell takes the emulator for AWS.",
-    "demo": "Train a model on two instances with torchrun, and try it on data it never saw.",
+    "demo": "Train a model on two instances, deploy it, and try it on data it never saw.",
     "jobs": "List training and processing jobs, newest first.",
     "top": "Show GPUs, the queue and running jobs, live until Ctrl-C.",
     "metrics": "Draw a job's metrics: every value that its script printed.",
@@ -91,6 +91,8 @@ def load(name: str) -> Any:
     if group is None:
         group = typer.Typer(add_completion=False)
         group.command(name, epilog=epilog(name))(getattr(module, name))
+    else:
+        group.info.epilog = epilog(name)
     return typer.main.get_command(group)
 
 

@@ -44,7 +44,7 @@ def demo(
     ] = None,
     config: ConfigFlag = None,
 ) -> None:
-    """Train a model on two instances with torchrun, deploy it, and try it on data it never saw."""
+    """Train a model on two instances, deploy it, and try it on data it never saw."""
     settings = load_settings(
         port=port, state_dir=state_dir, python=python, runtime=runtime, config=config
     )

@@ -33,6 +33,12 @@ def test_defaults_are_a_loopback_endpoint_and_this_interpreter() -> None:
     assert settings.python == Path(sys.executable)
 
 
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("host", "python", "s3_endpoint", "roles", "max_jobs"):
+        monkeypatch.setenv(f"EMULATOR_{name.upper()}", "")
+    assert read_settings() == Settings()
+
+
 def test_each_source_wins_over_the_ones_below_it(
     toml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,15 @@ Calls for one host come in order and from one thread; those of several hosts ove
 """
 
 
-DIAL_SECONDS = 0.25
+_DIAL_SECONDS = 0.25
 """In which an instance has to accept a connection (developer guide)."""
+
+
+def dial(address: str, port: int) -> socket.socket:
+    """A connection to an instance by its address; see Reachable. Raises OSError."""
+    connection = socket.create_connection((address, port), _DIAL_SECONDS)
+    connection.settimeout(None)
+    return connection
 
 
 class Fleet(Protocol):

@@ -74,6 +74,7 @@ def launch(runtime: Runtime, image: str | None, tmp_path: Path) -> Iterator[Laun
         on_output: Callable[[str, bytes], None] | None = None,
         mounts: Sequence[Mount] = (),
         outlives: bool = False,
+        reachable: bool = False,
     ) -> Run:
         job = f"job-{len(runs)}"
         instances = tuple(
@@ -88,7 +89,14 @@ def launch(runtime: Runtime, image: str | None, tmp_path: Path) -> Iterator[Laun
             )
             for number, script in enumerate(scripts, start=1)
         )
-        plan = JobPlan(job, f"arn:{job}", instances, network_isolation, outlives=outlives)
+        plan = JobPlan(
+            job,
+            f"arn:{job}",
+            instances,
+            network_isolation,
+            outlives=outlives,
+            reachable=reachable,
+        )
         output = Output()
         runs.append(Run(runtime.launch(plan, on_output or output), output, plan))
         return runs[-1]

@@ -16,7 +16,7 @@ from pathlib import Path
 from docker.client import DockerClient
 from docker.errors import APIError, DockerException, NotFound
 
-from emulator.drivers.base import DIAL_SECONDS, OutputSink, Unreachable, Usage
+from emulator.drivers.base import OutputSink, Unreachable, Usage, dial
 from emulator.drivers.docker.engine import ENGINE_GONE, side_by_side
 from emulator.drivers.docker.ownership import hand_over
 from emulator.drivers.docker.retry import patiently
@@ -121,7 +121,7 @@ class DockerFleet:
         address = self._addresses.get(host)
         if address is None:
             address = self._addresses[host] = self._address_of(host)
-        return socket.create_connection((address, port), DIAL_SECONDS)
+        return dial(address, port)
 
     def _address_of(self, host: str) -> str:
         """On the job's own network. Raises OSError where the container has none now."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from emulator.drivers.base import DIAL_SECONDS, OutputSink, Usage
+from emulator.drivers.base import OutputSink, Usage, dial
 from emulator.drivers.process.job_network import Dialer
 from emulator.drivers.process.records import Record, open_process, send, wait_for_end
 from emulator.drivers.process.sandbox import Scratch
@@ -136,7 +136,7 @@ class ProcessFleet:
         """See Reachable in base.py."""
         if self._dialer:
             return self._dialer.dial(port)
-        return socket.create_connection((LOOPBACK, port), DIAL_SECONDS)
+        return dial(LOOPBACK, port)
 
     def usage(self) -> Mapping[str, Usage]:
         """See Measured in base.py."""

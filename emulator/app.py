@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from emulator.aws.front.front import Front
 from emulator.aws.gateway import Gateway, Shortcut
 from emulator.aws.invocations.proxy import Invocations
 from emulator.aws.s3.local_control import LocalControl
+from emulator.data.objectstore.weed import no_space
 from emulator.drivers.base import Lasting
 from emulator.model.errors import SetupError
 from emulator.model.lifecycle import Phase
@@ -280,6 +282,8 @@ class Emulator:
         away = parts.runtimes.away()
         chosen = parts.runtimes.summary(away)
         problem = parts.availability.problem()
+        if not problem and parts.s3.directory:
+            problem = no_space(Path(parts.s3.directory), 0)
         return {
             "status": "degraded" if problem else "ok",
             "version": __version__,

@@ -7,13 +7,21 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from http_server import serving
 
 from emulator.aws.gateway import Gateway
+from emulator.aws.s3.proxy import S3Proxy
 from emulator.aws.wire.http import HttpRequest
 from emulator.data.objectstore.disk_reserve import Reserve
+from emulator.data.objectstore.embedded import EmbeddedStore
+from emulator.data.objectstore.weed import no_space
 from emulator.database import Database
 from emulator.model.errors import SetupError
 from emulator.settings import Settings
@@ -113,6 +121,29 @@ def test_an_operation_that_finds_no_room_is_to_be_sent_again(disk: Path) -> None
     (disk / "filler").unlink()
     assert [gateway.answer(request, None).status for request in requests] == [200, 200]
     database.close()
+
+
+def test_an_upload_that_the_disk_has_no_room_for_is_refused_with_the_reason(disk: Path) -> None:
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    with EmbeddedStore(disk, "key", "secret") as store:
+        proxy = S3Proxy(store.endpoint, *keys.values(), no_space=partial(no_space, store.directory))
+        with serving(Gateway({}, Settings(state_dir=disk)), proxy) as url:
+            config = Config(retries={"total_max_attempts": 1})
+            s3 = boto3.client(
+                "s3", endpoint_url=url, region_name="us-east-1", config=config, **keys
+            )
+            s3.create_bucket(Bucket="bucket")
+            s3.put_object(Bucket="bucket", Key="before", Body=b"before")
+            with pytest.raises(ClientError, match="No space left on device") as error:
+                s3.put_object(Bucket="bucket", Key="large", Body=bytes(44 * MIB))
+            assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+            fill(disk)
+            source = {"Bucket": "bucket", "Key": "before"}
+            with pytest.raises(ClientError, match="No space left on device"):
+                s3.copy_object(Bucket="bucket", Key="copy", CopySource=source)
+            assert s3.get_object(Bucket="bucket", Key="before")["Body"].read() == b"before"
+            (disk / "filler").unlink()
+            s3.put_object(Bucket="bucket", Key="after", Body=b"after")
 
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"

@@ -26,7 +26,9 @@ _HOP_BY_HOP = frozenset(
     b"connection expect keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
 )
 _NOT_FROM_STORE = _HOP_BY_HOP | {b"date", b"server"}
-_INTERNAL = (b"seaweed-", b"x-seaweedfs-")
+_INTERNAL = (b"seaweed-", b"x-seaweedfs-", b"x-amz-tagging-")
+_TAG_COUNT = b"x-amz-tagging-count"
+"""S3 says how many tags an object has; SeaweedFS sends the tags, too."""
 _SERVER = b"server: AmazonS3\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REPLAYED = frozenset(("GET", "HEAD", "PUT", "DELETE"))
@@ -195,7 +197,8 @@ class Exchange:
         lines += [
             b"%b: %b\r\n" % header
             for header in headers
-            if header[0] not in _NOT_FROM_STORE and not header[0].startswith(_INTERNAL)
+            if header[0] not in _NOT_FROM_STORE
+            and (not header[0].startswith(_INTERNAL) or header[0] == _TAG_COUNT)
         ]
         for added in self._admission.added_headers(self._request, status):
             if all(name != added[0] for name, _ in headers):

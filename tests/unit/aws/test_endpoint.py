@@ -341,13 +341,15 @@ async def test_headers_of_the_stores_own_stay_inside(at: World) -> None:
     line = await at.connect()
     at.store.answer = (
         b"HTTP/1.1 204 No Content\r\nSeaweed-X: 1\r\nX-SeaweedFS-Y: 2\r\nServer: weed\r\n"
-        b"Date: never\r\nX-Amz-Kept: 3\r\n\r\n"
+        b"Date: never\r\nX-Amz-Kept: 3\r\nX-Amz-Tagging-Team: a\r\nX-Amz-Tagging-Count: 1\r\n\r\n"
     )
     line.send(head())
     answer = (await line.answer())[1].lower()
     assert "seaweed" not in answer
     assert "never" not in answer
     assert "x-amz-kept: 3" in answer
+    assert "x-amz-tagging-count: 1" in answer
+    assert "x-amz-tagging-team" not in answer
     assert "server: amazons3" in answer
 
 

@@ -33,7 +33,8 @@ def main() -> int:
         listening = _bind(settings.port)
         if not settings.multi_model:
             _install_requirements(settings.model / "code" / "requirements.txt")
-        _require_toolkit()
+        if settings.toolkit:
+            _require_toolkit()
         return _serve(settings, listening)
     except CannotLoadError as error:
         # The traceback is in the log already: the process that loads the model writes it.

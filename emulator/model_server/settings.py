@@ -22,6 +22,9 @@ class Settings:
     port: int
     workers: int
     """Processes for each model; each loads the model and answers one request at a time."""
+    toolkit: bool
+    """Whether AWS's inference toolkit calls the model's functions; SAGEMAKER_INFERENCE_CODE
+    names a function that needs none."""
     multi_model: bool
     """Models are loaded and unloaded by requests (`/models`), and none is loaded at the start."""
     timeout: float | None
@@ -46,6 +49,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         base=Path(env.get("SAGEMAKER_BASE_DIR") or "/opt/ml"),
         port=_number(env, "SAGEMAKER_BIND_TO_PORT", 8080),
         workers=max(1, workers),
+        toolkit=not env.get("SAGEMAKER_INFERENCE_CODE"),
         multi_model=env.get("SAGEMAKER_MULTI_MODEL") == "true",
         timeout=float(timeout) if timeout > 0 else None,
         body_limit=_number(env, "SAGEMAKER_MAX_PAYLOAD_IN_MB", 100) * MEGABYTE,

@@ -21,15 +21,18 @@ The second form is that of a handler that returns a generator.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import sys
 import traceback
 import uuid
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
+from inspect import isawaitable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -61,6 +64,7 @@ class Request:
 
     def __init__(self, headers: dict[str, str]):
         self.headers = Headers(headers)
+        self.body = b""
         self.id = str(uuid.uuid4())
         self.status, self.phrase = 200, ""
         self.answer_headers: dict[str, str] = {}
@@ -149,28 +153,26 @@ class Context:
 
 
 class Service:
-    """The loaded model and its handler functions."""
+    """A loaded model; subclasses say how a request is passed to the user's code."""
 
-    def __init__(self, model_directory: str):
-        """Load the model; raises what the user's code raises."""
-        with_torch = find_spec("torch") is not None
-        self._context = Context(model_directory, _gpu() if with_torch else None)
-        self._transformer = _transformer(with_torch)
-        self._transformer.validate_and_initialize(model_dir=model_directory, context=self._context)
+    def call(self, request: Request, body: bytes) -> Any:
+        """The body of the answer, or a generator of its parts; may raise anything."""
+        raise NotImplementedError
 
     def answer(self, headers: dict[str, str], body: bytes) -> Messages:
         """The messages that answer one request."""
-        request = self._context.request = Request(headers)
-        result = self._transformer.transform([{"body": body}], self._context)[0]
-        if request.status >= 400 and isinstance(result, str):
-            print(result, file=sys.stderr, flush=True)
-        if hasattr(result, "__next__"):
-            yield from self._stream(request, result)
-            return
+        request = Request(headers)
         try:
-            yield _answer(request, _bytes(result))
-        except TypeError as error:
+            result = self.call(request, body)
+            streamed = hasattr(result, "__next__")
+            message = ("stream",) if streamed else _answer(request, _bytes(result))
+        except Exception as error:  # of the user's code
             yield _failure(request, error)
+            return
+        if streamed:
+            yield from self._stream(request, result)
+        else:
+            yield message
 
     def _stream(self, request: Request, parts: Any) -> Messages:
         """One message a part. An error before the first part is an ordinary answer with 500."""
@@ -192,6 +194,55 @@ class Service:
             yield ("end", False) if begun else failure
         else:
             yield ("end", True)
+
+
+class ToolkitService(Service):
+    """`model_fn` and its kin, through AWS's own Transformer."""
+
+    def __init__(self, model_directory: str):
+        """Load the model; raises what the user's code raises."""
+        with_torch = find_spec("torch") is not None
+        self._context = Context(model_directory, _gpu() if with_torch else None)
+        self._transformer = _transformer(with_torch)
+        self._transformer.validate_and_initialize(model_dir=model_directory, context=self._context)
+
+    def call(self, request: Request, body: bytes) -> Any:
+        self._context.request = request
+        result = self._transformer.transform([{"body": body}], self._context)[0]
+        if request.status >= 400 and isinstance(result, str):
+            print(result, file=sys.stderr, flush=True)
+        return result
+
+
+class CodeService(Service):
+    """One function for everything, as in SageMaker Distribution images (ModelServer.SMD of SDK v3).
+
+    It gets a request with `body` and `headers`, and may be a coroutine or an async generator.
+    """
+
+    def __init__(self, code: str, model_directory: str):
+        """`code` is MODULE.FUNCTION; raises what the user's code raises."""
+        directory = os.environ.get("SAGEMAKER_INFERENCE_CODE_DIRECTORY")
+        sys.path.insert(0, directory or model_directory)
+        module, _, function = code.rpartition(".")
+        self._handler = getattr(import_module(module), function)
+        self._loop = asyncio.new_event_loop()
+
+    def call(self, request: Request, body: bytes) -> Any:
+        request.body = body
+        result = self._handler(request)
+        if isawaitable(result):
+            result = self._loop.run_until_complete(result)
+        if isinstance(result, dict):
+            request.answer_headers["Content-Type"] = "application/json"
+        return self._parts(result) if isinstance(result, AsyncIterator) else result
+
+    def _parts(self, parts: AsyncIterator[Any]) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._loop.run_until_complete(parts.__anext__())
+            except StopAsyncIteration:
+                return
 
 
 def _close(parts: Any) -> None:
@@ -254,7 +305,8 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def _serve(connection: Connection, model_directory: str) -> None:
     try:
-        service = Service(model_directory)
+        code = os.environ.get("SAGEMAKER_INFERENCE_CODE")
+        service = CodeService(code, model_directory) if code else ToolkitService(model_directory)
     except BaseException as error:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,16 +81,19 @@ def transform_fn(model, body, content_type, accept, context):
     if "fail" in order:
         raise ValueError("line one\\nline two \\u20ac")
     return json.dumps({"pid": os.getpid(), "cwd": os.getcwd(), "path": os.environ["PYTHONPATH"]})
+
+def handler(request):
+    return transform_fn(None, request.body, None, None, None)
 """
 
 
 SLOW = """
 import time
-
-def model_fn(model_dir):
-    open({begun!r}, "w")
-    time.sleep(600)
+open({begun!r}, "w")
+time.sleep(600)
 """
+# Without AWS's toolkit and PyTorch, whose import takes seconds.
+LIGHT = {"SAGEMAKER_INFERENCE_CODE": "inference.handler"}
 
 
 def order(**members: object) -> bytes:
@@ -177,7 +181,7 @@ def test_default_handlers_load_torchscript_and_tell_of_anything_else(tmp_path: P
         assert served.until_ready().invoke(b"[[-1, 2]]")[1] == b"0.0,2.0\n"
     torch.save({}, tmp_path / "model" / "second.pth")
     with ServedModel(tmp_path) as served:
-        assert served.process.wait(60) == 1
+        assert served.process.wait(120) == 1
         assert "Exactly one .pth or .pt file is required" in served.log
 
 
@@ -191,15 +195,15 @@ def test_default_handlers_load_torchscript_and_tell_of_anything_else(tmp_path: P
 def test_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path, code: str, words: str) -> None:
     write_model(tmp_path, code)
     with ServedModel(tmp_path) as served:
-        assert served.process.wait(60) == 1
+        assert served.process.wait(120) == 1
         assert "Traceback" in served.log
         assert words in served.log.splitlines()[-1]
 
 
 def test_interpreter_without_the_toolkit_is_told_what_to_install(tmp_path: Path) -> None:
     write_model(tmp_path, SCRIPTED)
-    with ServedModel(tmp_path, interpreter=[os.sys.executable, "-S"]) as served:
-        assert served.process.wait(60) == 1
+    with ServedModel(tmp_path, interpreter=[sys.executable, "-S"]) as served:
+        assert served.process.wait(120) == 1
         (line,) = served.log.splitlines()
     assert "pip install sagemaker-inference sagemaker-pytorch-inference" in line
     assert "sagemaker-emulator[serving]" in line
@@ -327,7 +331,7 @@ def test_worker_that_ends_in_a_request_is_replaced(scripted: ServedModel, end: s
 
 def test_idle_worker_that_is_killed_loses_no_request(tmp_path: Path) -> None:
     write_model(tmp_path, SCRIPTED)
-    with ServedModel(tmp_path, {"SAGEMAKER_MODEL_SERVER_WORKERS": "2"}) as served:
+    with ServedModel(tmp_path, {**LIGHT, "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}) as served:
         served.until_ready()
         pids = {json.loads(served.invoke(order())[1])["pid"] for _ in range(4)}
         assert len(pids) == 2
@@ -340,7 +344,7 @@ def test_idle_worker_that_is_killed_loses_no_request(tmp_path: Path) -> None:
 def test_sigterm_finishes_running_requests(tmp_path: Path) -> None:
     write_model(tmp_path, SCRIPTED)
     begun, go = tmp_path / "begun", tmp_path / "go"
-    with ServedModel(tmp_path) as served:
+    with ServedModel(tmp_path, LIGHT) as served:
         served.until_ready()
         idle, running, waiting = served.connect(), served.connect(), served.connect()
         idle.request("GET", "/ping")
@@ -355,13 +359,13 @@ def test_sigterm_finishes_running_requests(tmp_path: Path) -> None:
             answer = connection.getresponse()
             assert (answer.status, answer.headers["Connection"]) == (200, "close")
             connection.close()
-        assert served.process.wait(60) == 0
+        assert served.process.wait(120) == 0
 
 
 def test_sigterm_while_the_model_is_loaded_ends_the_server(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     write_model(tmp_path, SLOW.format(begun=str(begun)))
-    with ServedModel(tmp_path) as served:
+    with ServedModel(tmp_path, LIGHT) as served:
         wait_until(begun.exists)
         with pytest.raises(ConnectionRefusedError):
             served.request("GET", "/ping")
@@ -370,7 +374,7 @@ def test_sigterm_while_the_model_is_loaded_ends_the_server(tmp_path: Path) -> No
 
 def test_model_that_exceeds_its_timeout_is_started_again(tmp_path: Path) -> None:
     write_model(tmp_path, SCRIPTED)
-    with ServedModel(tmp_path, {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"}) as served:
+    with ServedModel(tmp_path, {**LIGHT, "SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"}) as served:
         served.until_ready()
         status, body, _ = served.invoke(order(wait=tmp_path / "never", begun=tmp_path / "begun"))
         assert status == 500
@@ -379,12 +383,12 @@ def test_model_that_exceeds_its_timeout_is_started_again(tmp_path: Path) -> None
 
 
 def test_several_models(tmp_path: Path) -> None:
-    first = write_model(tmp_path, "def model_fn(d): return 'a'\n" + _ANSWERS_MODEL, "one")
-    second = write_model(tmp_path, "def model_fn(d): return 'b'\n" + _ANSWERS_MODEL, "two")
-    large = write_model(tmp_path, "def model_fn(d): raise MemoryError", "large")
+    first = write_model(tmp_path, "def handler(request): return 'a'", "one")
+    second = write_model(tmp_path, "def handler(request): return 'b'", "two")
+    large = write_model(tmp_path, "raise MemoryError", "large")
     bad = write_model(tmp_path, "import nothing_of_that_name", "bad")
 
-    with ServedModel(tmp_path, {"SAGEMAKER_MULTI_MODEL": "true"}) as served:
+    with ServedModel(tmp_path, {**LIGHT, "SAGEMAKER_MULTI_MODEL": "true"}) as served:
         served.until_ready()
 
         def load(name: str, url: Path) -> int:
@@ -417,4 +421,33 @@ def test_several_models(tmp_path: Path) -> None:
         assert served.stop() == 0
 
 
-_ANSWERS_MODEL = "def transform_fn(model, body, content_type, accept): return model"
+DISTRIBUTION = """
+import asyncio
+
+async def handler(request):
+    await asyncio.sleep(0)
+    if request.body == b"stream":
+        return parts()
+    return {"given": request.body.decode(), "type": request.headers["content-type"]}
+
+async def parts():
+    yield "one "
+    await asyncio.sleep(0)
+    yield "two"
+"""
+
+
+def test_function_of_sagemaker_distribution_needs_no_toolkit(tmp_path: Path) -> None:
+    write_model(tmp_path, DISTRIBUTION)
+    env = {
+        **LIGHT,
+        "SAGEMAKER_INFERENCE_CODE_DIRECTORY": str(tmp_path / "model" / "code"),
+        "SAGEMAKER_PROGRAM": "",
+    }
+    with ServedModel(tmp_path, env, interpreter=[sys.executable, "-S"]) as served:
+        served.until_ready()
+        status, body, headers = served.invoke(b"abc", "text/plain")
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        assert json.loads(body) == {"given": "abc", "type": "text/plain"}
+        assert served.invoke(b"stream", "text/plain")[1] == b"one two"
+        assert served.invoke(b"\xff", "text/plain")[0] == 500

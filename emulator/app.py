@@ -25,7 +25,7 @@ from emulator.aws.built import Hosting, operations_by_service
 from emulator.aws.control import disturb_operations, routes
 from emulator.aws.front.front import Front
 from emulator.aws.gateway import Gateway, Shortcut
-from emulator.aws.invocations.proxy import Invocations
+from emulator.aws.invocations.runtime import Runtime
 from emulator.aws.s3.local_control import LocalControl
 from emulator.data.objectstore.weed import no_space
 from emulator.drivers.base import Lasting
@@ -177,11 +177,23 @@ class Emulator:
         return opened
 
     def _application(self, parts: Parts, listening: list[socket.socket]) -> FastAPI:
+        disturb = disturb_operations(parts.faults)
+        runtime = Runtime(
+            self.settings,
+            parts.routes,
+            parts.hosting,
+            parts.queue,
+            parts.objects,
+            parts.invocation_metrics,
+            disturb,
+        )
+
         @asynccontextmanager
         async def lifespan(itself: FastAPI) -> AsyncIterator[None]:
             self._doors.attach(itself, self._front)
             self._front.attach(listening, parts.s3, LocalControl(parts.faults, parts.availability))
-            yield
+            async with runtime.running():
+                yield
 
         application = FastAPI(
             title="sagemaker-emulator", lifespan=lifespan, openapi_url=None, docs_url=None
@@ -214,7 +226,6 @@ class Emulator:
             parts.runtimes,
             Hosting(parts.hosting, parts.objects, parts.endpoints),
         )
-        disturb = disturb_operations(parts.faults)
         gateway = Gateway(
             services,
             self.settings,
@@ -230,8 +241,7 @@ class Emulator:
         application.include_router(admin)
         application.mount("/", gateway)
         # Signed requests are for AWS: they need not pass through everything else.
-        invocations = Invocations(parts.routes, self.settings, parts.invocation_metrics, disturb)
-        application.add_middleware(Shortcut, gateway=gateway, invocations=invocations)
+        application.add_middleware(Shortcut, gateway=gateway, invocations=runtime)
         return application
 
     def _add_pages(

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 from docker.errors import DockerException
 
 from emulator.aws.front.process import StoreAccess
+from emulator.aws.invocations import queue_store
 from emulator.aws.invocations.metrics import InvocationMetrics
+from emulator.aws.invocations.queue_store import QueueStore
 from emulator.data.cache.objects import ObjectCache
 from emulator.data.inputs import Sources
 from emulator.data.inputs.fuse import sweep_mounts
@@ -82,7 +84,13 @@ from emulator.workloads.transfers.reports import JobReports
 OpenDoor = Callable[[socket.socket], Callable[[], None]]
 """Answers requests on one more socket; what it returns ends that."""
 
-SCHEMA = (*MIGRATIONS[:2], leases.MIGRATION, *MIGRATIONS[2:], hosting_store.MIGRATION)
+SCHEMA = (
+    *MIGRATIONS[:2],
+    leases.MIGRATION,
+    *MIGRATIONS[2:],
+    hosting_store.MIGRATION,
+    queue_store.MIGRATION,
+)
 """Scripts are applied by their place: a new one goes to the end."""
 
 _BACKLOG = 2048
@@ -112,6 +120,8 @@ class Parts:
     catalog: Catalog
     objects: ObjectStore
     invocation_metrics: InvocationMetrics
+    queue: QueueStore
+    """Of asynchronous endpoints."""
     machine: Machine
     s3: StoreAccess
     availability: Availability
@@ -231,6 +241,7 @@ def build(settings: Settings, url: str, door: OpenDoor, resources: ExitStack) ->
         catalog=catalog,
         objects=objects,
         invocation_metrics=invocation_metrics,
+        queue=QueueStore(database),
         s3=StoreAccess(
             objects.endpoint,
             *keys,

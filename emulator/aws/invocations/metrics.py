@@ -79,7 +79,7 @@ class InvocationMetrics:
         )
 
     def add(self, where: tuple[Scope, str, str], values: dict[tuple[str, str], float]) -> None:
-        """Count values, by name and unit."""
+        """Count values, by name and unit; "" instead of a variant: of the endpoint alone."""
         with self._lock:
             sums = self._sums.setdefault(where, {})
             for series, value in values.items():
@@ -104,7 +104,8 @@ class InvocationMetrics:
         now = self._clock()
         try:
             for (scope, endpoint, variant), by_series in sums.items():
-                dimensions = (("EndpointName", endpoint), ("VariantName", variant))
+                of_variant = (("VariantName", variant),) if variant else ()
+                dimensions = (("EndpointName", endpoint), *of_variant)
                 self._samples.put(
                     scope,
                     [

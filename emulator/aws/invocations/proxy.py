@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 from uuid import uuid4
@@ -244,20 +244,32 @@ class _Way:
     def close(self) -> None:
         self._instances.close()
 
-    async def invoke(self, call: Invocation, body: bytes, seconds: float | None = None) -> Answer:
-        """The whole answer; `seconds` instead of the limit. Raises Refusal."""
-        return await self._counted(
-            lambda table: _variant(table, call), call, body, seconds or self._limits.seconds
+    async def invoke(
+        self,
+        call: Invocation,
+        body: bytes,
+        seconds: float | None = None,
+        longest: int | None = None,
+    ) -> Answer:
+        """The whole answer, in `seconds` and of at most `longest` bytes, else as the limits say.
+
+        Raises Refusal.
+        """
+        limits = replace(
+            self._limits,
+            seconds=seconds or self._limits.seconds,
+            answer=longest or self._limits.answer,
         )
+        return await self._counted(lambda table: _variant(table, call), call, body, limits)
 
     async def _counted(
         self,
         choose: Callable[[Table], RoutedVariant],
         call: Invocation,
         body: bytes,
-        seconds: float,
+        limits: Limits,
     ) -> Answer:
-        exchange = _Exchange(self, call, body, seconds, choose)
+        exchange = _Exchange(self, call, body, limits, choose)
         try:
             async with exchange as (connection, container):
                 content = await exchange.rest(connection, container)
@@ -272,9 +284,8 @@ class _Way:
 
     async def stream(self, call: Invocation, body: bytes, receive: Receive, send: Send) -> None:
         """The answer as an event stream, each part as it comes. Raises Refusal before it begins."""
-        exchange = _Exchange(
-            self, call, body, self._limits.stream_seconds, lambda table: _variant(table, call)
-        )
+        limits = replace(self._limits, seconds=self._limits.stream_seconds)
+        exchange = _Exchange(self, call, body, limits, lambda table: _variant(table, call))
         try:
             async with exchange as (connection, container):
                 await send(
@@ -321,7 +332,7 @@ class _Way:
             raise self._gone
 
         with suppress(Refusal):
-            await self._counted(choose, call, body, self._limits.seconds)
+            await self._counted(choose, call, body, self._limits)
 
 
 class _Exchange:
@@ -332,13 +343,13 @@ class _Exchange:
         way: _Way,
         call: Invocation,
         body: bytes,
-        seconds: float,
+        limits: Limits,
         choose: Callable[[Table], RoutedVariant],
     ):
         self._way = way
         self._call = call
         self._body = body
-        self._seconds = seconds
+        self._limits = limits
         self._choose = choose
         self._began = self._sent = self._ended = perf_counter()
         self._lent: Lent[ContainerConnection] | None = None
@@ -359,7 +370,7 @@ class _Exchange:
         way = self._way
         try:
             self._lent = await way._instances.with_one(
-                self._chosen, self._attempt, self._call.session, way._limits.wait_seconds
+                self._chosen, self._attempt, self._call.session, self._limits.wait_seconds
             )
         except NoInstance:
             raise self._no_instance() from None
@@ -449,7 +460,7 @@ class _Exchange:
                 path = await self._way._models.path(target, container, model)
             head = request_head(path, content_type, call.accept, call.passed, len(body))
             connection = await self._way._instances.ask(
-                target, container, head, body, self._seconds
+                target, container, head, body, self._limits.seconds
             )
             if model is None or connection.status != 404 or last:
                 return connection
@@ -460,7 +471,7 @@ class _Exchange:
 
     async def rest(self, connection: ContainerConnection, label: str) -> bytes:
         """The rest of an answer; raises Refusal."""
-        errors, limit = self._way._errors, self._way._limits.answer
+        errors, limit = self._way._errors, self._limits.answer
         try:
             piece = await connection.read()
             pieces, size = [piece], len(piece)

@@ -106,6 +106,25 @@ def check_toolkit(settings: Settings) -> Finding:
     )
 
 
+def check_serving(settings: Settings) -> Finding:
+    """Can that interpreter serve models, for endpoints?"""
+    try:
+        modules = inspect_interpreter(settings.python).modules
+    except SetupError as error:
+        return Finding("serving", False, error.problem, error.remedy, needed=False)
+    wanted = ("sagemaker_inference", "sagemaker_pytorch_serving_container")
+    missing = [module for module in wanted if module not in modules]
+    return Finding(
+        "serving",
+        not missing,
+        f"for endpoints, {settings.python} lacks {', '.join(missing)}"
+        if missing
+        else "AWS's inference toolkit, for endpoints",
+        f"{settings.python} -m pip install sagemaker-inference sagemaker-pytorch-inference",
+        needed=False,
+    )
+
+
 def check_sandbox(settings: Settings) -> Finding:
     """Can an ordinary user make a sandbox here?"""
     with tempfile.TemporaryDirectory() as folder:
@@ -221,6 +240,7 @@ def check_docker(settings: Settings) -> Finding:
 CHECKS: tuple[Check, ...] = (
     check_interpreter,
     check_toolkit,
+    check_serving,
     check_sandbox,
     check_object_store,
     check_port,
@@ -231,7 +251,14 @@ CHECKS: tuple[Check, ...] = (
     *GPU_CHECKS,
 )
 OF_PROCESSES: frozenset[Check] = frozenset(
-    {check_interpreter, check_toolkit, check_sandbox, check_shared_memory, check_network}
+    {
+        check_interpreter,
+        check_toolkit,
+        check_serving,
+        check_sandbox,
+        check_shared_memory,
+        check_network,
+    }
 )
 """What jobs in containers do not need of this machine."""
 

@@ -146,16 +146,25 @@ def check_file_systems(settings: Settings) -> Finding:  # noqa: ARG001
     return Finding("fuse", True, "objects can be mounted (FastFile)")
 
 
+_TRAINING, _INFERENCE = "pytorch-training", "pytorch-inference"
+
+
 def check_images(settings: Settings) -> Finding:
     """Does the engine have what stands for AWS's images?"""
     try:
         with closing(connect()) as client:
-            built = list_images(client, [image_folder(images_root(), "pytorch-training")])
+            folders = [image_folder(images_root(), name) for name in (_TRAINING, _INFERENCE)]
+            built = list_images(client, folders)
     except SetupError:
         return Finding("images", True, "none needed: no engine, or no folder of images")
     there = [image.tag for image in built if image.size_bytes is not None]
     if there:
-        return Finding("images", True, ", ".join(there))
+        missing = (
+            ""
+            if any(_INFERENCE in tag for tag in there)
+            else (f"; none for endpoints: sagemaker-emulator images build {_INFERENCE}")
+        )
+        return Finding("images", True, f"{', '.join(there)}{missing}")
     remedy = "Build one: sagemaker-emulator images build (or let jobs pull theirs)."
     needed = settings.runtime == "docker" and not settings.image_map
     detail = f"the engine has none of {', '.join(image.tag for image in built)}"

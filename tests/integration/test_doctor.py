@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import venv
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from emulator.cli.doctor import (
     check_old_files,
     check_port,
     check_sandbox,
+    check_serving,
     check_state_dir,
     checks_for,
 )
@@ -46,6 +48,16 @@ def test_an_interpreter_that_is_not_there(settings: Settings, tmp_path: Path) ->
     finding = check_interpreter(replace(settings, python=tmp_path / "python"))
     assert not finding.ok
     assert "EMULATOR_PYTHON" in finding.remedy
+
+
+def test_an_interpreter_that_cannot_serve(settings: Settings, tmp_path: Path) -> None:
+    assert check_serving(settings).ok
+    bare = tmp_path / "bare"
+    venv.create(bare, with_pip=False)
+    finding = check_serving(replace(settings, python=bare / "bin" / "python"))
+    assert not finding.ok
+    assert not finding.needed
+    assert f"{bare}/bin/python -m pip install sagemaker-inference" in finding.remedy
 
 
 def test_a_taken_port(settings: Settings) -> None:

@@ -32,7 +32,8 @@ print(json.dumps({
     "writable": os.access(sysconfig.get_path("purelib"), os.W_OK),
     "own": (packages.st_uid, packages.st_gid) == (os.geteuid(), os.getegid()),
     "torch": torch,
-    "modules": [m for m in ("mpi4py", "paramiko", "pip", "sagemaker_pytorch_container",
+    "modules": [m for m in ("mpi4py", "paramiko", "pip", "sagemaker_inference",
+                            "sagemaker_pytorch_container", "sagemaker_pytorch_serving_container",
                             "sagemaker_training", "torch") if importlib.util.find_spec(m)],
 }))
 """

@@ -144,7 +144,9 @@ def _watch(reader: JobReader, training: ModuleType) -> tuple[dict[str, Any], Any
                 _say(item.status.lower(), item.message)
                 progress.update(bar, description=item.status)
             elif isinstance(item, Line):
-                show_line(item)
+                # AWS's toolkit puts empty lines between the script's.
+                if item.text.strip():
+                    show_line(item)
                 if epoch := training.Epoch.parse(item.text):
                     last = epoch
                     progress.update(

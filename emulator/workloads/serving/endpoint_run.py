@@ -73,6 +73,8 @@ class EndpointRun:
         """Of a deployment that does not serve yet."""
         self._leaving: list[ModelInstance] = []
         """Out of the table; they finish their requests and end."""
+        self._standby: Table | None = None
+        """Where requests wait while nothing serves, although something has and will."""
         self._published: Table | None = None
         self._thread = threading.Thread(target=self._run, name=f"endpoint {name}", daemon=True)
 
@@ -144,6 +146,7 @@ class EndpointRun:
         """One look at the row, and all that can be done at once."""
         self._leaving = [each for each in self._leaving if each.state is not State.GONE]
         endpoint = self._context.store.endpoint(self._scope, self._name)
+        self._standby = _standby(endpoint)
         if endpoint is None or endpoint.status is EndpointStatus.DELETING:
             self._delete(endpoint)
             return
@@ -190,17 +193,11 @@ class EndpointRun:
     def _cleared(self) -> bool:
         """End what serves; whether nothing of it is left. Requests wait meanwhile."""
         if self._serving is not None:
-            waiting = Table(self._serving.deployment, self._without_targets(self._serving))
             gone = _instances(self._serving)
             self._serving = None
-            self._route.publish(waiting)
+            self._publish()
             self._let_go(gone)
         return not self._leaving
-
-    def _without_targets(self, instances: InstanceSet) -> tuple[RoutedVariant, ...]:
-        return tuple(
-            replace(each, targets=(), starting=True) for each in instances.table().variants
-        )
 
     def _swap(self, pending: Deployment) -> None:
         """The new instances serve from now on; the old ones finish their requests."""
@@ -300,9 +297,7 @@ class EndpointRun:
 
     def _publish(self) -> None:
         """Tell where requests go, if that has changed."""
-        table = self._serving.table() if self._serving else None
-        if self._serving is None and self._next is not None and self._published is not None:
-            return  # an update in place: requests wait
+        table = self._serving.table() if self._serving else self._standby
         if table != self._published:
             self._published = table
             self._route.publish(table)
@@ -364,6 +359,17 @@ class EndpointRun:
         instance = ModelInstance(self._context, spec, row.deployment, self._changed.set)
         instance.take_over(survivor.lease, row.runtime)
         return instance
+
+
+def _standby(endpoint: Endpoint | None) -> Table | None:
+    """The table of an endpoint whose instances are all about to come."""
+    serves = endpoint and endpoint.status in (EndpointStatus.IN_SERVICE, EndpointStatus.UPDATING)
+    if not serves or endpoint is None or endpoint.current is None:
+        return None
+    variants = endpoint.current.variants
+    return Table(
+        endpoint.current, tuple(RoutedVariant(each, (), starting=True) for each in variants)
+    )
 
 
 def _instances(of: InstanceSet | None) -> list[ModelInstance]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import signal
+import subprocess
 import sys
 import tarfile
 import time
@@ -144,6 +148,19 @@ class Hosting:
             assert "Could not find endpoint" in str(error)  # noqa: PT017
             return False
         return True
+
+    def kill_one(self, name: str) -> None:
+        """SIGKILL to one instance, as by the kernel's out-of-memory killer."""
+        if self.runtime == "docker":
+            listing = ["docker", "ps", "--quiet", "--filter", f"name=sagemaker-{name}"]
+            first = subprocess.check_output(listing, text=True).split()[0]
+            subprocess.run(["docker", "kill", first], check=True, stdout=subprocess.DEVNULL)
+            return
+        records = (self.emulator.state_dir / "supervised").glob("*.json")
+        read = [json.loads(record.read_text()) for record in records]
+        mine = next(record for record in read if f"/{name.lower()}/" in record["arn"])
+        (instance,) = mine["instances"].values()
+        os.kill(instance["first"][0], signal.SIGKILL)
 
     def log(self, name: str) -> list[str]:
         """All lines of all streams."""

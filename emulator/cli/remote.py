@@ -81,7 +81,12 @@ class JsonService:
     def _call(self, operation: str, members: Mapping[str, Any]) -> dict[str, Any]:
         with closing(connection(self.url)) as opened:
             body = json.dumps(members).encode()
-            path, headers = self._signed(operation, body)
+            who = (self.region, self.access_key, self.secret_key)
+            asked = {
+                "x-amz-target": f"{self.target}.{operation}",
+                "content-type": "application/x-amz-json-1.1",
+            }
+            path, headers = signed(self.url, "/", who, self.name, asked)
             opened.request("POST", path, body, headers)
             answer = opened.getresponse()
             text = answer.read()
@@ -95,26 +100,28 @@ class JsonService:
             raise ApiError(message, code=code, status=answer.status)
         return dict(said)
 
-    def _signed(self, operation: str, body: bytes) -> tuple[str, dict[str, str]]:
-        """The path, and headers with an AWS signature."""
-        parts = urlsplit(self.url)
-        now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        signed = {
-            "host": parts.netloc.rpartition("@")[2],
-            "x-amz-date": now,
-            "x-amz-target": f"{self.target}.{operation}",
-        }
-        scope = f"{self.access_key}/{now[:8]}/{self.region}/{self.name}/aws4_request"
-        blank = f"{ALGORITHM} Credential={scope}, SignedHeaders={';'.join(signed)}, Signature="
-        plain = {
-            **signed,
-            "content-type": "application/x-amz-json-1.1",
-            "authorization": blank,
-        }
-        lines = [(name.encode(), value.encode()) for name, value in plain.items()]
-        request = SignedRequest("POST", parts.path or "/", "", lines).without((), self.secret_key)
-        headers = {name.decode(): value.decode() for name, value in request.headers}
-        return request.path, {**headers, "content-length": str(len(body))}
+
+def signed(
+    url: str, path: str, who: tuple[str, str, str], service: str, headers: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """The path of a POST below `url`, and its headers with an AWS signature.
+
+    `who` is region, access key and secret key; the targets among the headers are signed.
+    """
+    parts, (region, access_key, secret_key) = urlsplit(url), who
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    covered = {
+        "host": parts.netloc.rpartition("@")[2],
+        "x-amz-date": now,
+        **{name: value for name, value in headers.items() if name.startswith("x-amz-")},
+    }
+    scope = f"{access_key}/{now[:8]}/{region}/{service}/aws4_request"
+    blank = f"{ALGORITHM} Credential={scope}, SignedHeaders={';'.join(covered)}, Signature="
+    plain = {**covered, **headers, "authorization": blank}
+    lines = [(name.encode(), value.encode()) for name, value in plain.items()]
+    where = f"{parts.path.rstrip('/')}{path}"
+    request = SignedRequest("POST", where, "", lines).without((), secret_key)
+    return request.path, {name.decode(): value.decode() for name, value in request.headers}
 
 
 @dataclass(frozen=True)

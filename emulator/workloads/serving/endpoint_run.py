@@ -66,6 +66,8 @@ class EndpointRun:
         self._route.on_wake(self._wake)
         self._changed = threading.Event()
         self._shutdown = threading.Event()
+        self._leaves = False
+        """At the emulator's end its instances go on."""
         self._over = False
         self._woken: set[str] = set()
         self._serving: InstanceSet | None = None
@@ -100,10 +102,9 @@ class EndpointRun:
 
     def shut_down(self, leaves: bool) -> None:
         """The emulator ends. Instances go on where they can and `leaves` is true."""
+        self._leaves = leaves
         self._shutdown.set()
         self._changed.set()
-        for instance in self._all():
-            instance.shut_down(leaves)
 
     def join(self, timeout: float) -> bool:
         """Wait for the endpoint's thread and for those of its instances."""
@@ -141,6 +142,8 @@ class EndpointRun:
                 _log.exception("endpoint %s: it is tried again", self._name)
             if not self._over:
                 self._changed.wait(_TICK)
+        for instance in self._all():
+            instance.shut_down(self._leaves)
 
     def _step(self) -> None:
         """One look at the row, and all that can be done at once."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from emulator.model.errors import JobError
+from emulator.model.errors import InternalServerError, JobError
 from emulator.model.hosting import Deployment, LiveVariant, VariantSpec
 from emulator.workloads.serving.instance import EndedEarly, ModelInstance, State
 from emulator.workloads.serving.routes import RoutedVariant, Table
 
 _TRIES = 2
 """Starts of an instance that ends before it answers a ping: the service tries for half an hour."""
+_PLATFORM_TRIES = 4
+"""Starts that fail for what is neither the request's nor the container's fault."""
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 """Seconds between two starts in the place of an instance that has served and died."""
@@ -127,9 +129,7 @@ class InstanceSet:
     def failure(self) -> JobError | None:
         """Why the deployment cannot serve: an instance fails for good."""
         for members in self._members.values():
-            if members.failure and (
-                not isinstance(members.failure, EndedEarly) or members.early_ends >= _TRIES
-            ):
+            if members.failure and members.early_ends >= _tries(members.failure):
                 return members.failure
         return None
 
@@ -168,12 +168,13 @@ class InstanceSet:
     def _count(self, members: _Members, instance: ModelInstance) -> None:
         """An instance has ended that nobody wanted to end."""
         members.failure = instance.failure
-        if instance.target is None:
-            members.early_ends += 1
-        else:
+        if instance.target is not None:
             members.pause = _FIRST_PAUSE
-        members.not_before = self._monotonic() + (0 if instance.target else members.pause)
-        members.pause = min(2 * members.pause, _LONGEST_PAUSE)
+            return
+        members.early_ends += 1
+        if members.early_ends > 1:
+            members.not_before = self._monotonic() + members.pause
+            members.pause = min(2 * members.pause, _LONGEST_PAUSE)
 
     def _in_service(self, variant: VariantSpec) -> int:
         members = self._of(variant).instances
@@ -187,6 +188,13 @@ class InstanceSet:
             if instance.state is State.IN_SERVICE and instance.target
         )
         return RoutedVariant(variant, targets, starting=len(targets) < max(variant.count, 1))
+
+
+def _tries(failure: JobError) -> int:
+    """After how many starts it is why a deployment fails."""
+    if isinstance(failure, EndedEarly):
+        return _TRIES
+    return _PLATFORM_TRIES if isinstance(failure, InternalServerError) else 1
 
 
 def _worth(instance: ModelInstance) -> tuple[bool, float]:

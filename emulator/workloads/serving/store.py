@@ -147,6 +147,13 @@ class HostingStore:
                 "DELETE FROM hosting WHERE kind = ? AND account = ? AND region = ? AND name = ?",
                 _key(found),
             )
+            if kind == ENDPOINT:
+                # The ends of its instances were recorded before, unless the disk was full then.
+                connection.execute(
+                    "DELETE FROM endpoint_instance"
+                    " WHERE account = ? AND region = ? AND endpoint = ?",
+                    (scope.account, scope.region, name),
+                )
         return found
 
     def endpoint(self, scope: Scope, name: str) -> Endpoint | None:

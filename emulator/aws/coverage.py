@@ -18,6 +18,8 @@ _NOTES = {
     "sagemaker": {
         "AddTags": "on jobs, models, endpoint configurations and endpoints",
         "DeleteTags": "on jobs, models, endpoint configurations and endpoints",
+        "CreateInferenceComponent": "each copy is an instance of its own",
+        "UpdateInferenceComponent": "the number of copies",
         "GetSearchSuggestions": "for training jobs",
         "ListTags": "on jobs, models, endpoint configurations and endpoints",
         "Search": "for training jobs; AWS cannot search processing jobs either",
@@ -89,7 +91,7 @@ def _operations() -> Iterator[str]:
     yield ""
     yield "Any other operation is answered with an error (501) that names it. S3 is passed through"
     yield "to the object store as a whole."
-    parts = (*[nothing] * 5, Hosting(nothing, nothing, cast(Any, object())))
+    parts = (*[nothing] * 5, Hosting(nothing, nothing, nothing))
     for service, operations in operations_by_service(Settings(), *parts).items():
         yield ""
         yield f"### {service}"

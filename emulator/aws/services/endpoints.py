@@ -21,7 +21,14 @@ from emulator.model.image import read_address
 from emulator.model.scope import Scope
 from emulator.resources.hosting import read_deployment, rules, words
 from emulator.resources.hosting.deployment import models_of
-from emulator.workloads.serving.store import CONFIG, ENDPOINT, MODEL, HostingStore, not_found
+from emulator.workloads.serving.store import (
+    COMPONENT,
+    CONFIG,
+    ENDPOINT,
+    MODEL,
+    HostingStore,
+    not_found,
+)
 
 _EXCLUDABLE = {"DesiredInstanceCount": "count", "DesiredWeight": "weight"}
 _UPDATABLE = (EndpointStatus.IN_SERVICE,)
@@ -50,6 +57,10 @@ class Endpoints(Protocol):
         """What runs of each variant now."""
         ...
 
+    def live_next(self, scope: Scope, name: str) -> Mapping[str, LiveVariant]:
+        """The same of the deployment that an update brings up."""
+        ...
+
 
 def operations(
     endpoints: Endpoints, store: HostingStore, clock: Callable[[], float] = time.time
@@ -70,7 +81,7 @@ def operations(
             modified=now,
             request={name: value for name, value in request.items() if name != "Tags"},
             tags=values_by_key(request.get("Tags", ())),
-            pending=_read(sources),
+            pending=read_sources(sources),
             pending_since=now,
         )
         endpoints.create(endpoint)
@@ -79,32 +90,29 @@ def operations(
     def update(call: Call) -> dict[str, Any]:
         request = call.params
         rules.check_deployment(request)
-        endpoint = _get(store, call.scope, request["EndpointName"])
+        endpoint = endpoint_named(store, call.scope, request["EndpointName"])
         _check_status(endpoint)
-        sources = _sources(store, call.scope, request)
-        if request.get("RetainDeploymentConfig") and endpoint.current:
-            sources["deployment_config"] = endpoint.current.sources.get("deployment_config")
-        if request.get("RetainAllVariantProperties") and endpoint.current:
-            excluded = {
-                each["VariantPropertyType"]
-                for each in request.get("ExcludeRetainedVariantProperties", ())
-            }
-            sources.update(_retained(endpoint.current, sources["config"], excluded))
-        return {"EndpointArn": endpoints.update(call.scope, endpoint.name, _read(sources)).arn}
+        deployment = read_sources(_update_sources(store, endpoint, request))
+        return {"EndpointArn": endpoints.update(call.scope, endpoint.name, deployment).arn}
 
     def set_capacities(call: Call) -> dict[str, Any]:
         request = call.params
-        endpoint = _get(store, call.scope, request["EndpointName"])
+        endpoint = endpoint_named(store, call.scope, request["EndpointName"])
         _check_status(endpoint)
         deployment = _with_capacities(endpoint, request)
         return {"EndpointArn": endpoints.set_capacities(call.scope, endpoint.name, deployment).arn}
 
     def delete(call: Call) -> None:
-        endpoints.delete(call.scope, call.params["EndpointName"])
+        name = call.params["EndpointName"]
+        endpoints.delete(call.scope, name)
+        _forget_components(store, call.scope, name)
 
     def describe_endpoint(call: Call) -> Mapping[str, Any]:
-        endpoint = _get(store, call.scope, call.params["EndpointName"])
-        return describe(endpoint, endpoints.live(call.scope, endpoint.name))
+        endpoint = endpoint_named(store, call.scope, call.params["EndpointName"])
+        live, coming = (
+            each(call.scope, endpoint.name) for each in (endpoints.live, endpoints.live_next)
+        )
+        return describe(endpoint, live, coming if endpoint.current else live)
 
     def list_endpoints(call: Call) -> dict[str, Any]:
         page = listing.page(store.all(ENDPOINT, call.scope), call.params)
@@ -132,8 +140,10 @@ def operations(
     }
 
 
-def describe(endpoint: Endpoint, live: Mapping[str, LiveVariant]) -> dict[str, Any]:
-    """The answer of DescribeEndpoint (pure).
+def describe(
+    endpoint: Endpoint, live: Mapping[str, LiveVariant], coming: Mapping[str, LiveVariant]
+) -> dict[str, Any]:
+    """The answer of DescribeEndpoint (pure); `coming` is what runs of the pending deployment.
 
     While an update runs, the configuration is that which still serves.
     """
@@ -166,7 +176,7 @@ def describe(endpoint: Endpoint, live: Mapping[str, LiveVariant]) -> dict[str, A
         answer["PendingDeploymentSummary"] = {
             "EndpointConfigName": pending.config_name,
             "ProductionVariants": [
-                {**_pending(each), **({} if endpoint.current else _status(live.get(each.name)))}
+                {**_pending(each), **_status(coming.get(each.name))}
                 for each in pending.variants
                 if each.component_of is None
             ],
@@ -175,7 +185,14 @@ def describe(endpoint: Endpoint, live: Mapping[str, LiveVariant]) -> dict[str, A
     return answer
 
 
-def _get(store: HostingStore, scope: Scope, name: str) -> Endpoint:
+def _forget_components(store: HostingStore, scope: Scope, endpoint: str) -> None:
+    """They cannot be without their endpoint."""
+    for row in store.all(COMPONENT, scope):
+        if row.request["EndpointName"] == endpoint:
+            store.delete(COMPONENT, scope, row.name)
+
+
+def endpoint_named(store: HostingStore, scope: Scope, name: str) -> Endpoint:
     """Raises ValidationError where there is none."""
     endpoint = store.endpoint(scope, name)
     if endpoint is None:
@@ -203,7 +220,29 @@ def _sources(store: HostingStore, scope: Scope, request: Mapping[str, Any]) -> d
     }
 
 
-def _read(sources: Mapping[str, Any]) -> Deployment:
+def _update_sources(
+    store: HostingStore, endpoint: Endpoint, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those of UpdateEndpoint, with what it retains; raises ValidationError."""
+    sources, current = _sources(store, endpoint.scope, request), endpoint.current
+    if current is None:
+        return sources
+    if components := current.sources.get("components"):
+        sources["components"] = components
+        sources["models"] = {**current.sources["models"], **sources["models"]}
+    if request.get("RetainDeploymentConfig"):
+        sources["deployment_config"] = current.sources.get("deployment_config")
+    if request.get("RetainAllVariantProperties"):
+        excluded = {
+            each["VariantPropertyType"]
+            for each in request.get("ExcludeRetainedVariantProperties", ())
+        }
+        sources.update(_retained(current, sources["config"], excluded))
+    return sources
+
+
+def read_sources(sources: Mapping[str, Any]) -> Deployment:
+    """Raises ValidationError for an address that is none."""
     try:
         return read_deployment(sources)
     except ValueError as error:
@@ -223,7 +262,7 @@ def _with_capacities(endpoint: Endpoint, request: Mapping[str, Any]) -> Deployme
             wished["weight"] = each["DesiredWeight"]
         if "DesiredInstanceCount" in each:
             wished["count"] = each["DesiredInstanceCount"]
-    deployment = _read({**current.sources, "desired": desired})
+    deployment = read_sources({**current.sources, "desired": desired})
     if sum(each.weight for each in deployment.variants) <= 0:
         raise ValidationError("At least one variant must have a weight above 0.")
     return deployment

@@ -53,8 +53,9 @@ def read_deployment(sources: Mapping[str, Any]) -> Deployment:
         _variant(each, models, desired.get(each["VariantName"], {}), shared) for each in asked
     ]
     components = [
-        _component(request, by_name[request["VariantName"]], models, shared)
-        for request in sources.get("components", {}).values()
+        _component(request, by_name[request["VariantName"]], models, desired.get(name, {}), shared)
+        for name, request in sources.get("components", {}).items()
+        if request["VariantName"] in by_name
     ]
     return Deployment(
         config_name=config["EndpointConfigName"],
@@ -117,6 +118,7 @@ def _component(
     request: Mapping[str, Any],
     variant: Mapping[str, Any],
     models: Mapping[str, Any],
+    desired: Mapping[str, Any],
     shared: Mapping[str, Any],
 ) -> VariantSpec:
     """Each copy of a component is an instance of its own here, with the GPUs that it asks for."""
@@ -128,7 +130,7 @@ def _component(
         name=request["InferenceComponentName"],
         containers=(),
         instance_type=f"ml.local.{gpus}gpu" if gpus else type_of_same_size(variant["InstanceType"]),
-        count=request.get("RuntimeConfig", {}).get("CopyCount", 1),
+        count=desired.get("count", request.get("RuntimeConfig", {}).get("CopyCount", 1)),
         weight=0.0,
         startup_seconds=startup.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
         download_seconds=startup.get("ModelDataDownloadTimeoutInSeconds", DOWNLOAD_SECONDS),

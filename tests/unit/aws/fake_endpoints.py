@@ -43,6 +43,9 @@ class FakeEndpoints:
         current = endpoint.current if endpoint else None
         return {each.name: LiveVariant(each.count) for each in current.variants} if current else {}
 
+    def live_next(self, *_: object) -> Mapping[str, LiveVariant]:
+        return {}
+
     def settle(self, scope: Scope, name: str) -> Endpoint:
         """What is pending serves from now on."""
         return self._store.change(

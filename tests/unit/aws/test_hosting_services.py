@@ -13,7 +13,7 @@ from fake_endpoints import FakeEndpoints
 
 from emulator.aws.gateway import Gateway
 from emulator.aws.roles import Roles
-from emulator.aws.services import endpoint_configs, endpoints, models, tags
+from emulator.aws.services import endpoint_configs, endpoints, inference_components, models, tags
 from emulator.aws.signatures import Signer
 from emulator.aws.wire.http import HttpRequest
 from emulator.data.objectstore.failures import StoreError
@@ -84,6 +84,7 @@ def gateway(store: HostingStore, engine: FakeEndpoints, tmp_path: Path) -> Gatew
             **models.operations(store, Roles(Settings(roles=(ROLE,))), None, Objects(), clock),
             **endpoint_configs.operations(store, clock=clock),
             **endpoints.operations(engine, store, clock),
+            **inference_components.operations(engine, store, clock=clock),
             **tags.operations(jobs, store),
         }
     }
@@ -360,3 +361,57 @@ def test_a_capture_is_described(ask: Ask) -> None:
         "DestinationS3Uri": "s3://mybucket/cap",
         "KmsKeyId": "",
     }
+
+
+def test_components_are_put_on_an_endpoint_and_taken_off(
+    ask: Ask, store: HostingStore, engine: FakeEndpoints
+) -> None:
+    flow = "v2/inference_component"
+    for operation in ("CreateEndpointConfig", "CreateEndpoint", "CreateModel"):
+        ask(operation, captured(flow, operation))
+    request = captured(flow, "CreateInferenceComponent")
+    name = request["InferenceComponentName"]
+    assert ask("CreateInferenceComponent", request) == {
+        "InferenceComponentArn": f"{ARN}:inference-component/{name}"
+    }
+    assert refused(ask("CreateInferenceComponent", request)) == (
+        f'Cannot create already existing inference component "{ARN}:inference-component/{name}".'
+    )
+    described = ask("DescribeInferenceComponent", InferenceComponentName=name)
+    assert described["InferenceComponentStatus"] == "InService"
+    assert described["RuntimeConfig"] == {"DesiredCopyCount": 2, "CurrentCopyCount": 2}
+    assert described["Specification"] == request["Specification"]
+    ask(
+        "UpdateInferenceComponentRuntimeConfig",
+        InferenceComponentName=name,
+        DesiredRuntimeConfig={"CopyCount": 1},
+    )
+    (listed,) = ask("ListInferenceComponents", EndpointNameEquals="v2-ic")["InferenceComponents"]
+    assert listed["InferenceComponentName"] == name
+    endpoint = store.endpoint(SCOPE, "v2-ic")
+    assert endpoint is not None
+    assert endpoint.current is not None
+    assert [(each.name, each.count) for each in endpoint.current.variants] == [
+        ("AllTraffic", 0),
+        (name, 1),
+    ]
+    engine.at_once = False
+    ask("DeleteInferenceComponent", InferenceComponentName=name)
+    assert refused(ask("DescribeInferenceComponent", InferenceComponentName=name)) == (
+        f'Could not find inference component "{ARN}:inference-component/{name}".'
+    )
+    assert "in-progress" in refused(ask("CreateInferenceComponent", request))
+    engine.settle(SCOPE, "v2-ic")
+    assert "InferenceComponentArn" in ask("CreateInferenceComponent", request)
+    ask("DeleteEndpoint", EndpointName="v2-ic")
+    assert ask("ListInferenceComponents")["InferenceComponents"] == []
+
+
+def test_components_need_a_variant_without_a_model(ask: Ask) -> None:
+    made(ask)
+    ask("CreateEndpoint", ENDPOINT)
+    request = {
+        **captured("v2/inference_component", "CreateInferenceComponent"),
+        "EndpointName": "E",
+    }
+    assert "have models of their own" in refused(ask("CreateInferenceComponent", request))

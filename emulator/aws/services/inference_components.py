@@ -48,13 +48,7 @@ def operations(
         return _updated(call, {"RuntimeConfig": wished})
 
     def update(call: Call) -> dict[str, Any]:
-        if "Specification" in call.params or "Specifications" in call.params:
-            raise NotBuilt(
-                "UpdateInferenceComponent with another specification is not built into "
-                "sagemaker-emulator yet. Delete the component and create it anew."
-            )
-        members = ("RuntimeConfig",)
-        return _updated(call, {name: call.params[name] for name in members if name in call.params})
+        return _updated(call, _changes(call.params))
 
     def _updated(call: Call, changes: Mapping[str, Any]) -> dict[str, Any]:
         row = store.get(COMPONENT, call.scope, call.params["InferenceComponentName"])
@@ -107,6 +101,16 @@ def _checked(
     if images and container:
         images.check_for_model(container["Image"], call.scope.account)
     return endpoint, request
+
+
+def _changes(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What UpdateInferenceComponent changes; raises NotBuilt."""
+    if "Specification" in params or "Specifications" in params:
+        raise NotBuilt(
+            "UpdateInferenceComponent with another specification is not built into "
+            "sagemaker-emulator yet. Delete the component and create it anew."
+        )
+    return {name: value for name, value in params.items() if name == "RuntimeConfig"}
 
 
 def describe(row: Resource, status: str, reason: str | None, copies: int) -> dict[str, Any]:

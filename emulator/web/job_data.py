@@ -5,12 +5,13 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
+from io import BufferedReader, RawIOBase
 from itertools import islice
 from typing import Any
 
 from isal import igzip
 
-from emulator.data.objectstore.objects import ObjectStore, StoreError
+from emulator.data.objectstore.objects import CHUNK, ObjectStore, StoreError
 from emulator.model.record import Job
 from emulator.model.workload import ChannelSpec, S3Uri
 from emulator.web import models
@@ -104,7 +105,7 @@ class JobData:
     def _read_archive(self, bucket: str, key: str, etag: str) -> tuple[tuple[str, int], ...]:
         """The files of a tar.gz, and one more than are shown if there are so many."""
         del etag  # another object has another one
-        source: Any = _Stream(self._objects, bucket, key)
+        source: Any = BufferedReader(_Stream(self._objects, bucket, key), CHUNK)
         try:
             unpacked = igzip.GzipFile(fileobj=source)  # type: ignore[no-untyped-call]
             with tarfile.open(fileobj=unpacked, mode="r|") as tar:
@@ -123,19 +124,21 @@ class JobData:
                 raise
 
 
-class _Stream:
+class _Stream(RawIOBase):
     """An object as a file that is read once, from its beginning."""
 
     def __init__(self, objects: ObjectStore, bucket: str, key: str):
+        super().__init__()
         self._pieces = objects.read(bucket, key)
         self._rest = b""
 
-    def read(self, size: int = -1) -> bytes:
-        while size < 0 or len(self._rest) < size:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            self._rest += piece
-        cut = len(self._rest) if size < 0 else size
-        given, self._rest = self._rest[:cut], self._rest[cut:]
-        return given
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = next(self._pieces, b"")
+        given = self._rest[: len(buffer)]
+        buffer[: len(given)] = given
+        self._rest = self._rest[len(given) :]
+        return len(given)

@@ -48,6 +48,8 @@
       if (!line) {
         line = { at: [], values: [] };
         this.lines.set(label, line);
+        const order = new Intl.Collator(undefined, { numeric: true }).compare;
+        this.lines = new Map([...this.lines].sort(([one], [other]) => order(one, other)));
         this.drop();
       }
       for (let n = 0; n < at.length; n++) {
@@ -137,7 +139,9 @@
           setScale: [(plot, key) => {
             if (key !== "x") return;
             const all = plot.data[0];
-            this.zoomed = plot.scales.x.min > all[0] || plot.scales.x.max < all[all.length - 1];
+            const { min, max } = plot.scales.x;
+            this.zoomed = min > all[0] || max < all[all.length - 1];
+            this.frame.dataset.zoom = this.zoomed ? `${min} ${max}` : "";
           }],
         },
       }, data, this.place);
@@ -177,10 +181,11 @@
       this.empty = section.querySelector("[data-empty]");
       this.options = options;
       this.byTitle = new Map();
-      for (const box of section.querySelectorAll('input[name="log"], input[name="points"]')) {
+      for (const box of section.querySelectorAll('input[name="log"], input[name="time"]')) {
         box.addEventListener("change", () => {
-          this.options = { ...this.options, [box.name]: box.checked };
-          for (const chart of this.byTitle.values()) chart.set({ [box.name]: box.checked });
+          const chosen = box.name === "log" ? { log: box.checked } : { points: !box.checked };
+          this.options = { ...this.options, ...chosen };
+          for (const chart of this.byTitle.values()) chart.set(chosen);
         });
       }
       document.addEventListener("theme", () => {

@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const section = document.getElementById("compare");
-  const charts = new Charts(section, { log: false, points: false, sync: "compare" });
+  const charts = new Charts(section, { log: false, points: true, sync: "compare" });
   const feeds = [...section.querySelectorAll("[data-job]")].map((item) => {
     const { job, url, started } = item.dataset;
     return new Feed(`${url}?`, (series) => {

@@ -6,7 +6,7 @@
   const created = Number(metrics.dataset.created);
   const scope = metrics.dataset.scope;
 
-  const curves = new Charts(metrics, { log: false, points: false, sync: "metrics" });
+  const curves = new Charts(metrics, { log: false, points: true, sync: "metrics" });
   const printed = new Feed(`${metrics.dataset.url}?${scope}`, (series) => {
     for (const one of series) {
       curves.chart(one.name).add(one.instance || "value", one.at.map((at) => at - created), one.values);
@@ -19,7 +19,7 @@
     `${system.dataset.url}?${scope}&instance=${encodeURIComponent(host)}`,
     (series) => {
       for (const one of series) {
-        const title = one.name.replace(/([a-z])([A-Z])/g, "$1 $2");
+        const title = one.name.replace(/^(CPU|GPU|Memory|Disk)(Memory)?Utilization$/, (_, what, more) => `${what}${more ? " memory" : ""}, %`);
         usage.chart(title).add(host, one.at.map((at) => at - created), one.values);
       }
     },

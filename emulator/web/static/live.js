@@ -105,11 +105,10 @@
       if (!element) return;
       Idiomorph.morph(element, html, {
         morphStyle: "innerHTML",
-        ignoreActiveValue: true,
         callbacks: {
           // What the reader has opened or checked stays so.
           beforeAttributeUpdated: (name, node) =>
-            !((name === "open" && node.tagName === "DETAILS") ||
+            !((name === "open" && node.tagName === "DETAILS") || name === "checked" ||
               (name === "data-shown" && node.tagName === "TIME")),
           beforeNodeMorphed: (before, after) => {
             if (before.tagName === "TIME" && before.dataset?.at === after.dataset?.at) return false;

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -153,6 +154,7 @@ class Model:
         self._changed = threading.Condition()
         self._live: set[Worker] = set()
         self._idle: deque[Worker] = deque()
+        self._waiting: deque[SimpleQueue[Worker | None]] = deque()
         self._closed = False
 
     @property
@@ -180,37 +182,44 @@ class Model:
 
         Close the iterator to stop a stream. Raises ModelClosedError and WorkerEndedError.
         """
+        worker, message = self._ask(("invoke", headers, body))
+        try:
+            while message[0] not in ("answer", "end"):
+                yield message
+                message = worker.receive(self._timeout)
+        except GeneratorExit:
+            self._stop_stream(worker)
+            raise
+        finally:
+            self._give_back(worker)
+        # The worker has its next request by now, however slowly the client reads this.
+        yield message
+
+    def _ask(self, request: Message) -> tuple[Worker, Message]:
+        """A worker that has the request, and the first message of its answer."""
         while True:
             worker = self._take()
             try:
-                yield from self._ask(worker, ("invoke", headers, body))
+                worker.send(request)
+                return worker, worker.receive(self._timeout)
             except NotTakenError:
-                continue
-            finally:
                 self._give_back(worker)
-            return
+            except WorkerEndedError:
+                self._give_back(worker)
+                raise
 
-    def _ask(self, worker: Worker, request: Message) -> Generator[Message, None, None]:
-        worker.send(request)
-        last = False
-        try:
-            while not last:
-                message = worker.receive(self._timeout)
-                last = message[0] in ("answer", "end")
-                yield message
-        except GeneratorExit:
-            if not last:
-                with suppress(NotTakenError, WorkerEndedError):
-                    worker.send(("stop",))
-                    while worker.receive(self._timeout)[0] != "end":
-                        pass
-            raise
+    def _stop_stream(self, worker: Worker) -> None:
+        with suppress(NotTakenError, WorkerEndedError):
+            worker.send(("stop",))
+            while worker.receive(self._timeout)[0] != "end":
+                pass
 
     def close(self) -> None:
         """Finish the running requests and end the workers."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
+            while self._waiting:
+                self._waiting.popleft().put(None)
             self._changed.wait_for(lambda: len(self._idle) >= len(self._live))
             workers = list(self._live)
         for worker in workers:
@@ -219,24 +228,36 @@ class Model:
             worker.end()
 
     def _take(self) -> Worker:
-        """The worker that has been free for the longest time."""
+        """A free worker; those who ask while none is free get one in their order."""
         with self._changed:
-            self._changed.wait_for(lambda: self._idle or self._closed)
             if self._closed:
                 raise ModelClosedError(self.name)
-            return self._idle.popleft()
+            if self._idle:
+                return self._idle.popleft()
+            turn: SimpleQueue[Worker | None] = SimpleQueue()
+            self._waiting.append(turn)
+        worker = turn.get()
+        if worker is None:
+            raise ModelClosedError(self.name)
+        return worker
 
     def _give_back(self, worker: Worker) -> None:
         with self._changed:
             if worker in self._live:
-                self._idle.append(worker)
+                self._offer(worker)
             self._changed.notify_all()
 
     def _put(self, worker: Worker) -> None:
         with self._changed:
             self._live.add(worker)
+            self._offer(worker)
+
+    def _offer(self, worker: Worker) -> None:
+        # Handed over, not put down: a request that has just come must not be faster.
+        if self._waiting:
+            self._waiting.popleft().put(worker)
+        else:
             self._idle.append(worker)
-            self._changed.notify_all()
 
     def _drop(self, worker: Worker) -> None:
         with self._changed:

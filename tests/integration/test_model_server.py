@@ -317,6 +317,18 @@ def test_ping_is_answered_while_the_model_is_busy(scripted: ServedModel, tmp_pat
     running.close()
 
 
+def test_client_that_reads_slowly_does_not_hold_the_model(scripted: ServedModel) -> None:
+    slow = scripted.connect()
+    kind = "application/octet-stream"
+    # More than the sockets between them hold.
+    slow.request("POST", "/invocations", bytes(50 << 20), {"Content-Type": kind})
+    answer = slow.getresponse()
+
+    assert scripted.invoke(order())[0] == 200
+    assert len(answer.read()) == 50 << 20
+    slow.close()
+
+
 @pytest.mark.parametrize("end", ["kill", "exit"])
 def test_worker_that_ends_in_a_request_is_replaced(scripted: ServedModel, end: str) -> None:
     before = json.loads(scripted.invoke(order())[1])["pid"]

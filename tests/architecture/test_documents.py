@@ -77,6 +77,19 @@ def test_modules_that_documents_name_exist(document: Path) -> None:
     assert not missing
 
 
+def test_directories_that_documents_name_exist() -> None:
+    """Those of this repository; ADRs and the changelog tell of what was."""
+    missing = [
+        f"{named(document)}: {word}"
+        for document in DOCUMENTS
+        if document.parent.name != "adr" and document.name != "CHANGELOG.md"
+        for word in CODE.findall(FENCE.sub("", document.read_text()))
+        if re.fullmatch(r"(emulator|tests|docs|images|examples)/[\w./-]*", word)
+        and not (REPOSITORY / word).exists()
+    ]
+    assert not missing
+
+
 def test_the_architecture_names_every_package() -> None:
     text = (REPOSITORY / "docs/architecture.md").read_text()
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}

@@ -98,7 +98,7 @@ def _entrypoint(container: ContainerSpec, traits: RuntimeTraits) -> tuple[str, .
     command = container.environment.get(COMMAND)
     if command is None or traits.engine:
         return None
-    return ("/bin/sh", "-c", f"cd {MODEL} && exec {command}")
+    return ("/bin/sh", "-c", f"cd {MODEL} && exec {command.removeprefix('exec ')}")
 
 
 def _mounts(

@@ -241,7 +241,9 @@ class Connection(BaseHTTPRequestHandler):
             try:
                 size = int(self.rfile.readline(1024).partition(b";")[0], 16)
             except ValueError:
-                raise _BadRequest(400, "a chunk of the body has no size") from None
+                size = -1
+            if size < 0:
+                raise _BadRequest(400, "a chunk of the body has no size")
             total += size
             if total > limit:
                 raise _too_large(limit)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -226,6 +227,21 @@ def test_bodies_of_25_mb_go_both_ways_and_larger_than_100_mb_none(scripted: Serv
     assert scripted.invoke(chunks, kind, accept=kind)[1] == body
 
     assert scripted.invoke(bytes((100 << 20) + 1), kind)[0] == 413
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"Content-Length: -1\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
+    ],
+)
+def test_body_without_a_size_is_refused(scripted: ServedModel, text: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", scripted.port), timeout=60) as client:
+        client.sendall(b"POST /invocations HTTP/1.1\r\n" + text)
+        client.shutdown(socket.SHUT_WR)
+        assert client.makefile("rb").read().startswith(b"HTTP/1.1 400 ")
 
 
 def test_handler_sees_and_sets_headers(scripted: ServedModel) -> None:

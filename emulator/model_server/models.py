@@ -26,7 +26,7 @@ Message = tuple[Any, ...]
 
 
 class CannotLoadError(Exception):
-    """A model cannot be loaded; the text is the traceback or how its process ended."""
+    """A model cannot be loaded; the text is its error and traceback, or how its process ended."""
 
     def __init__(self, text: str, *, out_of_memory: bool):
         super().__init__(text)

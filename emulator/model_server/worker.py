@@ -9,7 +9,7 @@ socket pair, on which both sides send tuples. The worker receives
 and sends, first of all, one of
 
     ("ready",)                              the model is loaded
-    ("failed", traceback, out_of_memory)    it cannot be loaded; the process ends with 1
+    ("failed", text, out_of_memory)         it cannot be loaded; the process ends with 1
 
 and then for each request
 
@@ -310,7 +310,9 @@ def _serve(connection: Connection, model_directory: str) -> None:
     except BaseException as error:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, flush=True)
-        connection.send(("failed", trace, _out_of_memory(error)))
+        # In the form of an answer with 500: what is cut off at the end matters least.
+        text = f"{type(error).__name__}: {error}\n{trace}"
+        connection.send(("failed", text, _out_of_memory(error)))
         sys.exit(1)
     connection.send(("ready",))
     while True:

@@ -81,7 +81,12 @@ def transform_fn(model, body, content_type, accept, context):
         sys.exit(3)
     if "fail" in order:
         raise ValueError("line one\\nline two \\u20ac")
-    return json.dumps({"pid": os.getpid(), "cwd": os.getcwd(), "path": os.environ["PYTHONPATH"]})
+    return json.dumps({
+        "pid": os.getpid(),
+        "cwd": os.getcwd(),
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "path": os.environ["PYTHONPATH"],
+    })
 
 def handler(request):
     return transform_fn(None, request.body, None, None, None)
@@ -359,14 +364,23 @@ def test_worker_that_ends_in_a_request_is_replaced(scripted: ServedModel, end: s
 
 def test_idle_worker_that_is_killed_loses_no_request(tmp_path: Path) -> None:
     write_model(tmp_path, SCRIPTED)
-    with ServedModel(tmp_path, {**LIGHT, "SAGEMAKER_MODEL_SERVER_WORKERS": "2"}) as served:
+    two = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2", "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}
+    with ServedModel(tmp_path, {**LIGHT, **two}) as served:
         served.until_ready()
-        pids = {json.loads(served.invoke(order())[1])["pid"] for _ in range(4)}
-        assert len(pids) == 2
-        os.kill(pids.pop(), signal.SIGKILL)
-        answered = {json.loads(served.invoke(order())[1])["pid"] for _ in range(10)}
-        assert pids & answered
-        wait_until(lambda: json.loads(served.invoke(order())[1])["pid"] not in pids)
+
+        def answered() -> dict[int, str]:
+            """The workers that answer, each with its GPUs."""
+            seen = (json.loads(served.invoke(order())[1]) for _ in range(4))
+            return {each["pid"]: each["gpus"] for each in seen}
+
+        workers = answered()
+        assert sorted(workers.values()) == ["GPU-a", "GPU-b"]
+        killed, other = workers
+        os.kill(killed, signal.SIGKILL)
+        assert other in answered()
+        # A new one takes its place, and its GPU.
+        wait_until(lambda: len(answered()) == 2 and killed not in answered())
+        assert sorted(answered().values()) == ["GPU-a", "GPU-b"]
 
 
 def test_sigterm_finishes_running_requests(tmp_path: Path) -> None:
@@ -419,9 +433,11 @@ def test_several_models(tmp_path: Path) -> None:
     with ServedModel(tmp_path, {**LIGHT, "SAGEMAKER_MULTI_MODEL": "true"}) as served:
         served.until_ready()
 
+        def named(name: str, url: Path) -> bytes:
+            return json.dumps({"model_name": name, "url": str(url)}).encode()
+
         def load(name: str, url: Path) -> int:
-            body = json.dumps({"model_name": name, "url": str(url)}).encode()
-            return served.request("POST", "/models", body)[0]
+            return served.request("POST", "/models", named(name, url))[0]
 
         def invoke(name: str) -> tuple[int, bytes]:
             return served.request("POST", f"/models/{name}/invoke", b"[]")[:2]
@@ -434,6 +450,9 @@ def test_several_models(tmp_path: Path) -> None:
         assert load("a", first) == 409
         assert load("large", large) == 507
         assert load("bad", bad) == 500
+        assert served.request("POST", "/models", named("bad", bad))[1].startswith(
+            b"ModuleNotFoundError: No module named 'nothing_of_that_name'\nTraceback"
+        )
         assert load("gone", tmp_path / "gone") == 500
         assert served.request("POST", "/models", b"[]")[0] == 400
         assert invoke("a") == (200, b"a")

@@ -189,3 +189,28 @@ def test_an_emulator_that_cannot_start_says_why(project: Path, tmp_path: Path) -
     output, _ = start(project, tmp_path, "--sagemaker-runtime", "nonsense").communicate(timeout=280)
     assert "The SageMaker emulator did not start" in output
     assert "nonsense" in output or "runtime" in output
+
+
+SESSION = """
+import os
+
+def test_uploads(sagemaker_session, sagemaker_bucket):
+    assert sagemaker_session.upload_data(__file__).startswith(f"s3://{sagemaker_bucket}/")
+    # It asks STS at its public name.
+    assert sagemaker_session.account_id() == "123456789012"
+
+def test_leaves_nothing():
+    assert not {"AWS_ENDPOINT_URL", "HTTPS_PROXY"} & set(os.environ)
+"""
+
+
+@pytest.mark.sdk
+def test_a_session_of_sdk_v2(
+    project: Path, tmp_path: Path, sdk_v2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = next((sdk_v2.parent.parent / "lib").glob("python*/site-packages"))
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    (project / "test_session.py").write_text(SESSION)
+    output, _ = start(project, tmp_path).communicate(timeout=280)
+    assert "2 passed" in output, output

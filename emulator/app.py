@@ -232,7 +232,7 @@ class Emulator:
             disturb,
             lambda name: parts.catalog.find(name) is not None,
         )
-        self._add_pages(application, admin, access, parts, gateway)
+        self._add_pages(application, admin, access, parts, gateway, runtime)
 
         @admin.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
         def unknown(path: str) -> None:
@@ -251,6 +251,7 @@ class Emulator:
         access: AdminAccess,
         parts: Parts,
         gateway: Gateway,
+        runtime: Runtime,
     ) -> None:
         """The pages for people, and the JSON behind them."""
         queries = api.Queries.of(
@@ -270,6 +271,9 @@ class Emulator:
                 create=lambda kind, scope, request: gateway.carry_out(
                     "sagemaker", operation(kind), request, scope
                 ),
+                hosting=parts.hosting,
+                endpoints=parts.endpoints,
+                runtime=runtime,
             )
         )
         pages = Pages(

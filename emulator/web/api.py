@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, cast
 from urllib.parse import quote
@@ -18,11 +18,12 @@ from emulator import __version__
 from emulator.data.objectstore.objects import StoreError
 from emulator.model.errors import ApiError
 from emulator.model.lifecycle import Status
-from emulator.model.record import Job
 from emulator.resources import KINDS
 from emulator.web import models, prometheus
+from emulator.web.endpoints import AskedEndpoint, Endpoints
 from emulator.web.job_data import JobData
 from emulator.web.jobs import Asked, Jobs
+from emulator.web.logs import LINES, Logs, Place
 from emulator.web.machine import machine
 from emulator.web.sources import Sources
 from emulator.web.stored import Stored
@@ -31,6 +32,8 @@ from emulator.workloads.store.queries import Overview
 V1 = "/_emulator/v1"
 MOST_JOBS = 1000
 JobName = Annotated[Asked, Depends(Asked)]
+"""Of a URL."""
+EndpointName = Annotated[AskedEndpoint, Depends(AskedEndpoint)]
 """Of a URL."""
 PLAIN = {
     "x-content-type-options": "nosniff",
@@ -52,11 +55,14 @@ class Queries:
     sources: Sources
     jobs: Jobs
     data: JobData
+    endpoints: Endpoints
     stored: Stored
 
     @classmethod
     def of(cls, sources: Sources) -> Queries:
-        return cls(sources, Jobs(sources), JobData(sources), Stored(sources.objects))
+        return cls(
+            sources, Jobs(sources), JobData(sources), Endpoints(sources), Stored(sources.objects)
+        )
 
 
 def job_filter(
@@ -89,6 +95,7 @@ def install(app: FastAPI, queries: Queries, router: APIRouter) -> None:
     _machine_routes(v1, queries)
     _job_routes(v1, queries)
     _data_routes(v1, queries)
+    _endpoint_routes(v1, queries)
     _object_routes(v1, queries)
 
     @v1.get("/openapi.json", include_in_schema=False)
@@ -151,39 +158,13 @@ def _job_routes(v1: APIRouter, queries: Queries) -> None:
         """Every value that the script printed, in the order in which they came."""
         return jobs.points(jobs.find(jobs.key(asked)), after, instance)
 
-    @v1.get("/jobs/{kind}/{name}/log", response_model=models.LogLines)
-    def log_lines(
-        asked: JobName,
-        stream: str,
-        before: Annotated[int | None, Query(ge=0)] = None,
-        after: Annotated[int | None, Query(ge=0)] = None,
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 500,
-    ) -> models.LogLines:
-        """Lines behind the offset `after`, else the last ones before `before` or the end."""
-        return jobs.lines(
-            jobs.find(jobs.key(asked)), stream, before=before, after=after, limit=limit
-        )
-
-    @v1.get("/jobs/{kind}/{name}/log/search", response_model=models.LogLines)
-    def search(
-        asked: JobName,
-        stream: str,
-        q: Annotated[str, Query(min_length=1)],
-        after: Annotated[int, Query(ge=0)] = 0,
-    ) -> models.LogLines:
-        """The first lines that contain a text, from an offset on."""
-        return jobs.search(jobs.find(jobs.key(asked)), stream, q, after)
-
-    @v1.get("/jobs/{kind}/{name}/log/text", response_class=PlainTextResponse)
-    def text(asked: JobName, stream: str) -> Response:
-        """All lines as one file."""
-        job = jobs.find(jobs.key(asked))
-        first = jobs.lines(job, stream, after=0, limit=1)
-        return StreamingResponse(
-            _text(jobs, job, stream, first),
-            media_type="text/plain; charset=utf-8",
-            headers={**UNTRUSTED, **_attachment(f"{stream.replace('/', '-')}.log")},
-        )
+    _log_routes(
+        v1,
+        "/jobs/{kind}/{name}",
+        Asked,
+        jobs.logs,
+        lambda asked: jobs.place(jobs.find(jobs.key(asked))),
+    )
 
     @v1.post("/jobs/{kind}/{name}/stop", response_model=models.Done)
     def stop(asked: JobName, now: bool = False) -> models.Done:
@@ -201,6 +182,50 @@ def _job_routes(v1: APIRouter, queries: Queries) -> None:
         return jobs.submit_again(jobs.key(asked), wish)
 
 
+def _log_routes(
+    v1: APIRouter, path: str, asked_by: type[Any], logs: Logs, place: Callable[[Any], Place]
+) -> None:
+    """The log of what `path` names; `asked_by` reads that from a URL."""
+
+    asked_for = Depends(asked_by)
+
+    def the_place(asked: Any = asked_for) -> Place:
+        return place(asked)
+
+    here = Depends(the_place)
+
+    def lines(
+        where: Place = here,
+        stream: str = Query(),
+        before: Annotated[int | None, Query(ge=0)] = None,
+        after: Annotated[int | None, Query(ge=0)] = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = LINES,
+    ) -> models.LogLines:
+        """Lines behind the offset `after`, else the last ones before `before` or the end."""
+        return logs.lines(where, stream, before=before, after=after, limit=limit)
+
+    def search(
+        where: Place = here,
+        stream: str = Query(),
+        q: str = Query(min_length=1),
+        after: Annotated[int, Query(ge=0)] = 0,
+    ) -> models.LogLines:
+        """The first lines that contain a text, from an offset on."""
+        return logs.search(where, stream, q, after)
+
+    def text(where: Place = here, stream: str = Query()) -> Response:
+        """All lines as one file."""
+        return StreamingResponse(
+            logs.text(where, stream),
+            media_type="text/plain; charset=utf-8",
+            headers={**UNTRUSTED, **_attachment(f"{stream.replace('/', '-')}.log")},
+        )
+
+    v1.add_api_route(f"{path}/log", lines, response_model=models.LogLines)
+    v1.add_api_route(f"{path}/log/search", search, response_model=models.LogLines)
+    v1.add_api_route(f"{path}/log/text", text, response_class=PlainTextResponse)
+
+
 def _data_routes(v1: APIRouter, queries: Queries) -> None:
     jobs = queries.jobs
 
@@ -208,6 +233,32 @@ def _data_routes(v1: APIRouter, queries: Queries) -> None:
     def data(asked: JobName) -> models.JobData:
         """Channels with their sizes, the files of outputs, checkpoints."""
         return queries.data.of(jobs.find(jobs.key(asked)))
+
+
+def _endpoint_routes(v1: APIRouter, queries: Queries) -> None:
+    endpoints = queries.endpoints
+
+    @v1.get("/endpoints", response_model=list[models.EndpointSummary])
+    def list_endpoints() -> list[models.EndpointSummary]:
+        """Endpoints of all scopes, newest first."""
+        return endpoints.all()
+
+    @v1.get("/endpoints/{name}", response_model=models.EndpointDetail)
+    def one_endpoint(asked: EndpointName) -> models.EndpointDetail:
+        """Variants, instances and log streams."""
+        return endpoints.one(asked)
+
+    @v1.get("/endpoints/{name}/metrics", response_model=models.MetricPoints)
+    def points(asked: EndpointName, after: Annotated[int, Query(ge=0)] = 0) -> models.MetricPoints:
+        """Requests, latencies and errors by variant, in the last hour or after a cursor."""
+        return endpoints.points(asked, after)
+
+    @v1.post("/endpoints/{name}/invoke", response_class=Response)
+    def invoke(asked: EndpointName) -> Response:
+        """Send the body of this request to the endpoint, as InvokeEndpoint does."""
+        return endpoints.invocation(asked)
+
+    _log_routes(v1, "/endpoints/{name}", AskedEndpoint, endpoints.logs, endpoints.place)
 
 
 def _object_routes(v1: APIRouter, queries: Queries) -> None:
@@ -268,12 +319,6 @@ class _Body:
 
     async def _next(self) -> bytes | None:
         return await anext(self._pieces, None)
-
-
-def _text(jobs: Jobs, job: Job, stream: str, page: models.LogLines) -> Iterator[str]:
-    while page.lines:
-        yield "".join(f"{line.text}\n" for line in page.lines)
-        page = jobs.lines(job, stream, after=page.end, limit=10_000)
 
 
 def _attachment(name: str) -> dict[str, str]:

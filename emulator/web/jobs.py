@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.model.errors import ResourceNotFound, ValidationError
+from emulator.model.errors import ValidationError
 from emulator.model.lifecycle import Phase, Status
 from emulator.model.record import Job
 from emulator.model.scope import Scope
@@ -17,6 +15,7 @@ from emulator.model.workload import Kind, WorkloadId
 from emulator.placement.leases import Lease
 from emulator.resources import KINDS
 from emulator.web import models
+from emulator.web.logs import Logs, Place
 from emulator.web.machine import instance_types
 from emulator.web.sources import Sources
 from emulator.workloads.run.measuring import dimensions
@@ -24,13 +23,11 @@ from emulator.workloads.store.queries import Overview
 
 POINTS = 50_000
 """Metric values in one answer."""
-LINES = 500
-"""Log lines in one answer."""
+_NAME_LENGTH = 63
 _TRACEBACK = "Traceback (most recent call last):"
 _TRACEBACK_LINES = 400
 _TRANSPORT_LINES = 5_000
 """How NCCL talks is told soon after the start."""
-_SEARCHED_SECONDS = 5.0
 _BY_NAME = {kind.name: kind for kind in KINDS}
 
 
@@ -49,6 +46,7 @@ class Jobs:
 
     def __init__(self, sources: Sources):
         self._sources = sources
+        self.logs = Logs(sources.logs)
 
     def key(self, asked: Asked) -> WorkloadId:
         """Which job is meant; the scope is that of the settings where it is not told."""
@@ -175,92 +173,26 @@ class Jobs:
 
     # Logs
 
+    def place(self, job: Job) -> Place:
+        """Where the job's log streams are."""
+        return Place(job.spec.scope, job.spec.kind.log_group, f"{job.spec.name}/")
+
     def streams(self, job: Job) -> list[models.LogStream]:
         """The job's log streams, in the order of its instances."""
-        spec, logs = job.spec, self._sources.logs
-        try:
-            names = logs.stream_names(spec.scope, spec.kind.log_group, f"{spec.name}/")
-        except ResourceNotFound:
-            return []
-        found = []
-        for name in names:
-            instance = name.rpartition("/")[2].rpartition("-")[0]
-            with suppress(OSError):
-                size = logs.path(spec.scope, spec.kind.log_group, name).stat().st_size
-                found.append(models.LogStream(instance=instance, stream=name, size=size))
+        found = [
+            one.model_copy(update={"instance": one.instance.rpartition("-")[0]})
+            for one in self.logs.streams(self.place(job))
+        ]
         return sorted(found, key=lambda one: (len(one.instance), one.instance, one.stream))
-
-    def lines(
-        self,
-        job: Job,
-        stream: str,
-        *,
-        before: int | None = None,
-        after: int | None = None,
-        limit: int = LINES,
-    ) -> models.LogLines:
-        """Lines that follow the offset `after`, else the last ones before `before` or the end.
-
-        Raises ResourceNotFound for a stream that the job does not have.
-        """
-        spec, logs = job.spec, self._sources.logs
-        group = spec.kind.log_group
-        if not stream.startswith(f"{spec.name}/"):
-            raise ResourceNotFound("The specified log stream does not exist.")
-        if after is not None and logs.is_position(spec.scope, group, stream, after):
-            page = logs.forward(spec.scope, group, stream, offset=after, limit=limit)
-        else:
-            page = logs.backward(spec.scope, group, stream, offset=before, limit=limit)
-        size = logs.path(spec.scope, group, stream).stat().st_size
-        return models.LogLines(
-            start=page.start,
-            end=page.end,
-            size=size,
-            lines=[
-                models.LogLine(
-                    start=event.start,
-                    end=event.end,
-                    at=event.timestamp / 1000,
-                    text=event.message,
-                )
-                for event in page.events
-            ],
-        )
-
-    def search(self, job: Job, stream: str, text: str, after: int = 0) -> models.LogLines:
-        """The first lines from the offset `after` on that contain a text, in upper or lower case.
-
-        `end` is where the search ended: it takes a few seconds at most. Raises ResourceNotFound.
-        """
-        spec, logs = job.spec, self._sources.logs
-        group, wanted = spec.kind.log_group, text.lower()
-        deadline = time.monotonic() + _SEARCHED_SECONDS
-        found = self.lines(job, stream, after=after, limit=1)
-        hits: list[models.LogLine] = []
-        end = after
-        while wanted and time.monotonic() < deadline and len(hits) < LINES:
-            page = logs.forward(spec.scope, group, stream, offset=end)
-            if not page.events:
-                break
-            for event in page.events:
-                if wanted in event.message.lower():
-                    at = event.timestamp / 1000
-                    hits.append(
-                        models.LogLine(start=event.start, end=event.end, at=at, text=event.message)
-                    )
-                end = event.end
-                if len(hits) == LINES:
-                    break
-        return found.model_copy(update={"start": after, "end": end, "lines": hits})
 
     def traceback(self, job: Job) -> str:
         """The last traceback of Python in the job's logs; "" where there is none."""
         for stream in self.streams(job):
-            lines = self.lines(job, stream.stream, limit=_TRACEBACK_LINES).lines
+            lines = self.logs.lines(self.place(job), stream.stream, limit=_TRACEBACK_LINES).lines
             texts = [line.text for line in lines]
             begins = [number for number, text in enumerate(texts) if _TRACEBACK in text]
             if begins:
-                return "\n".join(_whole_traceback(texts[begins[-1] :]))
+                return "\n".join(whole_traceback(texts[begins[-1] :]))
         return ""
 
     def _transports(self, job: Job) -> list[str]:
@@ -315,7 +247,10 @@ def next_name(name: str) -> str:
     """A name for the job that runs once more: `train-7` becomes `train-8`."""
     counted = re.fullmatch(r"(.*?-)(\d{1,6})", name)
     proposed = f"{counted[1]}{int(counted[2]) + 1}" if counted else f"{name}-2"
-    return proposed if len(proposed) <= 63 else proposed[-63:].lstrip("-")
+    if len(proposed) <= _NAME_LENGTH:
+        return proposed
+    stem, _, number = proposed.rpartition("-")
+    return f"{stem[: _NAME_LENGTH - 1 - len(number)]}-{number}"
 
 
 def _reason(job: Job, waits: Mapping[str, str]) -> str:
@@ -328,7 +263,7 @@ def _reason(job: Job, waits: Mapping[str, str]) -> str:
     return ""
 
 
-def _whole_traceback(lines: list[str]) -> list[str]:
+def whole_traceback(lines: list[str]) -> list[str]:
     """Its lines up to the exception's own, which is the first that is not indented."""
     for number, text in enumerate(lines[1:], start=1):
         if text and not text.startswith((" ", "#011")):

@@ -275,6 +275,60 @@ class JobData(BaseModel):
     """Checkpoints and other directories that are copied while the job runs."""
 
 
+class Variant(BaseModel):
+    """A production variant, or the copies of an inference component."""
+
+    name: str
+    model: str | None
+    instance_type: str
+    wanted: int
+    in_service: int
+    weight: float
+    kind: str
+    """"", shadow, serverless or component."""
+    status: str
+    """VariantStatus while something happens."""
+    message: str
+
+
+class EndpointSummary(BaseModel):
+    """An endpoint in a list."""
+
+    name: str
+    account: str
+    region: str
+    status: str
+    config: str
+    created: float
+    modified: float
+    variants: list[Variant]
+    failure_reason: str | None
+
+
+class ModelInstance(BaseModel):
+    """An instance of an endpoint."""
+
+    id: str
+    variant: str
+    runtime: str
+    since: float
+    serves: bool
+    """It has answered a ping."""
+    requests: int
+    """That it works on now."""
+
+
+class EndpointDetail(EndpointSummary):
+    """All that is known of an endpoint."""
+
+    arn: str
+    asynchronous: bool
+    tags: dict[str, str]
+    instances: list[ModelInstance]
+    streams: list[LogStream]
+    request: dict[str, Any]
+
+
 class Bucket(BaseModel):
     """A bucket of the store."""
 

@@ -18,7 +18,8 @@ from emulator.model.lifecycle import Status
 from emulator.model.workload import WorkloadId
 from emulator.resources import KINDS
 from emulator.web import request_code
-from emulator.web.api import PLAIN, UNTRUSTED, JobName, Queries, job_filter
+from emulator.web.api import PLAIN, UNTRUSTED, EndpointName, JobName, Queries, job_filter
+from emulator.web.endpoints import AskedEndpoint
 from emulator.web.jobs import Asked, next_name
 from emulator.web.live import Fragments, Render, changes
 from emulator.web.machine import machine
@@ -72,6 +73,7 @@ class Pages:
         self._machine(pages)
         self._jobs(pages)
         self._job(pages)
+        self._endpoints(pages)
         self._objects(pages)
         router.include_router(pages, include_in_schema=False)
 
@@ -276,6 +278,44 @@ class Pages:
         own = {"account": settings.account, "region": settings.region}
         return "" if given == own else urlencode(given)
 
+    # Endpoints
+
+    def _endpoints(self, pages: APIRouter) -> None:
+        endpoints = self._queries.endpoints
+
+        @pages.get("/endpoints")
+        def list_page() -> Response:
+            return self._page("endpoints.html", endpoints=endpoints.all())
+
+        @pages.get("/live/endpoints", response_class=StreamingResponse)
+        def live_list() -> Response:
+            def fragments() -> tuple[Fragments, dict[str, object]]:
+                found = endpoints.all()
+                html = self._fragment("parts/endpoint-rows.html", endpoints=found)
+                return {"endpoint-rows": html}, {}
+
+            return self._stream(fragments)
+
+        @pages.get("/endpoints/{name}")
+        def endpoint_page(asked: EndpointName) -> Response:
+            try:
+                found = endpoints.one(asked)
+            except ApiError as error:
+                raise HTTPException(404, error.message) from error
+            return self._page("endpoint.html", endpoint=found, scope=_endpoint_scope(asked))
+
+        @pages.get("/live/endpoint/{name}", response_class=StreamingResponse)
+        def live(asked: EndpointName) -> Response:
+            def fragments() -> tuple[Fragments, dict[str, object]]:
+                found = endpoints.one(asked)
+                html = self._fragment("parts/endpoint-head.html", endpoint=found)
+                return {"endpoint-head": html}, {
+                    "points": self._queries.sources.metrics.newest(),
+                    "streams": [one.model_dump() for one in found.streams],
+                }
+
+            return self._stream(fragments)
+
     # Objects
 
     def _objects(self, pages: APIRouter) -> None:
@@ -323,6 +363,11 @@ class Pages:
             return StreamingResponse(
                 stored.read(bucket, key), media_type=kind, headers={**UNTRUSTED}
             )
+
+
+def _endpoint_scope(asked: AskedEndpoint) -> str:
+    given = {"account": asked.account, "region": asked.region}
+    return urlencode({name: value for name, value in given.items() if value})
 
 
 def _rows_filter(request: Request) -> Overview:

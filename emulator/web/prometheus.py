@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from emulator import __version__
+from emulator.web.endpoints import REQUEST_SECONDS, requests
 from emulator.web.machine import waiting
 from emulator.web.sources import Sources
 
@@ -20,18 +21,19 @@ def exposition(sources: Sources) -> str:
 
 
 def _lines(sources: Sources) -> Iterator[str]:
-    yield from _family("build_info", "The version that runs.", [({"version": __version__}, 1)])
+    yield from family("build_info", "The version that runs.", [({"version": __version__}, 1)])
     counts = sources.records.counts()
-    yield from _family(
+    yield from family(
         "jobs",
         "Jobs that are known, by kind and status.",
         [({"kind": kind, "status": status}, n) for (kind, status), n in sorted(counts.items())],
     )
     line, length = waiting(sources, limit=1)
-    yield from _family("queue_length", "Jobs that wait for capacity.", [({}, length)])
+    yield from family("queue_length", "Jobs that wait for capacity.", [({}, length)])
     age = time.time() - line[0].since if line else 0
-    yield from _family("queue_age_seconds", "How long the next of them waits.", [({}, age)])
+    yield from family("queue_age_seconds", "How long the next of them waits.", [({}, age)])
     yield from _gpus(sources)
+    yield from _endpoints(sources)
     yield from _machine(sources)
 
 
@@ -39,9 +41,9 @@ def _gpus(sources: Sources) -> Iterator[str]:
     gpus, held = sources.capacity.inventory().gpus, sources.capacity.held()
     looks = sources.watch.looks()
     loads = looks[-1].gpus if looks else {}
-    yield from _family("gpus", "GPUs and MIG slices that jobs can get.", [({}, len(gpus))])
+    yield from family("gpus", "GPUs and MIG slices that jobs can get.", [({}, len(gpus))])
     names = [({"gpu": gpu.uuid, "name": gpu.name}, gpu) for gpu in gpus]
-    yield from _family(
+    yield from family(
         "gpu_leased",
         "Whether a job or a warm pool holds the GPU.",
         [
@@ -49,7 +51,7 @@ def _gpus(sources: Sources) -> Iterator[str]:
             for labels, gpu in names
         ],
     )
-    yield from _family(
+    yield from family(
         "gpu_busy_ratio",
         "The share of the last sampling period in which anything ran on the GPU.",
         [
@@ -58,7 +60,7 @@ def _gpus(sources: Sources) -> Iterator[str]:
             if (load := loads.get(gpu.uuid)) and load.busy is not None
         ],
     )
-    yield from _family(
+    yield from family(
         "gpu_memory_used_bytes",
         "Memory of the GPU that is taken.",
         [
@@ -67,16 +69,36 @@ def _gpus(sources: Sources) -> Iterator[str]:
             if (load := loads.get(gpu.uuid)) is not None
         ],
     )
-    yield from _family(
+    yield from family(
         "gpu_memory_bytes",
         "Memory of the GPU.",
         [(lab, gpu.memory_mib << 20) for lab, gpu in names],
     )
-    yield from _family(
+    yield from family(
         "jobs_with_idle_gpus",
         "Jobs that do not use their GPUs.",
         [({}, len(sources.watch.marked()))],
     )
+
+
+def _endpoints(sources: Sources) -> Iterator[str]:
+    """Requests of the last minute, by variant."""
+    now = time.time()
+    rates: list[tuple[Labels, float]] = []
+    latencies: list[tuple[Labels, float]] = []
+    errors: list[tuple[Labels, float]] = []
+    for endpoint in sources.hosting.endpoints():
+        for variant in endpoint.current.all_variants if endpoint.current else ():
+            labels = {"endpoint": endpoint.name, "variant": variant.name}
+            latency = requests(sources, endpoint, variant.name, "ModelLatency", now)
+            failed = requests(sources, endpoint, variant.name, "InvocationModelErrors", now)
+            rates.append((labels, latency.number / REQUEST_SECONDS))
+            errors.append((labels, failed.total / REQUEST_SECONDS))
+            if latency.number:
+                latencies.append((labels, latency.total / latency.number / 1e6))
+    yield from family("endpoint_requests_per_second", "In the last minute.", rates)
+    yield from family("endpoint_errors_per_second", "Requests that the model failed.", errors)
+    yield from family("endpoint_latency_seconds", "Mean of the model's answers.", latencies)
 
 
 def _machine(sources: Sources) -> Iterator[str]:
@@ -84,17 +106,17 @@ def _machine(sources: Sources) -> Iterator[str]:
     if looks:
         load = looks[-1].machine
         cpu, memory = load.cpu_percent / 100, load.memory_used_mib << 20
-        yield from _family("cpu_busy_ratio", "Of all processors.", [({}, cpu)])
-        yield from _family("memory_used_bytes", "Memory that programs use.", [({}, memory)])
-    yield from _family(
+        yield from family("cpu_busy_ratio", "Of all processors.", [({}, cpu)])
+        yield from family("memory_used_bytes", "Memory that programs use.", [({}, memory)])
+    yield from family(
         "cache_bytes", "Input data that is kept for the next job.", [({}, sources.cache.size)]
     )
     problem = bool(sources.health()["object_store"]["problem"])
-    yield from _family("object_store_up", "Whether the object store answers.", [({}, not problem)])
+    yield from family("object_store_up", "Whether the object store answers.", [({}, not problem)])
 
 
-def _family(name: str, text: str, values: list[tuple[Labels, float]]) -> Iterator[str]:
-    """One gauge with all its values."""
+def family(name: str, text: str, values: list[tuple[Labels, float]]) -> Iterator[str]:
+    """One gauge with all its values; the name is without what all of them begin with."""
     if not values:
         return
     full = f"sagemaker_emulator_{name}"

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from starlette.types import ASGIApp
+
 from emulator.data.cache.objects import ObjectCache
 from emulator.data.objectstore.objects import ObjectStore
 from emulator.model.scope import Scope
@@ -17,6 +19,8 @@ from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MetricStore
 from emulator.workloads.machine_watch import MachineWatch
 from emulator.workloads.run.supervisor import Supervisor
+from emulator.workloads.serving.endpoints import Endpoints
+from emulator.workloads.serving.store import HostingStore
 from emulator.workloads.store.runs import JobStore
 
 Create: TypeAlias = Callable[[Kind, Scope, Mapping[str, Any]], object]
@@ -42,3 +46,7 @@ class Sources:
     cache: ObjectCache
     watch: MachineWatch
     create: Create
+    hosting: HostingStore
+    endpoints: Endpoints
+    runtime: ASGIApp
+    """Answers requests to the endpoints."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -33,6 +34,7 @@ def environment() -> Environment:
         "number": number,
         "moment": moment,
         "points": points,
+        "models_json": lambda models: json.dumps([one.model_dump() for one in models]),
         "extract_or_none": lambda mapping, key: mapping.get(key),
         "address": lambda text: quote(text, safe=""),
         "address_path": lambda text: quote(text, safe="/"),

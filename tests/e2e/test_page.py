@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from e2e_endpoints import Hosting
 from e2e_jobs import channel, shell_request, wait, wait_for
 from emulators import RunningEmulator, start_emulator
 
@@ -51,7 +52,7 @@ GPUS = [
     )
 ]
 PICTURES = {
-    "light": ("machine", "jobs", "job-failed", "compare", "objects"),
+    "light": ("machine", "jobs", "job-failed", "compare", "objects", "endpoint"),
     "dark": ("machine", "job"),
 }
 SCRIPT = """
@@ -414,6 +415,28 @@ def test_several_jobs_in_one_plot(place: Place, completed: tuple[str, str]) -> N
         assert all(name in legend for name in completed)
 
 
+@pytest.fixture(scope="module")
+def endpoint(place: Place) -> str:
+    return Hosting(place.emulator, "process").deploy()
+
+
+def test_an_endpoint_shows_its_requests(place: Place, endpoint: str) -> None:
+    with place.page(f"{UI}/endpoints") as page:
+        page.get_by_role("link", name=endpoint).click()
+        page.locator("#endpoint-head .badge.inservice").wait_for()
+        assert "1 of 1 × ml.m5.large" in page.locator("#endpoint-head").inner_text()
+        page.get_by_label("Body").fill('{"hello": "<b>"}')
+        page.get_by_role("button", name="Send").click()
+        until(page, "document.querySelector('[data-invoke] output').textContent.includes('200')")
+        assert page.locator("[data-invoke] output b").count() == 0
+        until(page, "document.querySelectorAll('#metrics .chart').length >= 3")
+        until(page, "document.querySelectorAll('#log .line').length > 0")
+        for number in range(20 if os.environ.get("SCREENSHOTS") else 0):
+            page.get_by_label("Body").fill(json.dumps({"inputs": [number]}))
+            page.get_by_role("button", name="Send").click()
+            page.wait_for_timeout(1000)
+
+
 def test_objects_are_uploaded_shown_and_downloaded(place: Place, tmp_path: Path) -> None:
     file = tmp_path / "a <b>#1%.txt"
     file.write_text(f"hello {HOSTILE}\n")
@@ -435,7 +458,12 @@ def test_objects_are_uploaded_shown_and_downloaded(place: Place, tmp_path: Path)
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_the_pages(
-    place: Place, curves: str, failed: str, completed: tuple[str, str], scheme: str
+    place: Place,
+    curves: str,
+    failed: str,
+    completed: tuple[str, str],
+    endpoint: str,
+    scheme: str,
 ) -> None:
     compare = f"{UI}/compare?" + "&".join(f"job=training-job/{name}" for name in completed)
     pages = {
@@ -445,6 +473,8 @@ def test_everybody_can_use_the_pages(
         job_path(failed): "job-failed",
         compare: "compare",
         f"{UI}/objects/lab": "objects",
+        f"{UI}/endpoints": "endpoints",
+        f"{UI}/endpoints/{endpoint}": "endpoint",
     }
     found = {}
     for path, name in pages.items():

@@ -110,7 +110,7 @@
         },
         legend: { show: true, live: true },
         scales: {
-          x: { time: false },
+          x: { time: Boolean(this.options.clock) },
           y: {
             distr: this.options.log ? 3 : 1,
             range: this.options.percent && !this.options.log
@@ -119,12 +119,14 @@
           },
         },
         axes: [
-          { ...axis, values: (_, ticks) => ticks.map((t) => (this.options.points ? t : axisTime(t))) },
+          this.options.clock ? axis
+            : { ...axis, values: (_, ticks) => ticks.map((t) => (this.options.points ? t : axisTime(t))) },
           { ...axis, size: 56, values: (_, ticks) => ticks.map((t) => (t === null ? "" : shown(t))) },
         ],
         series: [
           { label: this.options.points ? "point" : "time",
-            value: (_, v) => (v === null ? "–" : this.options.points ? v : axisTime(v)) },
+            value: (_, v) => (v === null ? "–" : this.options.points ? v
+              : this.options.clock ? new Date(v * 1000).toLocaleTimeString() : axisTime(v)) },
           ...[...this.lines.keys()].map((label, n) => ({
             label: several ? label : "value",
             stroke: token(COLORS[n % COLORS.length]),

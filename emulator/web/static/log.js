@@ -31,9 +31,7 @@
       this.form.elements.follow.addEventListener("change", () => {
         if (this.following) this.toEnd();
       });
-      this.know(section.dataset.streams.split("\n").filter(Boolean).map((stream) => ({
-        stream, size: 1, instance: stream.split("/").pop().replace(/-\d+$/, ""),
-      })));
+      this.know(JSON.parse(section.dataset.streams));
     }
 
     get following() {

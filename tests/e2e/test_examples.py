@@ -34,7 +34,8 @@ def said(
     scripts = {
         item.callspec.params["script"]
         for item in request.session.items
-        if item.path == Path(__file__) and hasattr(item, "callspec")
+        if item.path == Path(__file__)
+        and "script" in getattr(getattr(item, "callspec", None), "params", ())
     }
     pythons: dict[str, Path | str] = {"boto3": sys.executable}
     for sdk in ("v2", "v3"):

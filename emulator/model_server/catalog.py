@@ -31,8 +31,8 @@ class Catalog:
         several = settings.multi_model or settings.workers > 1
         self._gpus = visible_gpus() if several else ()
         self._lock = threading.Lock()
-        self._models: dict[str, Model | None] = {}
-        """None while the model is being loaded."""
+        self._models: dict[str, Model] = {}
+        """Those that are being loaded, too."""
         self._made = 0
 
     @property
@@ -40,27 +40,28 @@ class Catalog:
         """What `GET /ping` says. With several models the server itself is enough."""
         if self._settings.multi_model:
             return True
-        model = self._models.get(SINGLE)
+        model = self.get(SINGLE)
         return model is not None and model.healthy
 
     def get(self, name: str = SINGLE) -> Model | None:
         """The model, if it is loaded."""
-        return self._models.get(name)
+        model = self._models.get(name)
+        return model if model is not None and model.loaded else None
 
     def loaded(self) -> list[Model]:
         """All models that are loaded."""
         with self._lock:
-            return [model for model in self._models.values() if model is not None]
+            return [model for model in self._models.values() if model.loaded]
 
     def load(self, name: str, directory: Path) -> None:
         """Load a model; raises AlreadyLoadedError and CannotLoadError."""
         with self._lock:
             if name in self._models:
                 raise AlreadyLoadedError(name)
-            self._models[name] = None
-            first, self._made = self._made, self._made + self._settings.workers
-        shares = gpu_shares(self._gpus, self._settings.workers, first)
-        model = Model(name, directory, shares, self._settings.timeout, self._given_up)
+            shares = gpu_shares(self._gpus, self._settings.workers, self._made)
+            self._made += self._settings.workers
+            model = Model(name, directory, shares, self._settings.timeout, self._given_up)
+            self._models[name] = model
         try:
             if not directory.is_dir():
                 raise CannotLoadError(f"{directory} is not a directory", out_of_memory=False)
@@ -69,18 +70,23 @@ class Catalog:
             with self._lock:
                 del self._models[name]
             raise
-        with self._lock:
-            self._models[name] = model
 
     def unload(self, name: str) -> bool:
         """Finish a model's requests and end its processes; False if it is not loaded."""
         with self._lock:
-            model = self._models.get(name)
+            model = self.get(name)
             if model is None:
                 return False
             del self._models[name]
         model.close()
         return True
+
+    def abandon_loads(self) -> None:
+        """Give up the models that are being loaded: their requests are answered at once."""
+        with self._lock:
+            loading = [model for model in self._models.values() if not model.loaded]
+        for model in loading:
+            model.abandon()
 
     def close(self) -> None:
         """Unload all models."""

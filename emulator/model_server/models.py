@@ -156,6 +156,9 @@ class Model:
         self._idle: deque[Worker] = deque()
         self._waiting: deque[SimpleQueue[Worker | None]] = deque()
         self._closed = False
+        self._starting: list[Worker] = []
+        self.loaded = False
+        """Whether `load` has come to a good end."""
 
     @property
     def healthy(self) -> bool:
@@ -164,18 +167,23 @@ class Model:
 
     def load(self) -> None:
         """Start all workers and wait until they have loaded it; raises CannotLoadError."""
-        workers = [Worker(self.directory, gpus) for gpus in self._gpu_shares]
+        self._starting = [Worker(self.directory, gpus) for gpus in self._gpu_shares]
         try:
-            for worker in workers:
+            for worker in self._starting:
                 worker.wait_until_loaded()
         except BaseException:
-            for worker in workers:
-                worker.process.kill()
-                worker.end()
+            self.abandon()
             raise
-        for index, worker in enumerate(workers):
+        for index, worker in enumerate(self._starting):
             self._put(worker)
             threading.Thread(target=self._keep, args=(index, worker), daemon=True).start()
+        self.loaded = True
+
+    def abandon(self) -> None:
+        """Make `load`, in another thread, fail at once."""
+        for worker in self._starting:
+            worker.process.kill()
+            worker.end()
 
     def invoke(self, headers: dict[str, str], body: bytes) -> Generator[Message, None, None]:
         """The messages that answer a request, as in `worker.py`.

@@ -62,6 +62,7 @@ def _serve(settings: Settings, listening: socket.socket) -> int:
     signal.signal(signal.SIGINT, _wake)
     # Connections are refused until here: `/ping` is never answered before the model is loaded.
     reason = server.serve(waking)
+    catalog.abandon_loads()
     server.drain()
     catalog.close()
     return 1 if reason == _FAILED else 0

@@ -465,7 +465,15 @@ def test_several_models(tmp_path: Path) -> None:
         assert served.request("DELETE", "/models/a")[0] == 404
         assert invoke("a")[0] == served.request("GET", "/models/a")[0] == 404
         assert load("a", first) == 200
+
+        # SIGTERM does not wait for a model that is being loaded.
+        begun = tmp_path / "begun"
+        slow = write_model(tmp_path, SLOW.format(begun=str(begun)), "slow")
+        loads = [threading.Thread(target=load, args=("slow", slow))]
+        loads[0].start()
+        wait_until(begun.exists)
         assert served.stop() == 0
+        loads[0].join()
 
 
 DISTRIBUTION = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from emulator.model.errors import ValidationError
@@ -27,6 +28,8 @@ _NAME_LENGTH = 63
 _TRACEBACK = "Traceback (most recent call last):"
 _TRACEBACK_LINES = 400
 _TRANSPORT_LINES = 5_000
+_TRANSPORT_BYTES = 1 << 20
+_TRANSPORT_STEP = 1 << 15
 """How NCCL talks is told soon after the start."""
 _BY_NAME = {kind.name: kind for kind in KINDS}
 
@@ -47,6 +50,7 @@ class Jobs:
     def __init__(self, sources: Sources):
         self._sources = sources
         self.logs = Logs(sources.logs)
+        self._told_transports = lru_cache(maxsize=64)(self._read_transports)
 
     def key(self, asked: Asked) -> WorkloadId:
         """Which job is meant; the scope is that of the settings where it is not told."""
@@ -155,7 +159,10 @@ class Jobs:
         """Values in the job's output; with `host`, what that instance uses of the machine."""
         spec = job.spec
         which = dimensions(spec) if host is None else (("Host", f"{spec.name}/{host}"),)
+        # Asked first: what comes in between is behind the cursor.
+        newest = self._sources.metrics.newest()
         found = self._sources.metrics.points(spec.scope, spec.kind.log_group, which, after, POINTS)
+        more = len(found) == POINTS
         series: dict[tuple[str, str | None], models.MetricSeries] = {}
         for point in found:
             name = (point.name, point.source)
@@ -166,8 +173,9 @@ class Jobs:
             series[name].at.append(point.at)
             series[name].values.append(point.value)
         return models.MetricPoints(
-            cursor=found[-1].number if found else after,
-            more=len(found) == POINTS,
+            # Other jobs' values are not gone through again.
+            cursor=found[-1].number if more else max([after, newest, *(p.number for p in found)]),
+            more=more,
             series=list(series.values()),
         )
 
@@ -199,11 +207,14 @@ class Jobs:
         if len(job.spec.hosts) < 2:
             return []
         for stream in self.streams(job)[:1]:
-            page = self._sources.logs.forward(
-                job.spec.scope, job.spec.kind.log_group, stream.stream, limit=_TRANSPORT_LINES
-            )
-            return [event.message for event in page.events if event.message.startswith("NCCL: ")]
+            # A page asks every second: its beginning is read again while that grows.
+            grown = min(stream.size, _TRANSPORT_BYTES) // _TRANSPORT_STEP
+            return list(self._told_transports(self.place(job), stream.stream, grown))
         return []
+
+    def _read_transports(self, place: Place, stream: str, _: int) -> tuple[str, ...]:
+        page = self.logs.lines(place, stream, after=0, limit=_TRANSPORT_LINES)
+        return tuple(line.text for line in page.lines if line.text.startswith("NCCL: "))
 
     # Actions
 

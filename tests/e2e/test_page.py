@@ -354,7 +354,7 @@ def test_a_failed_job_says_why(place: Place, failed: str) -> None:
         shown = page.locator(".failure").inner_text()
         assert "AlgorithmError" in shown
         assert "RuntimeError: CUDA error: <device-side> assert triggered" in shown
-        assert page.locator("#log .line.bad").count() >= 2
+        until(page, "document.querySelectorAll('#log .line.bad').length >= 2")
 
 
 def test_data_and_request_of_a_job(place: Place, completed: tuple[str, str]) -> None:

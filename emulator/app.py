@@ -27,6 +27,7 @@ from emulator.aws.front.front import Front
 from emulator.aws.gateway import Gateway, Shortcut
 from emulator.aws.invocations.runtime import Runtime
 from emulator.aws.s3.local_control import LocalControl
+from emulator.aws.transforms.jobs import TransformJobs
 from emulator.data.objectstore.weed import no_space
 from emulator.drivers.base import Lasting
 from emulator.model.errors import SetupError
@@ -178,6 +179,7 @@ class Emulator:
 
     def _application(self, parts: Parts, listening: list[socket.socket]) -> FastAPI:
         disturb = disturb_operations(parts.faults)
+        transforms = TransformJobs(parts.hosting, parts.endpoints, parts.objects)
         runtime = Runtime(
             self.settings,
             parts.routes,
@@ -186,6 +188,7 @@ class Emulator:
             parts.objects,
             parts.invocation_metrics,
             disturb,
+            (transforms,),
         )
 
         @asynccontextmanager
@@ -224,7 +227,7 @@ class Emulator:
             parts.logs,
             parts.metrics,
             parts.runtimes,
-            Hosting(parts.hosting, parts.objects, parts.endpoints),
+            Hosting(parts.hosting, parts.objects, parts.endpoints, transforms),
         )
         gateway = Gateway(
             services,

@@ -14,6 +14,7 @@ from emulator.aws.services import (
     endpoint_configs,
     endpoints,
     iam,
+    inference_components,
     job_updates,
     log_writes,
     logs,
@@ -24,6 +25,7 @@ from emulator.aws.services import (
     sts,
     tags,
     training_jobs,
+    transform_jobs,
 )
 from emulator.settings import Settings
 from emulator.telemetry.logs.streams import LogStore
@@ -40,6 +42,7 @@ class Hosting:
     store: HostingStore
     objects: models.Objects
     engine: endpoints.Endpoints
+    transforms: transform_jobs.Jobs
 
 
 def operations_by_service(
@@ -61,6 +64,8 @@ def operations_by_service(
             **models.operations(hosting.store, roles, images, hosting.objects),
             **endpoint_configs.operations(hosting.store, roles),
             **endpoints.operations(hosting.engine, hosting.store),
+            **inference_components.operations(hosting.engine, hosting.store, images),
+            **transform_jobs.operations(hosting.transforms, hosting.store),
             **tags.operations(records, hosting.store),
             **search.operations(records, training_jobs.metrics_of(metrics)),
         },

@@ -12,16 +12,17 @@ from emulator.resources.hosting import support_matrix as hosting
 from emulator.resources.processing import support_matrix as processing
 from emulator.resources.support_matrix import Member, SupportMatrix, Treatment
 from emulator.resources.training import support_matrix as training
+from emulator.resources.transform import support_matrix as transform
 from emulator.settings import Settings
 
 _NOTES = {
     "sagemaker": {
-        "AddTags": "on jobs, models, endpoint configurations and endpoints",
-        "DeleteTags": "on jobs, models, endpoint configurations and endpoints",
+        "AddTags": "on jobs, models, endpoint configurations, endpoints and components",
+        "DeleteTags": "on jobs, models, endpoint configurations, endpoints and components",
         "CreateInferenceComponent": "each copy is an instance of its own",
         "UpdateInferenceComponent": "the number of copies",
         "GetSearchSuggestions": "for training jobs",
-        "ListTags": "on jobs, models, endpoint configurations and endpoints",
+        "ListTags": "on jobs, models, endpoint configurations, endpoints and components",
         "Search": "for training jobs; AWS cannot search processing jobs either",
         "UpdateTrainingJob": "warm pools and switches; no profiler runs",
     },
@@ -51,6 +52,7 @@ MATRICES = {
     "CreateModel": hosting.MODEL,
     "CreateEndpointConfig": hosting.CONFIG,
     "CreateEndpoint": hosting.ENDPOINT,
+    "CreateTransformJob": transform.MATRIX,
 }
 """By operation, what becomes of the members of its request."""
 _INTRODUCTION = """\
@@ -91,7 +93,7 @@ def _operations() -> Iterator[str]:
     yield ""
     yield "Any other operation is answered with an error (501) that names it. S3 is passed through"
     yield "to the object store as a whole."
-    parts = (*[nothing] * 5, Hosting(nothing, nothing, nothing))
+    parts = (*[nothing] * 5, Hosting(nothing, nothing, nothing, nothing))
     for service, operations in operations_by_service(Settings(), *parts).items():
         yield ""
         yield f"### {service}"

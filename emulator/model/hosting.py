@@ -170,8 +170,24 @@ class Endpoint:
         return log_group(self.name)
 
 
+_HIDDEN = "transform_"
+"""No endpoint of a user's has an underscore in its name."""
+
+
+def hidden_name(transform_job: str) -> str:
+    """The endpoint that holds the model of a transform job; users do not see it."""
+    return f"{_HIDDEN}{transform_job}"
+
+
+def is_hidden(endpoint: str) -> bool:
+    """Whether it is the endpoint of a transform job."""
+    return endpoint.startswith(_HIDDEN)
+
+
 def log_group(endpoint: str) -> str:
     """Of an endpoint's containers."""
+    if is_hidden(endpoint):
+        return "/aws/sagemaker/TransformJobs"
     return f"/aws/sagemaker/Endpoints/{endpoint}"
 
 

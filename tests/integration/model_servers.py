@@ -28,6 +28,8 @@ class ModelServer(ThreadingHTTPServer):
         self.room = 2
         self.connections: set[socket.socket] = set()
         self.lock = threading.Lock()
+        self.fails = self.hangs = False
+        """Whether it does so where no header says what to do."""
         self.release = threading.Event()
         """Lets requests go on that are told to wait."""
 
@@ -104,6 +106,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(200)
 
     def echo(self) -> None:
+        if self.server.fails:
+            self.do_fail()
+            return
+        if self.server.hangs:
+            self.server.release.wait(30)
         name = self.server.name.encode()
         self.answer(200, name + b":" + self.body if name else self.body)
 

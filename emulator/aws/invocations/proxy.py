@@ -39,7 +39,7 @@ from emulator.aws.invocations.request import (
 )
 from emulator.aws.signatures import signer_of
 from emulator.model.errors import ApiError
-from emulator.model.hosting import Deployment, VariantSpec
+from emulator.model.hosting import Deployment, VariantSpec, is_hidden
 from emulator.model.scope import Scope
 from emulator.settings import Settings
 from emulator.workloads.serving.routes import (
@@ -521,7 +521,7 @@ class _Exchange:
         """The request is over."""
         if self._entered is not None:
             self._way._open[self._entered] -= 1
-        if self._variant is not None:
+        if self._variant is not None and not is_hidden(self._call.endpoint):
             now = perf_counter()
             self._way._metrics.invoked(
                 (self._way._scope, self._call.endpoint, self.variant_name),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -20,6 +21,14 @@ from emulator.workloads.serving.routes import Routes
 from emulator.workloads.serving.store import HostingStore
 
 
+class Follower(Protocol):
+    """What sends requests of its own while the runtime runs."""
+
+    async def start(self, invocations: Invocations) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 class Runtime:
     """An ASGI application for the requests of sagemaker-runtime."""
 
@@ -32,8 +41,9 @@ class Runtime:
         objects: ObjectStore,
         metrics: InvocationMetrics,
         disturb: Callable[[str], None] = lambda _: None,
+        others: Sequence[Follower] = (),
     ):
-        """`disturb` may raise an ApiError instead of an operation."""
+        """`disturb` may raise an ApiError instead of an operation; `others` send requests, too."""
 
         def exists(scope: Scope, name: str) -> bool:
             return endpoints.endpoint(scope, name) is not None
@@ -41,6 +51,7 @@ class Runtime:
         def serves(scope: Scope, name: str) -> bool:
             return routes.find(scope, name) is not None
 
+        self._others = others
         self._capture = DataCapture(objects, serves)
         self._queue = AsyncQueue(queued, objects, routes, exists, metrics)
         self._invocations = Invocations(
@@ -55,8 +66,12 @@ class Runtime:
         """While this lasts, the queue is worked on and captured data is written."""
         self._capture.start()
         await self._queue.start(self._invocations)
+        for each in self._others:
+            await each.start(self._invocations)
         try:
             yield
         finally:
+            for each in self._others:
+                await each.close()
             await self._queue.stop()
             await self._capture.stop()

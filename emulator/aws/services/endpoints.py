@@ -16,6 +16,7 @@ from emulator.model.hosting import (
     EndpointStatus,
     LiveVariant,
     VariantSpec,
+    is_hidden,
 )
 from emulator.model.image import read_address
 from emulator.model.scope import Scope
@@ -115,7 +116,8 @@ def operations(
         return describe(endpoint, live, coming if endpoint.current else live)
 
     def list_endpoints(call: Call) -> dict[str, Any]:
-        page = listing.page(store.all(ENDPOINT, call.scope), call.params)
+        rows = store.all(ENDPOINT, call.scope)
+        page = listing.page(rows, call.params, lambda row: not is_hidden(row.name))
         return {
             "Endpoints": [
                 {

@@ -20,11 +20,13 @@ MODEL = "model"
 CONFIG = "endpoint-config"
 ENDPOINT = "endpoint"
 COMPONENT = "inference-component"
+TRANSFORM = "transform-job"
 NOUNS: Mapping[str, str] = {
     MODEL: "model",
     CONFIG: "endpoint configuration",
     ENDPOINT: "endpoint",
     COMPONENT: "inference component",
+    TRANSFORM: "transform job",
 }
 """What the service's errors call each kind."""
 

@@ -1,0 +1,1 @@
+"""Batch transform: objects through a model, request by request."""

@@ -1,0 +1,125 @@
+"""A CreateTransformJob request as what is sent to a model, and the instances that hold it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.model.errors import NotBuilt, ValidationError
+from emulator.model.workload import S3Uri
+
+DEFAULT_PAYLOAD_MB = 6
+"""MaxPayloadInMB where the request has none (API reference)."""
+_MOST_PAYLOAD_MB = 100
+_INVOCATION_SECONDS = 600
+_MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class TransformSpec:
+    """What is read, how it is cut into requests, and where the answers go."""
+
+    source: S3Uri
+    is_manifest: bool
+    gzip: bool
+    split: str
+    """None, Line or RecordIO."""
+    multi: bool
+    """As many records in a request as `payload` bytes hold; else one."""
+    payload: int
+    content_type: str | None
+    accept: str | None
+    output: S3Uri
+    by_line: bool
+    """A line break after each answer."""
+    concurrent: int
+    """Requests that an instance works on at once."""
+    seconds: float
+    retries: int
+
+
+def transform_spec(request: Mapping[str, Any]) -> TransformSpec:
+    """Read a request that `check` has accepted; raises ValueError for an address that is none."""
+    given, output = request["TransformInput"], request["TransformOutput"]
+    source = given["DataSource"]["S3DataSource"]
+    client = request.get("ModelClientConfig", {})
+    split = given.get("SplitType", "None")
+    payload = request.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB) or _MOST_PAYLOAD_MB
+    return TransformSpec(
+        source=S3Uri.parse(source["S3Uri"]),
+        is_manifest=source["S3DataType"] == "ManifestFile",
+        gzip=given.get("CompressionType") == "Gzip",
+        split=split,
+        multi=split != "None" and request.get("BatchStrategy", "MultiRecord") == "MultiRecord",
+        payload=payload * _MEGABYTE,
+        content_type=given.get("ContentType"),
+        accept=output.get("Accept"),
+        output=S3Uri.parse(output["S3OutputPath"]),
+        by_line=output.get("AssembleWith") == "Line",
+        concurrent=request.get("MaxConcurrentTransforms") or 1,
+        seconds=float(client.get("InvocationsTimeoutInSeconds", _INVOCATION_SECONDS)),
+        retries=client.get("InvocationsMaxRetries", 0),
+    )
+
+
+def check(request: Mapping[str, Any]) -> None:
+    """Raise ValidationError or NotBuilt for members that do not go together."""
+    given = request["TransformInput"]
+    kind = given["DataSource"]["S3DataSource"]["S3DataType"]
+    if kind not in ("S3Prefix", "ManifestFile"):
+        raise _not_built(f"S3DataType {kind}")
+    if given.get("SplitType") == "TFRecord":
+        raise _not_built("SplitType TFRecord")
+    processing = request.get("DataProcessing", {})
+    if any(processing.get(name, "$") != "$" for name in ("InputFilter", "OutputFilter")):
+        raise _not_built("InputFilter or OutputFilter")
+    if processing.get("JoinSource", "None") != "None":
+        raise _not_built("JoinSource Input")
+    if "DataCaptureConfig" in request:
+        raise _not_built("DataCaptureConfig")
+    payload = request.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB)
+    concurrent = request.get("MaxConcurrentTransforms", 1)
+    if payload > _MOST_PAYLOAD_MB:
+        raise ValidationError(f"MaxPayloadInMB must be at most {_MOST_PAYLOAD_MB}: {payload}.")
+    if payload * concurrent > _MOST_PAYLOAD_MB:  # documented
+        raise ValidationError(
+            f"MaxConcurrentTransforms * MaxPayloadInMB must be at most {_MOST_PAYLOAD_MB} MB."
+        )
+    try:
+        transform_spec(request)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+def deployment_sources(request: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """The instances that hold the model, in the form of an endpoint's deployment.
+
+    The variant has the name of the job, which is how its log streams begin.
+    """
+    resources = request["TransformResources"]
+    variables = {**request.get("Environment", {}), "SAGEMAKER_BATCH": "true"}
+    changed = dict(model)
+    if "PrimaryContainer" in model:
+        changed["PrimaryContainer"] = _with(model["PrimaryContainer"], variables)
+    else:
+        changed["Containers"] = [_with(each, variables) for each in model["Containers"]]
+    variant = {
+        "VariantName": request["TransformJobName"],
+        "ModelName": request["ModelName"],
+        "InitialInstanceCount": resources["InstanceCount"],
+        "InstanceType": resources["InstanceType"],
+    }
+    config = {
+        "EndpointConfigName": request["TransformJobName"],
+        "ProductionVariants": [variant],
+    }
+    return {"config": config, "models": {request["ModelName"]: changed}}
+
+
+def _with(container: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    return {**container, "Environment": {**container.get("Environment", {}), **variables}}
+
+
+def _not_built(what: str) -> NotBuilt:
+    return NotBuilt(f"CreateTransformJob with {what} is not built into sagemaker-emulator yet.")

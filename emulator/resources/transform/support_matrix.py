@@ -1,0 +1,32 @@
+"""What becomes of each member of CreateTransformJob."""
+
+from __future__ import annotations
+
+from emulator.resources.support_matrix import SupportMatrix, acts, echoes, refuses
+
+_ENCRYPTION = "nothing is encrypted on this machine"
+_SOURCE = "TransformInput.DataSource.S3DataSource"
+
+MATRIX = SupportMatrix(
+    (
+        acts("TransformJobName", "unique in an account and region; in logs"),
+        acts("ModelName", ""),
+        acts("MaxConcurrentTransforms", "requests that an instance works on at once; 1 by default"),
+        acts("ModelClientConfig", ""),
+        acts("MaxPayloadInMB", "6 by default, 100 at most"),
+        acts("BatchStrategy", "MultiRecord by default where the input is split"),
+        acts("Environment", "beside the model's own variables"),
+        acts("TransformInput", ""),
+        acts(f"{_SOURCE}.S3DataType", "S3Prefix and ManifestFile"),
+        acts("TransformInput.SplitType", "None, Line and RecordIO"),
+        acts("TransformOutput", "an object each for those of the input, named KEY.out"),
+        echoes("TransformOutput.KmsKeyId", _ENCRYPTION),
+        refuses("DataCaptureConfig", "use an endpoint's"),
+        acts("TransformResources", ""),
+        echoes("TransformResources.VolumeKmsKeyId", _ENCRYPTION),
+        echoes("TransformResources.TransformAmiVersion", "the machine's own driver is used"),
+        refuses("DataProcessing", "filters other than $ and JoinSource Input"),
+        acts("Tags[]", "ListTags, AddTags, DeleteTags"),
+        echoes("ExperimentConfig", "there are no experiments"),
+    )
+)

@@ -141,7 +141,6 @@ class Emulator:
         self._parts = parts
         sockets = [self._socket, *self._for_containers(parts.addresses)]
         parts.endpoints.recover(parts.supervisor.recover(parts.endpoints.survivors()))
-        parts.retention.start()
         parts.watch.start()
         self._server = self._front.server(self._application(parts, sockets))
         # It has no sockets of its own: it gets connections of the process in front.
@@ -154,6 +153,7 @@ class Emulator:
         self._resources.callback(self._front.stop)
         if not self._front.serves(_FRONT_SECONDS):
             raise SetupError("The process that accepts connections does not start.")
+        parts.retention.start()  # nobody waits for it
 
     def leave_no_job(self) -> None:
         """When this ends, so do the jobs that could go on without it."""

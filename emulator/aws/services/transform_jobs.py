@@ -10,7 +10,8 @@ from emulator.aws.operation import Call, Operations
 from emulator.aws.services import listing
 from emulator.aws.services.endpoints import read_sources
 from emulator.aws.services.tags import check_tags, values_by_key
-from emulator.model.errors import ResourceInUse
+from emulator.aws.transforms.jobs import processing_of
+from emulator.model.errors import ResourceInUse, ValidationError
 from emulator.model.scope import Scope
 from emulator.resources.transform import deployment_sources
 from emulator.resources.transform.job import check
@@ -37,6 +38,10 @@ def operations(
     def create(call: Call) -> dict[str, Any]:
         request = {name: value for name, value in call.params.items() if name != "Tags"}
         check(request)
+        try:
+            processing_of(request)
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
         check_tags(call.params.get("Tags", ()))
         name = request["TransformJobName"]
         model = store.get(MODEL, call.scope, request["ModelName"]).request

@@ -11,7 +11,7 @@ import asyncio
 import io
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
@@ -20,6 +20,7 @@ from emulator.aws.invocations.proxy import Invocations
 from emulator.aws.invocations.replies import Refusal
 from emulator.aws.invocations.request import Invocation, Kind
 from emulator.aws.services.endpoints import Endpoints, read_sources
+from emulator.aws.transforms.filters import DataProcessing, read_processing
 from emulator.aws.transforms.records import BadInput, assembled, manifest, output_of, requests_of
 from emulator.data.inputs.records import BadGzip, gunzip
 from emulator.data.objectstore.failures import StoreError
@@ -232,9 +233,17 @@ class TransformJobs:
         except (BadInput, BadGzip, StoreError) as error:
             raise TransformFailure(f"ClientError: {source}: {error}") from error
 
+        processing = processing_of(row.request)
+
         async def ask(body: bytes) -> bytes:
             async with slots:
-                return await self._answer(row, spec, body)
+                if processing is None:
+                    return await self._answer(row, spec, body)
+                try:
+                    answer = await self._answer(row, spec, processing.request(body))
+                    return processing.answer(body, answer)
+                except BadInput as error:
+                    raise TransformFailure(f"ClientError: {source}: {error}") from error
 
         tasks = [asyncio.ensure_future(ask(body)) for body in bodies]
         try:
@@ -294,6 +303,15 @@ class TransformJobs:
 
     async def _blocking(self, function: Callable[..., Result], *args: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+def processing_of(request: Mapping[str, Any]) -> DataProcessing | None:
+    """What a CreateTransformJob request does with records; raises ValueError."""
+    return read_processing(
+        request.get("DataProcessing", {}),
+        request["TransformInput"].get("ContentType"),
+        request["TransformOutput"].get("Accept"),
+    )
 
 
 def _endpoint(row: Resource, now: float) -> Endpoint:

@@ -71,11 +71,6 @@ def check(request: Mapping[str, Any]) -> None:
         raise _not_built(f"S3DataType {kind}")
     if given.get("SplitType") == "TFRecord":
         raise _not_built("SplitType TFRecord")
-    processing = request.get("DataProcessing", {})
-    if any(processing.get(name, "$") != "$" for name in ("InputFilter", "OutputFilter")):
-        raise _not_built("InputFilter or OutputFilter")
-    if processing.get("JoinSource", "None") != "None":
-        raise _not_built("JoinSource Input")
     if "DataCaptureConfig" in request:
         raise _not_built("DataCaptureConfig")
     payload = request.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB)

@@ -25,7 +25,7 @@ MATRIX = SupportMatrix(
         acts("TransformResources", ""),
         echoes("TransformResources.VolumeKmsKeyId", _ENCRYPTION),
         echoes("TransformResources.TransformAmiVersion", "the machine's own driver is used"),
-        refuses("DataProcessing", "filters other than $ and JoinSource Input"),
+        acts("DataProcessing", "of text/csv and application/json"),
         acts("Tags[]", "ListTags, AddTags, DeleteTags"),
         echoes("ExperimentConfig", "there are no experiments"),
     )

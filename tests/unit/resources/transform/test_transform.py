@@ -102,8 +102,6 @@ def test_the_instances_have_the_jobs_variables() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"DataProcessing": {"InputFilter": "$.a"}},
-        {"DataProcessing": {"JoinSource": "Input"}},
         {"MaxPayloadInMB": 101},
         {"MaxPayloadInMB": 20, "MaxConcurrentTransforms": 6},
         {"TransformOutput": {"S3OutputPath": "nowhere"}},
@@ -112,6 +110,5 @@ def test_the_instances_have_the_jobs_variables() -> None:
 )
 def test_what_is_refused(changes: dict[str, Any]) -> None:
     check(REQUEST)
-    check({**REQUEST, "DataProcessing": {"InputFilter": "$", "JoinSource": "None"}})
     with pytest.raises(ApiError):
         check({**REQUEST, **changes})

@@ -15,6 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 UI = "/_emulator/ui"
+_NARROWEST = 60
+"""Looks that a spark line is wide at least: two minutes."""
 _SIZES = ("B", "KB", "MB", "GB", "TB", "PB")
 STATIC = Path(__file__).with_name("static")
 
@@ -89,7 +91,7 @@ def points(history: Sequence[float], width: int = 100, shown: int = 120) -> str:
     step = math.ceil(len(history) / shown)
     # Full buckets from the end: else each look would move all points.
     kept = [max(history[max(0, end - step) : end]) for end in range(len(history), 0, -step)][::-1]
-    wide = 300 / step
+    wide = max(len(history), _NARROWEST) / step
     return " ".join(
         f"{width - (len(kept) - 1 - place) * width / (wide - 1):.1f},"
         f"{29 - 28 * min(100.0, max(0.0, value)) / 100:.1f}"

@@ -145,7 +145,8 @@ class MachineWatch:
         return job if now - job.life.transitions[-1].started >= self._policy.seconds else None
 
     def _mark(self, job: Job, seconds: float) -> None:
-        told = f"None of its GPUs has been used for {seconds / 60:.0f} minutes"
+        since = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+        told = f"None of its GPUs has been used for {since}"
         if not self._policy.stop:
             self._say(job, f"{told}.")
             return

@@ -125,7 +125,7 @@ def test_it_is_stopped_where_the_policy_says_so(tmp_path: Path) -> None:
     place.look(0, 60)
     assert place.stopped == [JOB.id]
     assert place.lines() == [
-        "None of its GPUs has been used for 1 minutes: it is stopped (EMULATOR_GPU_IDLE_ACTION)."
+        "None of its GPUs has been used for 60 s: it is stopped (EMULATOR_GPU_IDLE_ACTION)."
     ]
     place.database.close()
 

@@ -26,10 +26,11 @@ COMMANDS = {
     "describe": "Print everything Describe says of a job, as JSON.",
     "logs": "Print the log of a job or an endpoint; with -f also what comes, until it ends.",
     "stop": "Stop a job: SIGTERM, and SIGKILL two minutes later.",
+    "deploy": "Make an endpoint of a model.tar.gz and wait until it serves.",
     "endpoints": "List endpoints with their variants and instances, newest first.",
     "invoke": "Send a request to an endpoint and print its answer.",
     "artifacts": "Fetch a job's outputs from S3, and unpack model.tar.gz and output.tar.gz.",
-    "delete": "Forget a job that has ended, with its log; its outputs stay in S3.",
+    "delete": "Forget a job that has ended, or delete an endpoint.",
     "doctor": "Check this machine; exit code 1 if something that is needed is missing.",
     "images": "Build and list the images of this project.",
 }
@@ -48,10 +49,14 @@ EXAMPLES = {
     "describe": ("describe my-job",),
     "logs": ("logs my-job --follow", "logs my-job --host algo-2", "logs my-endpoint --endpoint"),
     "stop": ("stop my-job --wait",),
+    "deploy": (
+        "deploy model.tar.gz",
+        "deploy s3://bucket/model.tar.gz --name mine --instance-type ml.local.1gpu",
+    ),
     "endpoints": ("endpoints", "endpoints --json"),
     "invoke": ("invoke my-endpoint --body '[[1, 2]]'", "invoke my-llm --file ask.json --stream"),
     "artifacts": ("artifacts my-job", "artifacts my-job results --packed"),
-    "delete": ("delete my-job",),
+    "delete": ("delete my-job", "delete my-endpoint"),
     "doctor": ("doctor", "doctor --gpu-test"),
     "images": ("images build", "images build --variant gpu", "images list"),
 }
@@ -68,7 +73,6 @@ _ASKS = (
     "of EMULATOR_STATE_DIR and EMULATOR_PORT."
 )
 MODULES = {
-    "delete": "jobs",
     "describe": "jobs",
     "invoke": "endpoints",
     "logs": "logs",

@@ -39,7 +39,7 @@ def artifacts(
     with plain_errors(remote, job):
         kind = remote.kind_of(job)
         described = remote.describe(job, kind)
-    client, found = _client(remote), []
+    client, found = s3_client(remote), []
     try:
         for folder, source in outputs_of(described).items():
             target = (directory or Path(job)) / folder
@@ -92,7 +92,8 @@ def fetch(client: Minio, source: S3Uri, target: Path, *, unpack: bool) -> list[P
     return found
 
 
-def _client(remote: Remote) -> Minio:
+def s3_client(remote: Remote) -> Minio:
+    """A client of the emulator's S3."""
     parts = urlsplit(remote.url)
     region, access_key, secret_key = remote.credentials
     return Minio(

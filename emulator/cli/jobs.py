@@ -1,4 +1,4 @@
-"""jobs, describe, stop, delete: what runs on an emulator and what it says."""
+"""jobs, describe, stop: what runs on an emulator and what it says."""
 
 from __future__ import annotations
 
@@ -143,20 +143,6 @@ def stop(
         else:
             status = kind.status(remote.describe(job, kind))
     out.print(f"{job}: {_status_markup(status)}")
-
-
-def delete(
-    job: JobName,
-    endpoint_url: EndpointFlag = None,
-    port: AskPortFlag = None,
-    state_dir: StateFlag = None,
-    config: ConfigFlag = None,
-) -> None:
-    """Forget a job that has ended, with its log; its outputs stay in S3."""
-    remote = connect(load_settings(state_dir=state_dir, config=config), endpoint_url, port)
-    with plain_errors(remote, job):
-        remote.call("Delete", remote.kind_of(job), job)
-    out.print(f"{job}: deleted")
 
 
 def _count_down(remote: Remote, job: str, kind: JobKind, grace: float) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_endpoints import BUCKET, PATIENCE, ROLE, Hosting
+from e2e_endpoints import BUCKET, PATIENCE, ROLE, Hosting, archive
 from emulators import start_emulator
+from own_serving import IMAGE, PROGRAM
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -167,3 +170,22 @@ def test_a_transform_job_goes_on_after_a_kill_of_the_emulator(tmp_path: Path) ->
     )
     assert streams["logStreams"]
     running.end()
+
+
+def test_a_model_is_deployed_from_the_command_line(hosting: Hosting, tmp_path: Path) -> None:
+    model, url = tmp_path / "mine.tar.gz", hosting.emulator.exports["AWS_ENDPOINT_URL"]
+    model.write_bytes(archive(serve=PROGRAM.read_bytes()))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "emulator", *words, "--endpoint-url", url]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+
+    for _ in ("created", "updated"):
+        serve = f"EMULATOR_SERVE={sys.executable} serve"
+        done = run("deploy", str(model), "--image", IMAGE, "--env", serve)
+        assert done.stdout.startswith("mine: InService"), done.stderr
+    assert run("invoke", "mine", "--body", "x").stdout == "x"
+    assert "mine" in run("endpoints").stdout
+    assert "starting, faults []" in run("logs", "mine").stdout
+    assert run("delete", "mine").stdout == "mine: deleted\n"
+    assert "no training job nothing" in run("delete", "nothing").stderr

@@ -146,26 +146,37 @@ def files_in_tar(s3: Any, uri: str) -> dict[str, bytes]:
         }
 
 
-ADMIN_ROUTES_REFUSED = ["GET 403", "POST 403", "DELETE 403"] * 2
+_ADMIN_ROUTES = (
+    "GET gpus",
+    "POST faults",
+    "DELETE faults",
+    "GET v1/machine",
+    "POST v1/jobs/training-job/other/stop",
+    "GET ui/",
+    "GET ui/enter?token=guessed",
+    "GET metrics",
+)
+ADMIN_ROUTES_REFUSED = [f"{route} 403" for route in _ADMIN_ROUTES] * 2
 _ASKS_FOR_ADMIN_ROUTES = """
 import os, urllib.request as u
 from urllib.error import HTTPError
 e = os.environ
 e["no_proxy"] = ""
 for way in ({}, {"http": e["HTTP_PROXY"]} if "HTTP_PROXY" in e else {}):
-    for method, path in {"GET": "gpus", "POST": "faults", "DELETE": "faults"}.items():
+    for route in e["ROUTES"].split(","):
+        method, path = route.split()
         ask = u.Request(e["AWS_ENDPOINT_URL"] + "/_emulator/" + path, method=method)
         try:
-            print(method, u.build_opener(u.ProxyHandler(way)).open(ask).status)
+            print(route, u.build_opener(u.ProxyHandler(way)).open(ask).status)
         except HTTPError as error:
-            print(method, error.code)
+            print(route, error.code)
 """
 
 
 def ask_for_admin_routes(emulator: Any, bucket: str) -> list[str]:
     """What they answer to a job, directly and through its proxy; see ADMIN_ROUTES_REFUSED."""
     body = shell_request(bucket, 'python3 -c "$SCRIPT"')
-    body["Environment"] = {"SCRIPT": _ASKS_FOR_ADMIN_ROUTES}
+    body["Environment"] = {"SCRIPT": _ASKS_FOR_ADMIN_ROUTES, "ROUTES": ",".join(_ADMIN_ROUTES)}
     job = run(emulator.client("sagemaker"), body)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     lines = log_lines(emulator.client("logs"), job["TrainingJobName"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from job_bench import SCOPE, Bench, statuses
 
+from emulator.model.errors import ValidationError
 from emulator.model.lifecycle import Phase
 from emulator.model.record import Job
 from emulator.resources.training import job_id
@@ -177,3 +178,21 @@ def test_a_full_disk_ends_a_stopped_one_later(
     bench.eventually(lambda: bench.job("job-3").life.status.terminal)
     assert statuses(bench.job("job-3"))[-1] == "Stopped"
     (bench.root / "go").touch()
+
+
+def test_one_that_is_moved_up_runs_next(bench: Bench) -> None:
+    order = bench.root / "order"
+    bench.submit(f"while [ ! -e {bench.root}/go ]; do sleep 0.01; done", "first", **PORT)
+    bench.until(Phase.RUNNING, "first")
+    names = [f"job-{number}" for number in range(5)]
+    for name in names:
+        bench.submit(f"echo {name} >> {order}", name, **PORT)
+    assert job_id(SCOPE, "job-4") in bench.supervisor.backlog()
+    bench.supervisor.move_first(job_id(SCOPE, "job-4"))
+    assert job_id(SCOPE, "job-4") not in bench.supervisor.backlog()
+    with pytest.raises(ValidationError, match="does not wait"):
+        bench.supervisor.move_first(job_id(SCOPE, "first"))
+    (bench.root / "go").touch()
+    for name in names:
+        bench.eventually(lambda name=name: bench.job(name).life.status.terminal)
+    assert order.read_text().split() == ["job-4", *names[:4]]

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from emulator.model.errors import ResourceNotFound
-from emulator.model.hosting import Deployment, Endpoint, LiveVariant, VariantSpec
+from emulator.model.hosting import Deployment, Endpoint, LiveVariant, VariantSpec, is_hidden
 from emulator.model.scope import Scope
 from emulator.telemetry.metrics.statistics import Sample
 from emulator.telemetry.metrics.store import Series
@@ -57,7 +57,8 @@ class Endpoints:
 
     def all(self) -> list[models.EndpointSummary]:
         """Newest first."""
-        return [self._summary(one) for one in reversed(self._sources.hosting.endpoints())]
+        found = reversed(self._sources.hosting.endpoints())
+        return [self._summary(one) for one in found if not is_hidden(one.name)]
 
     def one(self, asked: AskedEndpoint) -> models.EndpointDetail:
         endpoint = self.find(asked)

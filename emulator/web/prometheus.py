@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from emulator import __version__
+from emulator.model.hosting import is_hidden
 from emulator.web.endpoints import REQUEST_SECONDS, requests
 from emulator.web.machine import waiting
 from emulator.web.sources import Sources
@@ -88,6 +89,8 @@ def _endpoints(sources: Sources) -> Iterator[str]:
     latencies: list[tuple[Labels, float]] = []
     errors: list[tuple[Labels, float]] = []
     for endpoint in sources.hosting.endpoints():
+        if is_hidden(endpoint.name):
+            continue
         for variant in endpoint.current.all_variants if endpoint.current else ():
             labels = {"endpoint": endpoint.name, "variant": variant.name}
             latency = requests(sources, endpoint, variant.name, "ModelLatency", now)

@@ -125,12 +125,15 @@ def _gpu(
 
 
 def _holder(sources: Sources, holding: Holding) -> models.Holder:
-    kind = holding.job.split(":", 5)[5].partition("/")[0]
+    _, _, _, region, account, resource = holding.job.split(":", 5)
+    kind = resource.partition("/")[0]
     job = sources.records.by_arn(holding.job)
     ended = job is None or job.life.status.terminal
     return models.Holder(
         kind=kind,
         name=holding.name,
+        account=account,
+        region=region,
         instances=list(holding.hosts),
         since=holding.opened,
         # An endpoint is no job, and leaves none.
@@ -158,6 +161,8 @@ def _pools(sources: Sources) -> list[models.Pool]:
         models.Pool(
             kind=job.spec.kind.name,
             name=job.spec.name,
+            account=job.spec.scope.account,
+            region=job.spec.scope.region,
             instances=len(job.spec.hosts),
             instance_type=instance_types(job),
             gpus=leases.get(job.spec.arn, 0),

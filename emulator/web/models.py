@@ -20,6 +20,8 @@ class Holder(BaseModel):
 
     kind: str
     name: str
+    account: str
+    region: str
     instances: list[str]
     since: float
     pool: bool
@@ -76,6 +78,8 @@ class Pool(BaseModel):
 
     kind: str
     name: str
+    account: str
+    region: str
     instances: int
     instance_type: str
     gpus: int

@@ -178,9 +178,10 @@ class Pages:
         def compare(job: Annotated[list[str] | None, Query()] = None) -> Response:
             details = []
             for one in (job or [])[:COMPARED]:
-                kind, _, name = one.partition("/")
+                # kind/name/account/region; no name has a slash.
+                asked = Asked(*one.split("/")[:4]) if "/" in one else Asked("", one)
                 try:
-                    key = self._queries.jobs.key(Asked(kind, name))
+                    key = self._queries.jobs.key(asked)
                     details.append(self._queries.jobs.one(key))
                 except ApiError as error:
                     raise HTTPException(404, error.message) from error

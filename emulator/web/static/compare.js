@@ -5,7 +5,7 @@
   const charts = new Charts(section, { log: false, points: true, sync: "compare" });
   const feeds = [...section.querySelectorAll("[data-job]")].map((item) => {
     const { job, url, started } = item.dataset;
-    return new Feed(`${url}?`, (series) => {
+    return new Feed(url, (series) => {
       for (const one of series) {
         const label = one.instance && one.instance !== "algo-1" ? `${job} ${one.instance}` : job;
         charts.chart(one.name).add(label, one.at.map((at) => at - Number(started)), one.values);

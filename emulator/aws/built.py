@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from emulator.aws.images import Engine, KnownImages
 from emulator.aws.operation import Operations
@@ -35,12 +36,16 @@ from emulator.workloads.serving.store import HostingStore
 from emulator.workloads.store.runs import JobStore
 
 
+class Objects(models.Objects, transform_jobs.Objects, Protocol):
+    """What is asked of the object store."""
+
+
 @dataclass(frozen=True)
 class Hosting:
     """The parts behind the operations on models and endpoints."""
 
     store: HostingStore
-    objects: models.Objects
+    objects: Objects
     engine: endpoints.Endpoints
     transforms: transform_jobs.Jobs
 
@@ -65,7 +70,7 @@ def operations_by_service(
             **endpoint_configs.operations(hosting.store, roles),
             **endpoints.operations(hosting.engine, hosting.store),
             **inference_components.operations(hosting.engine, hosting.store, images),
-            **transform_jobs.operations(hosting.transforms, hosting.store),
+            **transform_jobs.operations(hosting.transforms, hosting.store, hosting.objects),
             **tags.operations(records, hosting.store),
             **search.operations(records, training_jobs.metrics_of(metrics)),
         },

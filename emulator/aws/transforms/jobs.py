@@ -282,8 +282,10 @@ class TransformJobs:
             except Refusal as refusal:
                 if refusal.code not in _NOT_YET:
                     failed += 1
-                if failed > spec.retries:
-                    status = refusal.members.get("OriginalStatusCode", refusal.status)
+                status = refusal.members.get("OriginalStatusCode", refusal.status)
+                # What is wrong with the request does not pass.
+                lasts = 400 <= status < 500 and status not in (408, 429)
+                if failed and (lasts or failed > spec.retries):
                     kind = "ClientError" if 400 <= status < 500 else "AlgorithmError"
                     raise TransformFailure(
                         f"{kind}: See job logs for more information. {refusal.message}"

@@ -13,6 +13,9 @@ DEFAULT_PAYLOAD_MB = 6
 """MaxPayloadInMB where the request has none (API reference)."""
 _MOST_PAYLOAD_MB = 100
 _INVOCATION_SECONDS = 600
+_RETRIES = 3
+"""Both where ModelClientConfig names none (API reference)."""
+_STRATEGIES = {"MultiRecord": "MULTI_RECORD", "SingleRecord": "SINGLE_RECORD"}
 _MEGABYTE = 1 << 20
 
 
@@ -59,7 +62,7 @@ def transform_spec(request: Mapping[str, Any]) -> TransformSpec:
         by_line=output.get("AssembleWith") == "Line",
         concurrent=request.get("MaxConcurrentTransforms") or 1,
         seconds=float(client.get("InvocationsTimeoutInSeconds", _INVOCATION_SECONDS)),
-        retries=client.get("InvocationsMaxRetries", 0),
+        retries=client.get("InvocationsMaxRetries", _RETRIES),
     )
 
 
@@ -93,7 +96,7 @@ def deployment_sources(request: Mapping[str, Any], model: Mapping[str, Any]) -> 
     The variant has the name of the job, which is how its log streams begin.
     """
     resources = request["TransformResources"]
-    variables = {**request.get("Environment", {}), "SAGEMAKER_BATCH": "true"}
+    variables = {**request.get("Environment", {}), **_variables(request)}
     changed = dict(model)
     if "PrimaryContainer" in model:
         changed["PrimaryContainer"] = _with(model["PrimaryContainer"], variables)
@@ -110,6 +113,28 @@ def deployment_sources(request: Mapping[str, Any], model: Mapping[str, Any]) -> 
         "ProductionVariants": [variant],
     }
     return {"config": config, "models": {request["ModelName"]: changed}}
+
+
+def check_model(model: Mapping[str, Any]) -> None:
+    """Raise ValidationError for a model that cannot transform (developer guide)."""
+    if any(each.get("Mode") == "MultiModel" for each in _containers(model)):
+        raise ValidationError("Batch transform does not support multi-model containers.")
+
+
+def _containers(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [model["PrimaryContainer"]] if "PrimaryContainer" in model else model["Containers"]
+
+
+def _variables(request: Mapping[str, Any]) -> dict[str, str]:
+    """What the platform adds: the last three only where the request names them (developer guide,
+    "Use Your Own Inference Code with Batch Transform")."""
+    values = {
+        "SAGEMAKER_BATCH": "true",
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB": request.get("MaxPayloadInMB"),
+        "SAGEMAKER_BATCH_STRATEGY": _STRATEGIES.get(request.get("BatchStrategy", "")),
+        "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": request.get("MaxConcurrentTransforms"),
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def _with(container: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from emulator.database import Database
-from emulator.model.errors import ValidationError
+from emulator.model.errors import ResourceInUse, ValidationError
 from emulator.model.hosting import Deployment, Endpoint, EndpointStatus
 from emulator.model.scope import Scope
 
@@ -79,7 +79,11 @@ class HostingStore:
         self._read = read
 
     def create(self, resource: Resource) -> Resource:
-        """Keep a new one; raises ValidationError in the service's words where the name is taken."""
+        """Keep a new one.
+
+        Where the name is taken, raises in the service's words ResourceInUse for a job and
+        ValidationError for all others.
+        """
         try:
             with self._database.writing() as connection:
                 connection.execute(
@@ -88,6 +92,11 @@ class HostingStore:
                     (*_key(resource), resource.created, *_columns(resource)),
                 )
         except sqlite3.IntegrityError as error:
+            if resource.kind == TRANSFORM:
+                raise ResourceInUse(
+                    "Transform job names must be unique within an AWS account and region, and a "
+                    f"transform job with this name already exists ({resource.arn})"
+                ) from error
             raise ValidationError(
                 f'Cannot create already existing {NOUNS[resource.kind]} "{resource.arn}".'
             ) from error
@@ -293,6 +302,8 @@ def _find(connection: sqlite3.Connection, kind: str, scope: Scope, name: str) ->
 
 def _existing(found: Resource | None, kind: str, scope: Scope, name: str) -> Resource:
     if found is None:
+        if kind == TRANSFORM:
+            raise ValidationError(f"Could not find requested job with name: {name}")
         raise not_found(kind, scope.arn(kind, name))
     return found
 

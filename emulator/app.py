@@ -179,7 +179,13 @@ class Emulator:
 
     def _application(self, parts: Parts, listening: list[socket.socket]) -> FastAPI:
         disturb = disturb_operations(parts.faults)
-        transforms = TransformJobs(parts.hosting, parts.endpoints, parts.objects)
+        transforms = TransformJobs(
+            parts.hosting,
+            parts.endpoints,
+            parts.objects.patient(),
+            logs=parts.logs,
+            directory=self.settings.state_dir,
+        )
         runtime = Runtime(
             self.settings,
             parts.routes,

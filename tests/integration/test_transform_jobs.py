@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from model_servers import ModelServer, running
@@ -60,7 +59,7 @@ class Objects:
             raise StoreError("NoSuchKey", 404, "no such key")
         yield self.kept[key]
 
-    def upload(self, _: str, key: str, stream: io.BytesIO) -> None:
+    def upload(self, _: str, key: str, stream: IO[bytes]) -> None:
         self.kept[key] = stream.read()
 
 

@@ -202,6 +202,12 @@ class Invocations:
                 self._ways.pop(gone).close()
         return way
 
+    def targets(self, scope: Scope, name: str) -> tuple[Target, ...]:
+        """The instances of an endpoint's first variant that serve now."""
+        route = self._routes.find(scope, name)
+        table = route.table if route else None
+        return table.variants[0].targets if table else ()
+
     def _is_open(self, route: Route) -> bool:
         return self._routes.find(route.scope, route.name) is route
 

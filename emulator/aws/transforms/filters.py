@@ -1,7 +1,8 @@
 """DataProcessing: parts of records go to the model, and parts of both into the output. Pure.
 
 The JSONPath of the developer guide ("Associate prediction results with input records"): `$`,
-`.name`, `['name']`, `['name','name']`, `[1]`, `[0,2]`, `[1:3]`, `[*]` and `.*`.
+`.name`, `['name']`, `['name','name']`, `[1]`, `[0,2]`, `[1:3]`, `[0,5:]`, `[*]` and `.*`.
+A dot may stand before a bracket, as in some of its examples.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any, Protocol
 
 from emulator.aws.transforms.records import BadInput
 
+_PLACE = r"(?:-?\d*:-?\d*(?::\d*)?|-?\d+)"
 _STEP = re.compile(
     r"\.(?P<name>[A-Za-z_][\w-]*)"
-    r"|\[(?P<names>\s*(?:'[^']*'|\"[^\"]*\")(?:\s*,\s*(?:'[^']*'|\"[^\"]*\"))*\s*)\]"
-    r"|\[(?P<indices>\s*-?\d+(?:\s*,\s*-?\d+)*\s*)\]"
-    r"|\[(?P<slice>-?\d*:-?\d*(?::\d*)?)\]"
-    r"|(?P<all>\[\*\]|\.\*)"
+    r"|\.?\[(?P<names>\s*(?:'[^']*'|\"[^\"]*\")(?:\s*,\s*(?:'[^']*'|\"[^\"]*\"))*\s*)\]"
+    rf"|\.?\[(?P<places>\s*{_PLACE}(?:\s*,\s*{_PLACE})*\s*)\]"
+    r"|(?P<all>\.?\[\*\]|\.\*)"
 )
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _JSON = ("application/json", "application/jsonlines")
@@ -62,15 +63,23 @@ def _step(match: re.Match[str]) -> Select:
         if len(names) == 1:
             return lambda value: value[names[0]]
         return lambda value: {each: value[each] for each in names}
-    if match["indices"] is not None:
-        indices = [int(each) for each in match["indices"].split(",")]
-        if len(indices) == 1:
-            return lambda value: value[indices[0]]
-        return lambda value: [value[each] for each in indices]
-    if match["slice"] is not None:
-        part = slice(*(int(each) if each else None for each in match["slice"].split(":")))
-        return lambda value: value[part]
+    if match["places"] is not None:
+        places = [_place(each) for each in match["places"].split(",")]
+        if len(places) == 1:
+            return lambda value: value[places[0]]
+        return lambda value: [item for place in places for item in _at(value, place)]
     return lambda value: list(value.values()) if isinstance(value, dict) else list(value)
+
+
+def _place(text: str) -> int | slice:
+    if ":" not in text:
+        return int(text)
+    return slice(*(int(each) if each.strip() else None for each in text.split(":")))
+
+
+def _at(value: Any, place: int | slice) -> list[Any]:
+    found = value[place]
+    return list(found) if isinstance(place, slice) else [found]
 
 
 class Format(Protocol):
@@ -108,7 +117,7 @@ class Json:
             try:
                 return [json.loads(text)]
             except ValueError:
-                return [json.loads(line) for line in text.splitlines() if line.strip()]
+                return [json.loads(line) for line in text.split("\n") if line.strip()]
         except ValueError as error:
             raise BadInput(f"a record is no JSON: {error}") from error
 

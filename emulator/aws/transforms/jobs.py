@@ -1,36 +1,43 @@
 """Transform jobs, each a task of the runtime's event loop.
 
 A job holds its model on instances of an endpoint of its own, which users do not see. It reads the
-input object by object, and writes an output once all answers for its input are there. A job of an
-earlier emulator begins anew; its outputs are written over.
+input in order and a few requests ahead, whatever object they are of. Answers go in the same order
+into a file, which is uploaded once all of an object are there. A job of an earlier emulator begins
+anew; its outputs are written over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar
 
 from emulator.aws.invocations.proxy import Invocations
 from emulator.aws.invocations.replies import Refusal
 from emulator.aws.invocations.request import Invocation, Kind
 from emulator.aws.services.endpoints import Endpoints, read_sources
 from emulator.aws.transforms.filters import DataProcessing, read_processing
-from emulator.aws.transforms.records import BadInput, assembled, manifest, output_of, requests_of
+from emulator.aws.transforms.parameters import execution_parameters
+from emulator.aws.transforms.records import BadInput, manifest, output_of, requests_of
 from emulator.data.inputs.records import BadGzip, gunzip
 from emulator.data.objectstore.failures import StoreError
 from emulator.data.objectstore.listing import ObjectInfo
 from emulator.model.errors import ApiError, ValidationError
-from emulator.model.hosting import Endpoint, EndpointStatus, hidden_name
+from emulator.model.hosting import Endpoint, EndpointStatus, hidden_name, log_group
 from emulator.model.scope import Scope
 from emulator.model.workload import S3Uri
 from emulator.resources.transform import deployment_sources, transform_spec
-from emulator.resources.transform.job import TransformSpec
+from emulator.resources.transform.job import TransformSpec, with_parameters
+from emulator.telemetry.logs.streams import LogStore
+from emulator.workloads.serving.routes import Target
 from emulator.workloads.serving.store import ENDPOINT, TRANSFORM, HostingStore, Resource
 
 _POLL_SECONDS = 0.5
@@ -38,6 +45,8 @@ _PAUSE_SECONDS = 1.0
 _LONGEST_ANSWER = 1 << 30
 _NOT_YET = ("ServiceUnavailable",)
 _THREADS = 8
+_AHEAD = 2
+"""Requests that are read for each one that can be on its way."""
 ENDED = ("Completed", "Failed", "Stopped")
 
 log = logging.getLogger(__name__)
@@ -51,11 +60,40 @@ class Objects(Protocol):
 
     def read(self, bucket: str, key: str) -> Iterator[bytes]: ...
 
-    def upload(self, bucket: str, key: str, stream: io.BytesIO) -> None: ...
+    def upload(self, bucket: str, key: str, stream: IO[bytes]) -> None: ...
 
 
 class TransformFailure(Exception):
     """Ends a job as Failed; `str(error)` is its FailureReason."""
+
+
+class _Failed(Exception):
+    """The data of an object, or the container, is at fault; the details go into the data log."""
+
+    def __init__(self, kind: str, source: S3Uri, details: str):
+        super().__init__(details)
+        self.kind = kind
+        self.source = source
+        self.details = details
+
+
+@dataclass(frozen=True)
+class _Job:
+    row: Resource
+    spec: TransformSpec
+    processing: DataProcessing | None
+    width: int
+    """Requests at once to all instances."""
+    instance: str
+    """Whose data log it writes."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A request in the order of the output; without one all those of the object come before."""
+
+    source: S3Uri
+    asking: asyncio.Future[bytes] | None
 
 
 class TransformJobs:
@@ -67,7 +105,12 @@ class TransformJobs:
         engine: Endpoints,
         objects: Objects,
         clock: Callable[[], float] = time.time,
+        logs: LogStore | None = None,
+        directory: Path | None = None,
     ):
+        """`logs` get what becomes of requests; outputs are collected in `directory`."""
+        self._logs = logs
+        self._directory = directory
         self._store = store
         self._engine = engine
         self._objects = objects
@@ -169,7 +212,10 @@ class TransformJobs:
         """Raises TransformFailure."""
         spec = transform_spec(row.request)
         prefix, keys = await self._blocking(self._inputs, spec)
-        await self._instances(row)
+        target = await self._instances(row)
+        said = await self._blocking(execution_parameters, partial(target.dial, 0))
+        request = with_parameters(row.request, said)
+        spec = transform_spec(request)
         now = self._clock()
         await self._blocking(
             self._store.update,
@@ -179,9 +225,22 @@ class TransformJobs:
             lambda each: replace(each, state={**each.state, "started": now}),
         )
         count = row.request["TransformResources"]["InstanceCount"]
-        slots = asyncio.Semaphore(spec.concurrent * count)
-        for key in keys:
-            await self._transform(row, spec, S3Uri(prefix.bucket, key), prefix.key, slots)
+        job = _Job(row, spec, processing_of(row.request), spec.concurrent * count, target.id)
+        payload = (spec.payload or 0) >> 20
+        several = request.get("BatchStrategy", "MultiRecord") == "MultiRecord"
+        await self._note(
+            job,
+            f"MaxConcurrentTransforms={spec.concurrent}, MaxPayloadInMB={payload}, "
+            f"BatchStrategy={'MULTI_RECORD' if several else 'SINGLE_RECORD'}",
+        )
+        try:
+            await self._transform(job, [S3Uri(prefix.bucket, key) for key in keys], prefix.key)
+        except _Failed as failure:
+            for line in failure.details.splitlines():
+                await self._note(job, f"{failure.source.bucket}/{failure.source.key}: {line}")
+            raise TransformFailure(
+                f"{failure.kind}: See job logs for more information. {failure.details}"
+            ) from failure
 
     def _inputs(self, spec: TransformSpec) -> tuple[S3Uri, list[str]]:
         """The prefix and the keys of the input objects; raises TransformFailure."""
@@ -205,8 +264,9 @@ class TransformJobs:
             )
         return prefix, keys
 
-    async def _instances(self, row: Resource) -> None:
-        """Wait until the model is loaded; raises TransformFailure."""
+    async def _instances(self, row: Resource) -> Target:
+        """Wait until the model is loaded; gives an instance. Raises TransformFailure."""
+        assert self._invocations is not None  # noqa: S101 - it was started
         name = hidden_name(row.name)
         if await self._blocking(self._store.endpoint, row.scope, name) is None:
             await self._blocking(self._engine.create, _endpoint(row, self._clock()))
@@ -215,57 +275,82 @@ class TransformJobs:
             if endpoint is None or endpoint.status is EndpointStatus.FAILED:
                 reason = endpoint.failure_reason if endpoint else "its instances are gone"
                 raise TransformFailure(f"ClientError: {reason}")
-            if endpoint.status is EndpointStatus.IN_SERVICE:
-                return
+            targets = self._invocations.targets(row.scope, name)
+            if endpoint.status is EndpointStatus.IN_SERVICE and targets:
+                return targets[0]
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _transform(
-        self,
-        row: Resource,
-        spec: TransformSpec,
-        source: S3Uri,
-        prefix: str,
-        slots: asyncio.Semaphore,
-    ) -> None:
-        """One object; raises TransformFailure."""
+    async def _transform(self, job: _Job, sources: Sequence[S3Uri], prefix: str) -> None:
+        """All objects; raises _Failed and TransformFailure."""
+        sent: deque[_Sent] = deque()
+        slots = asyncio.Semaphore(job.width)
         try:
-            bodies = await self._blocking(self._bodies, spec, source)
-        except (BadInput, BadGzip, StoreError) as error:
-            raise TransformFailure(f"ClientError: {source}: {error}") from error
-
-        processing = processing_of(row.request)
-
-        async def ask(body: bytes) -> bytes:
-            async with slots:
-                if processing is None:
-                    return await self._answer(row, spec, body)
-                try:
-                    answer = await self._answer(row, spec, processing.request(body))
-                    return processing.answer(body, answer)
-                except BadInput as error:
-                    raise TransformFailure(f"ClientError: {source}: {error}") from error
-
-        tasks = [asyncio.ensure_future(ask(body)) for body in bodies]
-        try:
-            answers = await asyncio.gather(*tasks)
+            with tempfile.TemporaryFile(dir=self._directory) as output:
+                for source in sources:
+                    async for body in self._bodies(job, source):
+                        while len(sent) >= _AHEAD * job.width:
+                            await self._settle(job, sent.popleft(), prefix, output)
+                        asking = asyncio.ensure_future(self._ask(job, source, body, slots))
+                        sent.append(_Sent(source, asking))
+                    sent.append(_Sent(source, None))
+                while sent:
+                    await self._settle(job, sent.popleft(), prefix, output)
         finally:
-            for task in tasks:
-                task.cancel()
-        target = output_of(source.key, spec, prefix)
-        content = io.BytesIO(assembled(answers, spec))
-        try:
-            await self._blocking(self._objects.upload, target.bucket, target.key, content)
-        except StoreError as error:
-            raise TransformFailure(f"ClientError: {target}: {error}") from error
+            left = [each.asking for each in sent if each.asking is not None]
+            for unanswered in left:
+                unanswered.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
-    def _bodies(self, spec: TransformSpec, source: S3Uri) -> list[bytes]:
+    async def _bodies(self, job: _Job, source: S3Uri) -> AsyncIterator[bytes]:
+        """Requests for an object, read as they are asked for. Raises _Failed."""
         pieces = self._objects.read(source.bucket, source.key)
-        content = b"".join(gunzip(pieces) if spec.gzip else pieces)
-        return list(requests_of(content, spec))
+        bodies = requests_of(gunzip(pieces) if job.spec.gzip else pieces, job.spec)
+        try:
+            while (body := await self._blocking(next, bodies, None)) is not None:
+                yield body
+        except (BadInput, BadGzip, StoreError) as error:
+            raise _Failed("ClientError", source, str(error)) from error
 
-    async def _answer(self, row: Resource, spec: TransformSpec, body: bytes) -> bytes:
-        """Raises TransformFailure."""
+    async def _ask(self, job: _Job, source: S3Uri, body: bytes, slots: asyncio.Semaphore) -> bytes:
+        """What goes into the output for a request. Raises _Failed."""
+        async with slots:
+            if job.processing is None:
+                return await self._answer(job, source, body)
+            try:
+                answer = await self._answer(job, source, job.processing.request(body))
+                return job.processing.answer(body, answer)
+            except BadInput as error:
+                raise _Failed("ClientError", source, str(error)) from error
+
+    async def _settle(self, job: _Job, sent: _Sent, prefix: str, output: IO[bytes]) -> None:
+        """Take in what comes next in the output. Raises _Failed and TransformFailure."""
+        if sent.asking is None:
+            target = output_of(sent.source.key, job.spec, prefix)
+            try:
+                await self._blocking(self._upload, target, output)
+            except StoreError as error:
+                raise TransformFailure(f"ClientError: {target}: {error}") from error
+            return
+        try:
+            answer = await sent.asking
+        except asyncio.CancelledError:
+            sent.asking.cancel()
+            raise
+        if job.spec.by_line and not answer.endswith(b"\n"):
+            answer += b"\n"
+        await self._blocking(output.write, answer)
+
+    def _upload(self, target: S3Uri, output: IO[bytes]) -> None:
+        """The output of one object, as a whole; then the file is empty again."""
+        output.seek(0)
+        self._objects.upload(target.bucket, target.key, output)
+        output.seek(0)
+        output.truncate()
+
+    async def _answer(self, job: _Job, source: S3Uri, body: bytes) -> bytes:
+        """Raises _Failed."""
         assert self._invocations is not None  # noqa: S101 - it was started
+        row, spec = job.row, job.spec
         call = Invocation(
             kind=Kind.INVOKE,
             endpoint=hidden_name(row.name),
@@ -287,12 +372,29 @@ class TransformJobs:
                 lasts = 400 <= status < 500 and status not in (408, 429)
                 if failed and (lasts or failed > spec.retries):
                     kind = "ClientError" if 400 <= status < 500 else "AlgorithmError"
-                    raise TransformFailure(
-                        f"{kind}: See job logs for more information. {refusal.message}"
-                    ) from refusal
+                    raise _Failed(kind, source, refusal.message) from refusal
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 return answer.body
+
+    async def _note(self, job: _Job, text: str) -> None:
+        """A line of the data log, as the service begins it."""
+        if self._logs is not None:
+            await self._blocking(self._write, self._logs, job, text)
+
+    def _write(self, logs: LogStore, job: _Job, text: str) -> None:
+        now = self._clock()
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        line = f"{moment}.{int(now * 1000) % 1000:03d}:[sagemaker logs]: {text}"
+        group = log_group(hidden_name(job.row.name))
+        try:
+            writer = logs.writer(job.row.scope, group, f"{job.row.name}/{job.instance}/data-log")
+            try:
+                writer.write_all([line], int(now * 1000))
+            finally:
+                writer.close()
+        except OSError as error:
+            log.warning("transform job %s: a log line is lost: %s: %s", job.row.name, error, text)
 
     def _release(self, scope: Scope, name: str) -> None:
         """End the instances of a job that has ended."""

@@ -27,10 +27,11 @@ class TransformSpec:
     is_manifest: bool
     gzip: bool
     split: str
-    """None, Line or RecordIO."""
+    """None, Line, RecordIO or TFRecord."""
     multi: bool
     """As many records in a request as `payload` bytes hold; else one."""
-    payload: int
+    payload: int | None
+    """Bytes of a request's body at most; None is any number."""
     content_type: str | None
     accept: str | None
     output: S3Uri
@@ -48,14 +49,13 @@ def transform_spec(request: Mapping[str, Any]) -> TransformSpec:
     source = given["DataSource"]["S3DataSource"]
     client = request.get("ModelClientConfig", {})
     split = given.get("SplitType", "None")
-    payload = request.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB) or _MOST_PAYLOAD_MB
     return TransformSpec(
         source=S3Uri.parse(source["S3Uri"]),
         is_manifest=source["S3DataType"] == "ManifestFile",
         gzip=given.get("CompressionType") == "Gzip",
         split=split,
         multi=split != "None" and request.get("BatchStrategy", "MultiRecord") == "MultiRecord",
-        payload=payload * _MEGABYTE,
+        payload=request.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB) * _MEGABYTE or None,
         content_type=given.get("ContentType"),
         accept=output.get("Accept"),
         output=S3Uri.parse(output["S3OutputPath"]),
@@ -66,17 +66,28 @@ def transform_spec(request: Mapping[str, Any]) -> TransformSpec:
     )
 
 
+def with_parameters(request: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with what its container says of members that it does not have.
+
+    MaxConcurrentTransforms 0 leaves the choice to the container (API reference).
+    """
+    asked = {
+        name: value for name, value in request.items() if name != "MaxConcurrentTransforms" or value
+    }
+    return {**said, **asked}
+
+
 def check(request: Mapping[str, Any]) -> None:
     """Raise ValidationError or NotBuilt for members that do not go together."""
     given = request["TransformInput"]
     kind = given["DataSource"]["S3DataSource"]["S3DataType"]
     if kind not in ("S3Prefix", "ManifestFile"):
         raise _not_built(f"S3DataType {kind}")
-    if given.get("SplitType") == "TFRecord":
-        raise _not_built("SplitType TFRecord")
     if "DataCaptureConfig" in request:
         raise _not_built("DataCaptureConfig")
     payload = request.get("MaxPayloadInMB", DEFAULT_PAYLOAD_MB)
+    if payload == 0 and request.get("BatchStrategy") == "MultiRecord":  # nothing would end one
+        raise ValidationError("MaxPayloadInMB 0 cannot be used with BatchStrategy MultiRecord.")
     concurrent = request.get("MaxConcurrentTransforms", 1)
     if payload > _MOST_PAYLOAD_MB:
         raise ValidationError(f"MaxPayloadInMB must be at most {_MOST_PAYLOAD_MB}: {payload}.")

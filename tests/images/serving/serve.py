@@ -19,6 +19,8 @@ header X-Amzn-SageMaker-Custom-Attributes:
     cut=N           the same, but the connection ends after N parts
     die             the process ends in the middle of the invocation
     describe        answers with what it sees, in JSON
+
+EXECUTION_PARAMETERS is its answer to GET /execution-parameters, if it is set.
 """
 
 import http.server
@@ -59,7 +61,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
-        if self.path != "/ping":
+        parameters = os.environ.get("EXECUTION_PARAMETERS")
+        if self.path == "/execution-parameters" and parameters:
+            self.answer(200, parameters.encode(), "application/json")
+        elif self.path != "/ping":
             self.answer(404)
         else:
             self.answer(503 if "no-ping" in STANDING else 200)

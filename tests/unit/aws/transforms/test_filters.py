@@ -25,6 +25,8 @@ RECORD = {"id": 1, "f": [10, 20, 30], "a b": {"c": 2}}
         ("$.f[*]", [10, 20, 30]),
         ("$['a b'].*", [2]),
         ("$['id','f']", {"id": 1, "f": [10, 20, 30]}),
+        ("$.['id','f']", {"id": 1, "f": [10, 20, 30]}),
+        ("$.f[0,2:]", [10, 30]),
     ],
 )
 def test_paths(path: str, found: Any) -> None:
@@ -85,3 +87,9 @@ def test_what_cannot_be_processed() -> None:
         read_processing({"JoinSource": "Input"}, "text/csv", "application/json")
     with pytest.raises(BadInput, match="no JSON"):
         processing("application/json", InputFilter="$.a").request(b"x")
+
+
+def test_a_line_separator_within_a_record_is_no_end() -> None:
+    found = processing("application/jsonlines", InputFilter="$.t")
+    body = '{"t":"a\u2028b"}\n{"t":"c"}\n'.encode()
+    assert found.request(body).count(b"\n") == 2

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from emulator.aws.transforms.records import BadInput, assembled, manifest, output_of, requests_of
+from emulator.aws.transforms.parameters import read_parameters
+from emulator.aws.transforms.records import BadInput, manifest, output_of, requests_of
 from emulator.model.errors import ApiError
 from emulator.model.workload import S3Uri
 from emulator.resources.transform import deployment_sources, transform_spec
-from emulator.resources.transform.job import TransformSpec, check
+from emulator.resources.transform.job import TransformSpec, check, with_parameters
 
 REQUEST: dict[str, Any] = {
     "TransformJobName": "job",
@@ -34,19 +35,34 @@ def spec(**more: Any) -> TransformSpec:
     return transform_spec(request)
 
 
-def test_lines_are_sent_together_up_to_the_payload() -> None:
+def requests(content: bytes, asked: TransformSpec, piece: int = 1 << 20) -> list[bytes]:
+    pieces = (content[at : at + piece] for at in range(0, len(content), piece))
+    return list(requests_of(pieces, asked))
+
+
+@pytest.mark.parametrize("piece", [1000, 1 << 20])
+def test_lines_are_sent_together_up_to_the_payload(piece: int) -> None:
     content = b"a\n" + b"x" * 700_000 + b"\n\n" + b"y" * 700_000
-    first, second = requests_of(content, spec(MaxPayloadInMB=1))
+    first, second = requests(content, spec(MaxPayloadInMB=1), piece)
     assert first == b"a\n" + b"x" * 700_000 + b"\n"
     assert second == b"y" * 700_000
 
 
-def test_one_record_each() -> None:
-    assert list(requests_of(b"a\nb\n", spec(BatchStrategy="SingleRecord"))) == [b"a\n", b"b\n"]
-    assert list(requests_of(b"a\nb\n", spec(SplitType="None"))) == [b"a\nb\n"]
-    assert list(requests_of(b"", spec())) == []
-    with pytest.raises(BadInput, match="MaxPayloadInMB"):
-        list(requests_of(bytes(2 << 20), spec(SplitType="None", MaxPayloadInMB=1)))
+@pytest.mark.parametrize("piece", [1, 3, 100])
+def test_one_record_each(piece: int) -> None:
+    single = spec(BatchStrategy="SingleRecord")
+    assert requests(b"a\r\n\nb\n c", single, piece) == [b"a\r\n", b"b\n", b" c"]
+    assert requests(b"a\nb\n", spec(SplitType="None"), piece) == [b"a\nb\n"]
+    assert requests(b"", spec()) == []
+    assert requests(b"", spec(SplitType="None")) == [b""]
+
+
+def test_a_record_that_is_too_large() -> None:
+    for split in ("None", "Line"):
+        with pytest.raises(BadInput, match="Too much data for max payload size"):
+            requests(bytes(2 << 20), spec(SplitType=split, MaxPayloadInMB=1))
+    large = bytes(9 << 20)
+    assert requests(large, spec(SplitType="None", MaxPayloadInMB=0)) == [large]
 
 
 def framed(data: bytes, part: int = 0) -> bytes:
@@ -54,19 +70,39 @@ def framed(data: bytes, part: int = 0) -> bytes:
     return struct.pack("<II", 0xCED7230A, part << 29 | len(data)) + padded
 
 
-def test_record_io() -> None:
+@pytest.mark.parametrize("piece", [1, 7, 100])
+def test_record_io(piece: int) -> None:
     whole, parts = framed(b"abc"), framed(b"d", 1) + framed(b"e", 3)
     one = spec(SplitType="RecordIO", BatchStrategy="SingleRecord")
-    assert list(requests_of(whole + parts, one)) == [whole, parts]
-    for broken in (b"nonsense" * 4, whole[:-1], framed(b"d", 1)):
+    assert requests(whole + parts, one, piece) == [b"abc", b"de"]
+    assert requests(whole + parts, spec(SplitType="RecordIO"), piece) == [whole + parts]
+    for broken in (b"nonsense" * 4, whole[:-1], whole[:5], framed(b"d", 1)):
         with pytest.raises(BadInput):
-            list(requests_of(broken, one))
+            requests(broken, one, piece)
 
 
-def test_answers_are_put_together() -> None:
-    by_line = spec(TransformOutput={"S3OutputPath": "s3://b/out", "AssembleWith": "Line"})
-    assert assembled([b"1", b"2\n"], by_line) == b"1\n2\n"
-    assert assembled([b"1", b"2"], spec()) == b"12"
+@pytest.mark.parametrize("piece", [1, 7, 100])
+def test_tf_records(piece: int) -> None:
+    content = b"".join(struct.pack("<QI", len(each), 1) + each + b"crc4" for each in (b"a", b"bcd"))
+    one = spec(SplitType="TFRecord", BatchStrategy="SingleRecord")
+    assert requests(content, one, piece) == [b"a", b"bcd"]
+    assert requests(content, spec(SplitType="TFRecord"), piece) == [content]
+    for broken in (content[:-1], content + b"x"):
+        with pytest.raises(BadInput):
+            requests(broken, one, piece)
+
+
+def test_a_container_chooses_what_the_request_leaves_open() -> None:
+    said = read_parameters(
+        {"BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": 3, "MaxConcurrentTransforms": 8}
+    )
+    open_ = {**REQUEST, "MaxConcurrentTransforms": 0}
+    chosen = transform_spec(with_parameters(open_, said))
+    assert (chosen.multi, chosen.payload, chosen.concurrent) == (False, 3 << 20, 8)
+    asked = {**REQUEST, "MaxConcurrentTransforms": 2, "BatchStrategy": "MultiRecord"}
+    chosen = transform_spec(with_parameters(asked, said))
+    assert (chosen.multi, chosen.payload, chosen.concurrent) == (True, 3 << 20, 2)
+    assert read_parameters({"BatchStrategy": "x", "MaxPayloadInMB": "3"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +141,7 @@ def test_the_instances_have_the_jobs_variables() -> None:
         {"MaxPayloadInMB": 101},
         {"MaxPayloadInMB": 20, "MaxConcurrentTransforms": 6},
         {"TransformOutput": {"S3OutputPath": "nowhere"}},
-        {"TransformInput": {**REQUEST["TransformInput"], "SplitType": "TFRecord"}},
+        {"MaxPayloadInMB": 0, "BatchStrategy": "MultiRecord"},
     ],
 )
 def test_what_is_refused(changes: dict[str, Any]) -> None:

@@ -1,0 +1,48 @@
+"""How a container wants to be asked: GET /execution-parameters.
+
+It is optional (developer guide, "Use Your Own Inference Code with Batch Transform").
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+_SECONDS = 2.0
+_LONGEST = 1 << 20
+_STRATEGIES = {"MULTI_RECORD": "MultiRecord", "SINGLE_RECORD": "SingleRecord"}
+
+
+def execution_parameters(dial: Callable[[], socket.socket]) -> dict[str, Any]:
+    """What the container says, as members of CreateTransformJob; empty if it does not say."""
+    with suppress(OSError, http.client.HTTPException, ValueError):
+        connection = http.client.HTTPConnection("localhost")
+        connection.auto_open = 0
+        connection.sock = dial()
+        try:
+            connection.sock.settimeout(_SECONDS)
+            connection.request("GET", "/execution-parameters", headers={"Connection": "close"})
+            answer = connection.getresponse()
+            said = json.loads(answer.read(_LONGEST)) if answer.status == HTTPStatus.OK else None
+        finally:
+            connection.close()
+        if isinstance(said, dict):
+            return read_parameters(said)
+    return {}
+
+
+def read_parameters(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that can be used (pure)."""
+    found: dict[str, Any] = {}
+    if said.get("BatchStrategy") in _STRATEGIES:
+        found["BatchStrategy"] = _STRATEGIES[said["BatchStrategy"]]
+    for name, least in (("MaxPayloadInMB", 0), ("MaxConcurrentTransforms", 1)):
+        value = said.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            found[name] = value
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -301,3 +302,26 @@ def test_a_job_is_stopped(batch: Batch, model: str) -> None:
     assert "FailureReason" not in described
     with pytest.raises(ClientError, match="the transform job is in status Stopped"):
         batch.sagemaker.stop_transform_job(TransformJobName=name)
+
+
+@pytest.mark.sdk
+def test_sdk_v2_unchanged(batch: Batch, model: str, sdk_v2: Path) -> None:
+    container = batch.sagemaker.describe_model(ModelName=model)["PrimaryContainer"]
+    done = subprocess.run(
+        [
+            sdk_v2,
+            Path(__file__).parent / "sdk_scripts" / "transform_v2.py",
+            container["Image"],
+            container["ModelDataUrl"],
+            DATA,
+            json.dumps(container["Environment"]),
+        ],
+        capture_output=True,
+        text=True,
+        env=batch.emulator.environment,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert f"ROWS {json.dumps('id1,2' + chr(10) + 'id2,4' + chr(10))}" in done.stdout
+    assert "starting, faults []" in done.stdout  # the containers' log is shown

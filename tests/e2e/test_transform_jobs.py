@@ -256,7 +256,7 @@ def test_results_are_joined_with_their_records(batch: Batch, model: str) -> None
     [
         ("status=500", "AlgorithmError: See job logs", "Received server error (500)"),
         ("status=400", "ClientError: See job logs", "told to fail"),
-        ("hang=30", "AlgorithmError: See job logs", "Received server error (0)"),
+        ("hang=4", "AlgorithmError: See job logs", "Received server error (0)"),
         ("die", "AlgorithmError: See job logs", "Received server error (0)"),
     ],
 )
@@ -267,7 +267,7 @@ def test_a_request_that_fails(
         model,
         batch.data(a=b"1"),
         Environment={"SERVE_FAULTS": faults},
-        ModelClientConfig={"InvocationsMaxRetries": 1, "InvocationsTimeoutInSeconds": 2},
+        ModelClientConfig={"InvocationsMaxRetries": 1, "InvocationsTimeoutInSeconds": 1},
     )
     described = batch.ended(name)
     assert described["TransformJobStatus"] == "Failed"
@@ -294,7 +294,7 @@ def test_a_container_that_does_not_start(batch: Batch, model: str) -> None:
 
 
 def test_a_job_is_stopped(batch: Batch, model: str) -> None:
-    name = batch.begin(model, batch.data(a=b"1"), Environment={"SERVE_FAULTS": "hang=600"})
+    name = batch.begin(model, batch.data(a=b"1"), Environment={"SERVE_FAULTS": "hang=12"})
     batch.await_invocation(name)
     batch.sagemaker.stop_transform_job(TransformJobName=name)
     described = batch.ended(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -232,3 +233,48 @@ def test_the_next_emulator_goes_on(house: House, monkeypatch: pytest.MonkeyPatch
     house.server.release.set()
     assert house.run(ended)["TransformJobStatus"] == "Completed"
     assert house.objects.kept["out/a.csv.out"] == b"1\n"
+
+
+def test_the_end_is_recorded_once_the_disk_has_room(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.objects.kept["in/a.csv"] = b"1\n"
+    update, failures = house.store.update, []
+
+    def fails_once(kind: str, scope: Scope, name: str, step: Callable[..., Any]) -> Resource:
+        if "out/a.csv.out" in house.objects.kept and not failures:
+            failures.append(name)
+            raise sqlite3.OperationalError("database or disk is full")
+        return update(kind, scope, name, step)
+
+    monkeypatch.setattr(house.store, "update", fails_once)
+
+    def steps(ask: Callable[..., Any]) -> Any:
+        ask("CreateTransformJob", **REQUEST)
+        return ended(ask)
+
+    assert house.run(steps)["TransformJobStatus"] == "Completed"
+    assert failures == ["job"]
+    assert house.store.all(ENDPOINT) == []
+
+
+def test_requests_of_several_objects_are_on_their_way_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"in/{number:02}" for number in range(12)]
+    house.objects.kept |= {name: name.encode() for name in names}
+    monkeypatch.setattr(house.server, "hangs", True)
+    given = {**REQUEST["TransformInput"], "SplitType": "None"}
+
+    def steps(ask: Callable[..., Any]) -> Any:
+        ask("CreateTransformJob", **{**REQUEST, "TransformInput": given})
+        deadline = time.monotonic() + 60
+        while len(house.server.seen) < 4:
+            assert time.monotonic() < deadline, "requests are sent one by one"
+            time.sleep(0.01)
+        house.server.release.set()
+        return ended(ask)
+
+    assert house.run(steps)["TransformJobStatus"] == "Completed"
+    outputs = {f"{name.replace('in', 'out', 1)}.out": f"{name}\n".encode() for name in names}
+    assert {key: each for key, each in house.objects.kept.items() if key in outputs} == outputs

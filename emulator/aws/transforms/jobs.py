@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import tempfile
 import time
 from collections import deque
@@ -42,6 +43,9 @@ from emulator.workloads.serving.store import ENDPOINT, TRANSFORM, HostingStore, 
 
 _POLL_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
+_RELEASE_POLL_SECONDS = 0.1
+_RELEASE_SECONDS = 120.0
+"""In which instances end: 30 seconds from SIGTERM to SIGKILL, and what is to be removed."""
 _LONGEST_ANSWER = 1 << 30
 _NOT_YET = ("ServiceUnavailable",)
 _THREADS = 8
@@ -193,20 +197,43 @@ class TransformJobs:
         except Exception as error:  # the top of a task: nobody else would end the job
             log.exception("transform job %s fails", name)
             status, reason = "Failed", f"InternalServerError: {error}"
-        now = self._clock()
-        await self._blocking(
-            self._store.update,
-            TRANSFORM,
-            scope,
-            name,
-            lambda each: replace(
-                each,
-                status=status,
-                modified=now,
-                state={**each.state, "ended": now, "reason": reason and reason[:1024]},
-            ),
-        )
+        # A job that has ended holds no GPUs, and all lines of its containers can be read.
         await self._blocking(self._release, scope, name)
+        await self._until_released(scope, name)
+        await self._record_end(scope, name, status, reason)
+
+    async def _until_released(self, scope: Scope, name: str) -> None:
+        """Wait until nothing is left of the job's instances, but not for ever."""
+        deadline = time.monotonic() + _RELEASE_SECONDS
+        while time.monotonic() < deadline:
+            if await self._blocking(self._store.endpoint, scope, hidden_name(name)) is None:
+                return
+            await asyncio.sleep(_RELEASE_POLL_SECONDS)
+        log.warning("the instances of transform job %s take long to end", name)
+
+    async def _record_end(self, scope: Scope, name: str, status: str, reason: str | None) -> None:
+        """Tried until the database takes it: a full disk must not leave the job without an end."""
+
+        def step(row: Resource) -> Resource:
+            now = self._clock()
+            is_stopped = row.status == "Stopping" and status == "Completed"
+            return replace(
+                row,
+                status="Stopped" if is_stopped else status,
+                modified=now,
+                state={**row.state, "ended": now, "reason": reason and reason[:1024]},
+            )
+
+        told = False
+        while True:
+            try:
+                await self._blocking(self._store.update, TRANSFORM, scope, name, step)
+                return
+            except sqlite3.Error as error:
+                if not told:
+                    log.warning("the end of transform job %s is not recorded: %s", name, error)
+                told = True
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _carry_out(self, row: Resource) -> None:
         """Raises TransformFailure."""
@@ -402,7 +429,7 @@ class TransformJobs:
         if self._store.find(ENDPOINT, scope, hidden) is not None:
             try:
                 self._engine.delete(scope, hidden)
-            except ApiError as error:
+            except (ApiError, sqlite3.Error) as error:
                 log.warning("the instances of transform job %s do not end: %s", name, error)
 
     async def _blocking(self, function: Callable[..., Result], *args: Any) -> Result:

@@ -28,6 +28,7 @@ from emulator.aws.gateway import Gateway, Shortcut
 from emulator.aws.invocations.runtime import Runtime
 from emulator.aws.s3.local_control import LocalControl
 from emulator.aws.transforms.jobs import TransformJobs
+from emulator.aws.transforms.objects import PatientObjects
 from emulator.data.objectstore.weed import no_space
 from emulator.drivers.base import Lasting
 from emulator.model.errors import SetupError
@@ -182,7 +183,7 @@ class Emulator:
         transforms = TransformJobs(
             parts.hosting,
             parts.endpoints,
-            parts.objects.patient(),
+            PatientObjects(parts.objects),
             logs=parts.logs,
             directory=self.settings.state_dir,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,10 @@ from emulator.aws.invocations.proxy import Invocations
 from emulator.aws.operation import Call
 from emulator.aws.services import transform_jobs
 from emulator.aws.transforms.jobs import ENDED, TransformJobs
-from emulator.data.objectstore.failures import StoreError
+from emulator.aws.transforms.objects import PatientObjects
+from emulator.data.objectstore.failures import Cancelled, StoreError
 from emulator.data.objectstore.listing import ObjectInfo
+from emulator.data.objectstore.objects import ObjectStore
 from emulator.database import Database
 from emulator.model.errors import ApiError
 from emulator.model.hosting import Endpoint, EndpointStatus
@@ -61,7 +64,11 @@ class Objects:
         yield self.kept[key]
 
     def upload(self, _: str, key: str, stream: IO[bytes]) -> None:
+        stream.seek(0)
         self.kept[key] = stream.read()
+
+    def end(self) -> None:
+        pass
 
 
 class Engine:
@@ -278,3 +285,22 @@ def test_requests_of_several_objects_are_on_their_way_at_once(
     assert house.run(steps)["TransformJobStatus"] == "Completed"
     outputs = {f"{name.replace('in', 'out', 1)}.out": f"{name}\n".encode() for name in names}
     assert {key: each for key, each in house.objects.kept.items() if key in outputs} == outputs
+
+
+def test_an_upload_that_breaks_off_is_repeated_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectStore("http://127.0.0.1:1", "key", "secret")
+    uploads: list[bytes] = []
+
+    def upload(_: str, __: str, stream: IO[bytes]) -> None:
+        uploads.append(stream.read(4) if not uploads else stream.read())
+        if len(uploads) == 1:
+            raise StoreError("ServiceUnavailable", 503, "it is starting")
+
+    monkeypatch.setattr(store, "upload", upload)
+    objects = PatientObjects(store)
+    objects.upload("b", "k", io.BytesIO(b"the whole"))
+    assert uploads == [b"the ", b"the whole"]
+    objects.end()
+    uploads.clear()
+    with pytest.raises(Cancelled):
+        objects.upload("b", "k", io.BytesIO(b"the whole"))

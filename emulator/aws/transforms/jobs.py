@@ -64,7 +64,13 @@ class Objects(Protocol):
 
     def read(self, bucket: str, key: str) -> Iterator[bytes]: ...
 
-    def upload(self, bucket: str, key: str, stream: IO[bytes]) -> None: ...
+    def upload(self, bucket: str, key: str, stream: IO[bytes]) -> None:
+        """All of a file, from its beginning."""
+        ...
+
+    def end(self) -> None:
+        """Let what is under way end soon; raises nothing."""
+        ...
 
 
 class TransformFailure(Exception):
@@ -141,6 +147,7 @@ class TransformJobs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._objects.end()
         self._threads.shutdown(wait=False)
 
     def submit(self, row: Resource) -> None:
@@ -279,10 +286,8 @@ class TransformJobs:
                 return prefix, [prefix.key + name for name in names]
             listed = self._objects.list(prefix.bucket, prefix.key)
             keys = sorted(each.key for each in listed if not each.key.endswith("/"))
-        except BadInput as error:
-            raise TransformFailure(f"ClientError: {spec.source}: {error}") from error
-        except StoreError as error:
-            raise TransformFailure(f"ClientError: {spec.source}: {error}") from error
+        except (BadInput, StoreError) as error:
+            raise TransformFailure(f"{_at_fault(error)}: {spec.source}: {error}") from error
         if not keys:
             raise TransformFailure(
                 f'ClientError: No S3 objects found under S3 URL "{spec.source}" given in input '
@@ -336,7 +341,7 @@ class TransformJobs:
             while (body := await self._blocking(next, bodies, None)) is not None:
                 yield body
         except (BadInput, BadGzip, StoreError) as error:
-            raise _Failed("ClientError", source, str(error)) from error
+            raise _Failed(_at_fault(error), source, str(error)) from error
 
     async def _ask(self, job: _Job, source: S3Uri, body: bytes, slots: asyncio.Semaphore) -> bytes:
         """What goes into the output for a request. Raises _Failed."""
@@ -356,7 +361,7 @@ class TransformJobs:
             try:
                 await self._blocking(self._upload, target, output)
             except StoreError as error:
-                raise TransformFailure(f"ClientError: {target}: {error}") from error
+                raise TransformFailure(f"{_at_fault(error)}: {target}: {error}") from error
             return
         try:
             answer = await sent.asking
@@ -369,7 +374,6 @@ class TransformJobs:
 
     def _upload(self, target: S3Uri, output: IO[bytes]) -> None:
         """The output of one object, as a whole; then the file is empty again."""
-        output.seek(0)
         self._objects.upload(target.bucket, target.key, output)
         output.seek(0)
         output.truncate()
@@ -434,6 +438,12 @@ class TransformJobs:
 
     async def _blocking(self, function: Callable[..., Result], *args: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+def _at_fault(error: Exception) -> str:
+    """How the FailureReason begins."""
+    is_ours = isinstance(error, StoreError) and error.transient
+    return "InternalServerError" if is_ours else "ClientError"
 
 
 def processing_of(request: Mapping[str, Any]) -> DataProcessing | None:

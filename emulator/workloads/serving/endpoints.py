@@ -156,6 +156,9 @@ class Endpoints:
             runs = list(self._runs.values())
         for run in runs:
             run.shut_down(self._leaves)
+        if self._leaves and (left := len(self._context.store.instances())):
+            what = "1 instance goes" if left == 1 else f"{left} instances go"
+            _log.info("%s on of endpoints; the next start takes over", what)
         deadline = self._context.clock.monotonic() + timeout
         for run in runs:
             if not run.join(max(0.0, deadline - self._context.clock.monotonic())):

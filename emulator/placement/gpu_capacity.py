@@ -160,6 +160,10 @@ class GpuCapacity:
         with self._changed:
             return self._ledger.line()
 
+    def why(self, job: str) -> str:
+        """Why what has that ARN waits; "" if it does not."""
+        return next((one.reason for one in self.line() if one.job == job), "")
+
     def move_first(self, job: str) -> bool:
         """Let the job of that ARN start before all others; False if it does not wait here.
 

@@ -118,6 +118,8 @@ class Ledger:
         self.leases: dict[str, Lease] = {}
         self.queue: dict[str, Order] = {}
         self._running: dict[str, Running] = {}
+        self._lasting: dict[str, str] = {}
+        """By what holds GPUs and has no end of its own, its name."""
         self._arrivals = 0
         self._places: dict[str, int] = {}
 
@@ -193,7 +195,12 @@ class Ledger:
         held = held_back(self._capacity(waiting), tuple(self._running.values()), waiting)
         names = [self.queue[one.job.job].spec.name for one in held]
         return tuple(
-            Queued(one.job.job, place, one.job.priority, _why(one, names[: place - 1]))
+            Queued(
+                one.job.job,
+                place,
+                one.job.priority,
+                _why(one, names[: place - 1], tuple(self._lasting.values())),
+            )
             for place, one in enumerate(held, start=1)
         )
 
@@ -219,6 +226,8 @@ class Ledger:
         held = [self.inventory.find(uuid) for uuid in lease.holders]
         counts = {host: len(uuids) for host, uuids in lease.held.items()}
         self.leases[lease.job] = lease
+        if spec.lasting and lease.holders:
+            self._lasting[lease.job] = spec.name
         self._running[lease.job] = Running(
             job=lease.job,
             holds={
@@ -235,6 +244,7 @@ class Ledger:
         if lease is None:
             return False
         del self._running[job]
+        self._lasting.pop(job, None)
         # What was last seen to compute there was this job.
         gpus = tuple(
             replace(gpu, processes=()) if gpu.uuid in lease.holders else gpu
@@ -365,16 +375,18 @@ class Ledger:
         return notes + tuple(f"GPU driver: {finding}" for finding in self.inventory.findings)
 
 
-def _why(held: Held, before: Sequence[str]) -> str:
-    """Why a job waits: what is missing, and who has a right to it first."""
+def _why(held: Held, before: Sequence[str], lasting: Sequence[str]) -> str:
+    """Why a job waits: what is missing, who has a right to it first, and which instances of
+    endpoints hold GPUs."""
     lacks = dict(held.lacks)
+    endpoints = f"; held by endpoint {', '.join(lasting)}" if lasting and GPUS in lacks else ""
     if GPUS in lacks:
         lacks.pop(WHOLE_GPUS, None)  # the same ones, in other words
     missing = [_missing(name, *amounts) for name, amounts in lacks.items()]
     if not missing:
         return f"fits now, but would delay {before[0]}" if before else "starts next"
     behind = f"; behind {before[-1]}" if before else ""
-    return f"{', '.join(missing)}{behind}"
+    return f"{', '.join(missing)}{behind}{endpoints}"
 
 
 def _missing(name: str, needed: int, free: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e_endpoints import Hosting
 from e2e_jobs import channel, log_lines, run, shell_request, wait, wait_for
 from emulators import RunningEmulator, start_emulator
 
@@ -222,3 +223,37 @@ def test_a_collective_that_hangs_is_ended(tmp_path: Path, limit: int, reason: st
         assert answer["FailureReason"].startswith(f"AlgorithmError: {reason}")
     finally:
         emulator.end()
+
+
+def test_an_endpoint_holds_its_gpu_and_others_wait_for_it(tmp_path: Path) -> None:
+    hosting = Hosting(with_gpus(tmp_path, 1), "process")
+    try:
+        sagemaker = hosting.sagemaker
+        config = hosting.config({"ModelName": hosting.model(), "InstanceType": "ml.g5.xlarge"})
+        first = hosting.create(config)
+        assert hosting.settled(first)["EndpointStatus"] == "InService"
+        ((holder, _),) = holders(hosting.emulator).values()
+        assert holder
+        assert holder.startswith(f"{first}/v1/i-")
+
+        second = hosting.create(config)
+        request = job("exit 0", "ml.local.1gpu")
+        sagemaker.create_training_job(**request)
+        pending = wait_for(
+            sagemaker,
+            request["TrainingJobName"],
+            lambda job: job["SecondaryStatus"] == "Pending",
+        )
+        message = pending["SecondaryStatusTransitions"][-1]["StatusMessage"]
+        assert f"needs 1 GPU, 0 free; behind {second}/v1/" in message
+        assert f"held by endpoint {first}/v1/" in message
+        summary = hosting.describe(second)["PendingDeploymentSummary"]["ProductionVariants"][0]
+        assert "needs 1 GPU" in summary["VariantStatus"][0]["StatusMessage"]
+
+        hosting.delete(first)
+        assert hosting.settled(second)["EndpointStatus"] == "InService"
+        hosting.delete(second)
+        ended = wait(sagemaker, request["TrainingJobName"])
+        assert ended["TrainingJobStatus"] == "Completed"
+    finally:
+        hosting.emulator.end()

@@ -446,7 +446,9 @@ class Attempt:
 
     def _say_waiting(self) -> None:
         self._waited = True
-        self._progress.enter(Phase.PENDING)
+        why = self._context.capacity.why(self._spec.arn)
+        pending = self._spec.words.pending
+        self._progress.enter(Phase.PENDING, message=f"{pending}: {why}" if why else pending)
 
     def _plan(self, cache: Path | None, traits: RuntimeTraits) -> JobPlan:
         context = self._context

@@ -47,6 +47,10 @@ class CapacityPool(Protocol):
         """
         ...
 
+    def why(self, job: str) -> str:
+        """Why what has that ARN waits; "" if it does not."""
+        ...
+
     def release(self, lease: Lease) -> None: ...
 
     def pass_on(self, lease: Lease, spec: Claim) -> Lease:

@@ -203,7 +203,12 @@ class EndpointRun:
         return not self._leaving
 
     def _swap(self, pending: Deployment) -> None:
-        """The new instances serve from now on; the old ones finish their requests."""
+        """The new instances serve from now on; the old ones finish their requests.
+
+        Requests find them before the status says so: a client calls as soon as it sees that.
+        """
+        if self._next is not None:
+            self._show(self._next.table())
         now = self._context.clock.now()
         self._context.store.change(
             self._scope,
@@ -300,7 +305,9 @@ class EndpointRun:
 
     def _publish(self) -> None:
         """Tell where requests go, if that has changed."""
-        table = self._serving.table() if self._serving else self._standby
+        self._show(self._serving.table() if self._serving else self._standby)
+
+    def _show(self, table: Table | None) -> None:
         if table != self._published:
             self._published = table
             self._route.publish(table)

@@ -254,10 +254,13 @@ class ModelInstance:
             if self._stop.wait(_AWAY_SECONDS):
                 raise Cancelled(self.spec.label)
         self._lease = self._context.capacity.acquire(
-            self.spec, self._stop, lambda: self._say("Waiting for free GPUs of this machine")
+            self.spec, self._stop, lambda: self._say(f"Waiting: {self._why_it_waits()}")
         )
         if self._lease is None:
             raise Cancelled(self.spec.label)
+
+    def _why_it_waits(self) -> str:
+        return self._context.capacity.why(self.spec.arn)
 
     def _stage(self, dirs: Mapping[str, ContainerDirs], runtime: Runtime) -> None:
         context, variant = self._context, self.spec.variant

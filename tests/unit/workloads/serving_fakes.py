@@ -194,6 +194,9 @@ class FakeCapacity:
             self.held[spec.arn] = lease
             return lease
 
+    def why(self, job: str) -> str:  # noqa: ARG002
+        return "needs 1 GPU, 0 free"
+
     def _has_turn(self, spec: Claim) -> bool:
         return bool(self.free) and self._line[0] == spec.arn
 

@@ -183,6 +183,7 @@ def _linked() -> bytes:
         (archive(**{"..__escaped": b"x"}), "leads out of it"),
         (_linked(), "a link or a special file"),
     ],
+    ids=["text", "cut-off", "outside", "link"],
 )
 def test_bad_model_data_is_told(hosting: Hosting, data: bytes, why: str) -> None:
     name = hosting.create(hosting.config({"ModelName": hosting.model(data=data)}))

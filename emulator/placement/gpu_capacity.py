@@ -160,9 +160,9 @@ class GpuCapacity:
         with self._changed:
             return self._ledger.line()
 
-    def why(self, job: str) -> str:
-        """Why what has that ARN waits; "" if it does not."""
-        return next((one.reason for one in self.line() if one.job == job), "")
+    def queued(self, job: str) -> Queued | None:
+        """The place in line of what has that ARN; None if it does not wait."""
+        return next((one for one in self.line() if one.job == job), None)
 
     def move_first(self, job: str) -> bool:
         """Let the job of that ARN start before all others; False if it does not wait here.

@@ -96,6 +96,8 @@ class Queued:
     priority: int
     reason: str
     """For people."""
+    endpoints: tuple[str, ...] = ()
+    """Instances of endpoints that hold GPUs, if it lacks some: they may never give them back."""
 
 
 class Ledger:
@@ -199,7 +201,8 @@ class Ledger:
                 one.job.job,
                 place,
                 one.job.priority,
-                _why(one, names[: place - 1], tuple(self._lasting.values())),
+                _why(one, names[: place - 1]),
+                tuple(self._lasting.values()) if GPUS in dict(one.lacks) else (),
             )
             for place, one in enumerate(held, start=1)
         )
@@ -375,18 +378,16 @@ class Ledger:
         return notes + tuple(f"GPU driver: {finding}" for finding in self.inventory.findings)
 
 
-def _why(held: Held, before: Sequence[str], lasting: Sequence[str]) -> str:
-    """Why a job waits: what is missing, who has a right to it first, and which instances of
-    endpoints hold GPUs."""
+def _why(held: Held, before: Sequence[str]) -> str:
+    """Why a job waits: what is missing, and who has a right to it first."""
     lacks = dict(held.lacks)
-    endpoints = f"; held by endpoint {', '.join(lasting)}" if lasting and GPUS in lacks else ""
     if GPUS in lacks:
         lacks.pop(WHOLE_GPUS, None)  # the same ones, in other words
     missing = [_missing(name, *amounts) for name, amounts in lacks.items()]
     if not missing:
         return f"fits now, but would delay {before[0]}" if before else "starts next"
     behind = f"; behind {before[-1]}" if before else ""
-    return f"{', '.join(missing)}{behind}{endpoints}"
+    return f"{', '.join(missing)}{behind}"
 
 
 def _missing(name: str, needed: int, free: int) -> str:

@@ -446,9 +446,11 @@ class Attempt:
 
     def _say_waiting(self) -> None:
         self._waited = True
-        why = self._context.capacity.why(self._spec.arn)
-        pending = self._spec.words.pending
-        self._progress.enter(Phase.PENDING, message=f"{pending}: {why}" if why else pending)
+        message = self._spec.words.pending
+        queued = self._context.capacity.queued(self._spec.arn)
+        if queued and queued.endpoints:
+            message += f": {queued.reason}; held by endpoint {', '.join(queued.endpoints)}"
+        self._progress.enter(Phase.PENDING, message=message)
 
     def _plan(self, cache: Path | None, traits: RuntimeTraits) -> JobPlan:
         context = self._context

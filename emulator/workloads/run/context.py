@@ -15,6 +15,7 @@ from emulator.model.errors import JobError
 from emulator.model.plan import Exit, Mount, RuntimeTraits
 from emulator.model.workload import WorkloadSpec
 from emulator.placement.leases import Lease
+from emulator.placement.ledger import Queued
 from emulator.placement.nccl import Preset
 from emulator.telemetry.logs.streams import LogStore
 from emulator.telemetry.metrics.store import MetricStore
@@ -47,8 +48,8 @@ class CapacityPool(Protocol):
         """
         ...
 
-    def why(self, job: str) -> str:
-        """Why what has that ARN waits; "" if it does not."""
+    def queued(self, job: str) -> Queued | None:
+        """The place in line of what has that ARN; None if it does not wait."""
         ...
 
     def release(self, lease: Lease) -> None: ...

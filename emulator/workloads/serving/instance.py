@@ -260,7 +260,8 @@ class ModelInstance:
             raise Cancelled(self.spec.label)
 
     def _why_it_waits(self) -> str:
-        return self._context.capacity.why(self.spec.arn)
+        queued = self._context.capacity.queued(self.spec.arn)
+        return queued.reason if queued else "it starts next"
 
     def _stage(self, dirs: Mapping[str, ContainerDirs], runtime: Runtime) -> None:
         context, variant = self._context, self.spec.variant

@@ -21,6 +21,7 @@ from emulator.model.hosting import ContainerSpec, Deployment, VariantSpec
 from emulator.model.plan import Exit, JobPlan, RuntimeTraits
 from emulator.model.scope import Scope
 from emulator.placement.leases import Lease
+from emulator.placement.ledger import Queued
 from emulator.telemetry.logs.streams import LogStore
 from emulator.workloads.plan.job_plan import Credentials
 from emulator.workloads.serving.context import ServingContext
@@ -194,8 +195,8 @@ class FakeCapacity:
             self.held[spec.arn] = lease
             return lease
 
-    def why(self, job: str) -> str:  # noqa: ARG002
-        return "needs 1 GPU, 0 free"
+    def queued(self, job: str) -> Queued:
+        return Queued(job, 1, 0, "needs 1 GPU, 0 free")
 
     def _has_turn(self, spec: Claim) -> bool:
         return bool(self.free) and self._line[0] == spec.arn

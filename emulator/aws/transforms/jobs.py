@@ -300,8 +300,20 @@ class TransformJobs:
         """Wait until the model is loaded; gives an instance. Raises TransformFailure."""
         assert self._invocations is not None  # noqa: S101 - it was started
         name = hidden_name(row.name)
-        if await self._blocking(self._store.endpoint, row.scope, name) is None:
-            await self._blocking(self._engine.create, _endpoint(row, self._clock()))
+        while (found := await self._blocking(self._store.endpoint, row.scope, name)) is not None:
+            if found.status is not EndpointStatus.DELETING:
+                break
+            await asyncio.sleep(_POLL_SECONDS)  # those of before a restart still end
+        if found is None:
+            making = asyncio.ensure_future(
+                self._blocking(self._engine.create, _endpoint(row, self._clock()))
+            )
+            try:
+                await asyncio.shield(making)
+            except asyncio.CancelledError:
+                # What is made in another thread comes all the same: whoever ends it must find it.
+                await asyncio.gather(making, return_exceptions=True)
+                raise
         while True:
             endpoint = await self._blocking(self._store.endpoint, row.scope, name)
             if endpoint is None or endpoint.status is EndpointStatus.FAILED:

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from emulator.model.errors import FAILURE_REASON_LIMIT, EmulatorError, JobError
 from emulator.model.hosting import (
@@ -166,9 +167,10 @@ class EndpointRun:
         self._let_go(gone)
         if self._leaving:
             return
+        # First: the next endpoint of this name has a route of its own.
+        self._context.routes.close(self._scope, self._name)
         if endpoint is not None:
             self._context.store.delete(ENDPOINT, self._scope, self._name)
-        self._context.routes.close(self._scope, self._name)
         self._over = True
 
     def _deploy(self, endpoint: Endpoint, pending: Deployment) -> None:
@@ -182,7 +184,7 @@ class EndpointRun:
                 return
             self._next = self._set_of(pending, endpoint)
         coming = self._next
-        coming.reap()
+        self._leaving += coming.reap()
         failure = coming.failure()
         if failure is None:
             coming.fill()
@@ -213,7 +215,7 @@ class EndpointRun:
         self._context.store.change(
             self._scope,
             self._name,
-            lambda row: replace(
+            lambda row: _unless_deleted(
                 row,
                 status=EndpointStatus.IN_SERVICE,
                 current=pending,
@@ -235,7 +237,7 @@ class EndpointRun:
         self._context.store.change(
             self._scope,
             self._name,
-            lambda row: replace(
+            lambda row: _unless_deleted(
                 row,
                 status=EndpointStatus.FAILED if creating else EndpointStatus.IN_SERVICE,
                 current=pending if creating else row.current,
@@ -263,7 +265,7 @@ class EndpointRun:
 
     def _look_after(self, serving: InstanceSet) -> None:
         """Start what is missing, end what is too much."""
-        serving.reap()
+        self._leaving += serving.reap()
         woken, self._woken = self._woken, set()
         for variant in woken:
             serving.wake(variant)
@@ -275,26 +277,25 @@ class EndpointRun:
 
     def _finish_change(self, serving: InstanceSet) -> None:
         """Of numbers or weights alone."""
-        failure = serving.failure()
+        failure = None if serving.ready else serving.failure()
         if not serving.ready and failure is None:
             return
         now = self._context.clock.now()
-        there = serving.live(None)
+        counts = serving.failed_counts() if failure else {}
         self._context.store.change(
             self._scope,
             self._name,
             lambda row: replace(
                 row,
                 status=EndpointStatus.IN_SERVICE,
-                current=row.current
-                if failure is None
-                else self._context.store.with_counts(
-                    row.current, {name: each.in_service for name, each in there.items()}
-                ),
+                current=self._context.store.with_counts(row.current, counts)
+                if counts
+                else row.current,
                 failure_reason=None if failure is None else str(failure)[:FAILURE_REASON_LIMIT],
                 modified=now,
             ),
         )
+        serving.forgive()
 
     def _let_go(self, instances: Sequence[ModelInstance]) -> None:
         """They are in no table any more."""
@@ -369,6 +370,11 @@ class EndpointRun:
         instance = ModelInstance(self._context, spec, row.deployment, self._changed.set)
         instance.take_over(survivor.lease, row.runtime)
         return instance
+
+
+def _unless_deleted(row: Endpoint, **changes: Any) -> Endpoint:
+    """The row with these changes; somebody may have deleted the endpoint meanwhile."""
+    return row if row.status is EndpointStatus.DELETING else replace(row, **changes)
 
 
 def _standby(endpoint: Endpoint | None) -> Table | None:

@@ -64,8 +64,9 @@ class Endpoints:
 
         def step(row: Endpoint) -> Endpoint:
             _refuse_in_progress(row)
-            number = max((number_of(each) for each in (row.current,) if each), default=0) + 1
             now = self._context.clock.now()
+            # Instances of an update that failed may still end: a number is never used again.
+            number = max((number_of(row.current) if row.current else 0) + 1, int(now * 1000))
             return replace(
                 row,
                 status=EndpointStatus.UPDATING,

@@ -26,6 +26,8 @@ class _Members:
     """The instances of a variant."""
 
     instances: list[ModelInstance] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)
+    """The ids of those that have been in service."""
     early_ends: int = 0
     """Of instances in a row that never served."""
     failure: JobError | None = None
@@ -71,17 +73,34 @@ class InstanceSet:
         for members in self._members.values():
             yield from members.instances
 
-    def reap(self) -> None:
-        """Take in what has become of the instances since."""
+    def reap(self) -> list[ModelInstance]:
+        """Take in what has become of the instances since; those that have failed, and still end."""
+        ending: list[ModelInstance] = []
         for members in self._members.values():
             for instance in tuple(members.instances):
                 if instance.failure is not None and instance.state is not State.STARTING:
                     members.instances.remove(instance)
                     self._count(members, instance)
+                    ending.append(instance)
                 elif instance.state is State.GONE:
                     members.instances.remove(instance)
-                elif instance.state is State.IN_SERVICE:
+                elif instance.state is State.IN_SERVICE and instance.spec.id not in members.served:
+                    members.served.add(instance.spec.id)
                     members.early_ends, members.failure = 0, None
+        return [instance for instance in ending if instance.state is not State.GONE]
+
+    def forgive(self) -> None:
+        """What has failed is told; the next change begins anew."""
+        for members in self._members.values():
+            members.early_ends, members.failure, members.not_before = 0, None, 0.0
+
+    def failed_counts(self) -> Mapping[str, int]:
+        """By variant that cannot have as many instances as it wants, how many it has."""
+        return {
+            name: max(1, sum(one.state is State.IN_SERVICE for one in members.instances))
+            for name, members in self._members.items()
+            if members.failure and members.early_ends >= _tries(members.failure)
+        }
 
     def fill(self) -> None:
         """Start what is missing. Raises RuntimeError where there can be no more threads."""
@@ -167,6 +186,8 @@ class InstanceSet:
 
     def _count(self, members: _Members, instance: ModelInstance) -> None:
         """An instance has ended that nobody wanted to end."""
+        if instance.adopted and instance.target is None:
+            return  # it was lost while no emulator ran
         members.failure = instance.failure
         if instance.target is not None:
             members.pause = _FIRST_PAUSE

@@ -93,6 +93,10 @@ class ModelInstance:
         """When it came into its state (epoch seconds)."""
         self.target: Target | None = None
         """Where requests go, once it has been in service."""
+        self.adopted = False
+        """Whether an earlier emulator has started it."""
+        self._adopting = False
+        """It runs, and this emulator does not follow it yet."""
         self._context = context
         self._deployment = deployment
         self._changed = changed
@@ -119,6 +123,7 @@ class ModelInstance:
     def take_over(self, lease: Lease, runtime: str) -> None:
         """Go on with an instance that an earlier emulator has started. Raises RuntimeError."""
         self._lease = lease
+        self.adopted = self._adopting = True
         self._begin(lambda: self._adopt(runtime))
 
     def retire(self, hurry: bool = False) -> None:
@@ -289,10 +294,17 @@ class ModelInstance:
         if not isinstance(runtime, Lasting):
             raise InternalServerError(f"There is no runtime {name} any more")
         lines = self._open_lines(go_on=True)
-        self._fleet = runtime.adopt(self.spec.arn, lines.feed, lines.received)
-        if self._fleet is None:
-            runtime.remove(self.spec.arn)
-            raise InternalServerError("The instance was lost while no emulator ran")
+        try:
+            self._fleet = runtime.adopt(self.spec.arn, lines.feed, lines.received)
+            if self._fleet is None:
+                raise InternalServerError("The instance was lost while no emulator ran")
+        except Unreachable:
+            raise  # it goes on, and the next emulator looks for it
+        except Exception:
+            self._adopting = False
+            runtime.remove(self.spec.arn)  # what runs of it would keep the GPUs of the next one
+            raise
+        self._adopting = False
         self._running = set(self._dirs())
         lines.say_all(TAKEN_OVER)
 
@@ -436,8 +448,10 @@ class ModelInstance:
 
     def _leave(self) -> bool:
         """Let go of the containers, which go on; False where they cannot."""
+        if self.failure is None and self._fleet is None:
+            return self._adopting or self._lease is None
         if self.failure is not None or not isinstance(self._fleet, Leavable):
-            return self._fleet is None and self._lease is None
+            return False
         self._fleet.leave()
         if self._lines:
             self._lines.leave()

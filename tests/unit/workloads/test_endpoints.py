@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from serving_fakes import SCOPE, World, deployment, until
+from serving_fakes import SCOPE, World, deployment, read, until
 
 from emulator.model.errors import ValidationError
 from emulator.model.hosting import Deployment, Endpoint, EndpointStatus
@@ -166,6 +166,38 @@ def test_numbers_change_without_other_instances(world: World) -> None:
         settled(world)
         until(lambda count=count: len(targets(world)) == count)
         assert first in targets(world)
+
+
+def test_a_start_that_fails_beside_a_healthy_instance_ends_the_change(world: World) -> None:
+    create(world, deployment("one", count=1))
+    settled(world)
+    (first,) = targets(world)
+    current = endpoint(world).current
+    assert current
+    broken = read({**current.sources, "behaviour": "exits", "desired": {"v": {"count": 2}}})
+    world.endpoints.set_capacities(SCOPE, NAME, broken)
+    found = settled(world)
+    assert found.status is EndpointStatus.IN_SERVICE
+    assert found.failure_reason
+    assert found.failure_reason.startswith("CannotStartContainerError")
+    assert found.current
+    assert found.current.variants[0].count == 1
+    assert targets(world) == [first]
+
+
+def test_a_deletion_while_it_is_created_is_not_undone(world: World) -> None:
+    create(world, deployment("one", behaviour="exits"))
+    world.endpoints.delete(SCOPE, NAME)
+    nothing_is_left(world)
+
+
+def test_the_next_endpoint_of_a_name_has_a_route(world: World) -> None:
+    for _ in range(3):
+        create(world, deployment("one"))
+        settled(world)
+        assert len(targets(world)) == 1
+        world.endpoints.delete(SCOPE, NAME)
+        until(lambda: world.store.endpoint(SCOPE, NAME) is None)
 
 
 def test_an_endpoint_that_waits_for_gpus_says_so_and_gets_the_next(tmp_path: Path) -> None:

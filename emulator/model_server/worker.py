@@ -279,8 +279,16 @@ def _bytes(result: Any) -> bytes:
     return result.encode() if isinstance(result, str) else json.dumps(result).encode()
 
 
+_FRAMING = ("connection", "content-length", "transfer-encoding")
+"""Headers that the server writes itself."""
+
+
 def _head(request: Request) -> tuple[int, str, dict[str, str]]:
-    headers = {str(name): str(value) for name, value in request.answer_headers.items()}
+    headers = {
+        str(name): str(value)
+        for name, value in request.answer_headers.items()
+        if str(name).lower() not in _FRAMING
+    }
     if request.status >= 400:
         headers.setdefault("Content-Type", "text/plain; charset=utf-8")
     return int(request.status), str(request.phrase or "")[:PHRASE_LIMIT], headers

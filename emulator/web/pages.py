@@ -29,6 +29,8 @@ from emulator.workloads.store.queries import Overview
 PAGE_ROWS = 50
 COMPARED = 12
 """Jobs whose curves one plot shows."""
+_DIGITS = 10
+"""Of an offset at most: SQLite's numbers end."""
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _CONTENT = {
     **PLAIN,
@@ -315,6 +317,10 @@ class Pages:
                     "streams": [one.model_dump() for one in found.streams],
                 }
 
+            try:
+                endpoints.one(asked)
+            except ApiError as error:  # once the stream has begun nobody could be told
+                raise HTTPException(404, error.message) from error
             return self._stream(fragments)
 
     # Objects
@@ -379,7 +385,7 @@ def _rows_filter(request: Request) -> Overview:
         [one for one in given.getlist("status") if one],
         [one for one in given.getlist("kind") if one],
         given.get("q", ""),
-        offset=int(offset) if offset.isdigit() else 0,
+        offset=int(offset) if offset.isdecimal() and len(offset) < _DIGITS else 0,
         limit=PAGE_ROWS,
     )
 

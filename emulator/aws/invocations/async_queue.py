@@ -249,13 +249,17 @@ class _Worker:
         return await way.invoke(call, body, waiting.seconds, INPUT_LIMIT)
 
     async def _put(self, where: S3Uri, content: bytes) -> bool:
-        """Whether the object is there: as a whole, since clients wait for it to appear."""
+        """Whether the object is there, or never will be.
+
+        It is written as a whole, since clients wait for it to appear.
+        """
         upload = self._queue._objects.upload
         try:
             await self._queue.blocking(upload, where.bucket, where.key, io.BytesIO(content))
         except StoreError as error:
-            log.warning("the result %s is not written yet: %s", where, error)
-            return False
+            yet = " yet" if error.transient else ""
+            log.warning("the result %s is not written%s: %s", where, yet, error)
+            return not error.transient
         return True
 
 

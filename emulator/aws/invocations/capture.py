@@ -99,7 +99,10 @@ class DataCapture:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self._flush(self._is_due)
+            try:
+                await self._flush(self._is_due)
+            except Exception:  # the top of a task: the next data must be written all the same
+                log.exception("captured data is not written")
 
     def _is_due(self, key: tuple[Scope, str, str], kept: _Lines) -> bool:
         scope, endpoint, _ = key

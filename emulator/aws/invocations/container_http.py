@@ -41,6 +41,8 @@ class ContainerConnection(asyncio.Protocol):
         self.headers: Headers = []
         self.has_answered = False
         """Any byte of the answer has come."""
+        self._asked = False
+        """A request has been sent."""
         self._pieces: deque[bytes] = deque()
         self._kept = 0
         self._head_is_there = False
@@ -54,6 +56,7 @@ class ContainerConnection(asyncio.Protocol):
         """Send a request; its answer has to be complete within `seconds`."""
         if not self.is_open:
             raise ConnectionBroken("the connection was closed")
+        self._asked = True
         self._timer = self._loop.call_later(seconds, self._expire)
         # Small requests go out in one packet.
         if len(body) < _HIGH_WATER:
@@ -139,6 +142,9 @@ class ContainerConnection(asyncio.Protocol):
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
+        if not self._asked:  # nothing that comes now is the answer to the next request
+            self.close()
+            return
         self.has_answered = True
         try:
             self._parser.feed_data(data)
@@ -162,6 +168,8 @@ class ContainerConnection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        if self._is_complete:
+            raise ValueError("a second answer to one request")
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -183,6 +191,7 @@ class ContainerConnection(asyncio.Protocol):
     def _is_framed(self) -> bool:
         """Whether the headers say where the body ends."""
         return any(
-            name == b"content-length" or (name == b"transfer-encoding" and b"chunked" in value)
+            name == b"content-length"
+            or (name == b"transfer-encoding" and b"chunked" in value.lower())
             for name, value in self.headers
         )

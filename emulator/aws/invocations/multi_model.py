@@ -13,6 +13,7 @@ from collections import OrderedDict
 from concurrent.futures import Executor
 from weakref import WeakKeyDictionary
 
+from emulator.aws.invocations.container_http import ConnectionBroken
 from emulator.aws.invocations.instances import Instances
 from emulator.aws.invocations.replies import ModelErrors, invalid
 from emulator.model.errors import JobError
@@ -20,6 +21,8 @@ from emulator.workloads.serving.routes import Target
 
 LABEL = "model"
 """What errors call such a container (seen)."""
+_ANSWER_LIMIT = 1 << 20
+"""Bytes of what a container says of its models."""
 _LOADED, _KNOWN, _NO_ROOM, _UNKNOWN = 200, 409, 507, 404
 _LOAD_SECONDS = 600.0
 
@@ -92,6 +95,8 @@ class MultiModels:
             content = bytearray()
             while piece := await connection.read():
                 content += piece
+                if len(content) > _ANSWER_LIMIT:
+                    raise ConnectionBroken("the answer is too long")
             return connection.status, bytes(content)
         finally:
             self._instances.give_back(target, container, connection)

@@ -194,7 +194,8 @@ def as_first_layout(state_dir: Path) -> None:
     connection = sqlite3.connect(state_dir / "emulator.sqlite3", isolation_level=None)
     connection.row_factory = sqlite3.Row
     rows = [dict(row) for row in connection.execute("SELECT * FROM workload")]
-    connection.execute("DROP TABLE workload")
+    for table in ("workload", "hosting", "endpoint_instance", "async_invocation"):
+        connection.execute(f"DROP TABLE {table}")
     schema = files("emulator.workloads.store")
     for script in ("schema.sql", "warm_pools.sql", "orders.sql", "runtimes.sql"):
         connection.executescript(schema.joinpath(script).read_text("utf-8"))
@@ -215,8 +216,7 @@ def as_first_layout(state_dir: Path) -> None:
         connection.execute(
             f"INSERT INTO training_job ({columns}) VALUES ({marks})", list(row.values())
         )
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    connection.execute(f"PRAGMA user_version = {version - 1}")
+    connection.execute("PRAGMA user_version = 5")  # these four scripts, and that of the leases
     connection.close()
 
 

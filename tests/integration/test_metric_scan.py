@@ -33,7 +33,13 @@ def test_values_come_with_the_time_of_their_output() -> None:
     scan.feed("algo-1", b"ss=2 acc=0.5\nacc=1")
     scan.finish("algo-1")
     scan.close()
-    assert listener.found == [(0, 1.0, 100), (0, 2.0, 101), (1, 0.5, 101), (1, 1.0, 101)]
+    assert [(item.definition, item.value, item.at) for item in listener.found] == [
+        (0, 1.0, 100),
+        (0, 2.0, 101),
+        (1, 0.5, 101),
+        (1, 1.0, 101),
+    ]
+    assert {item.host for item in listener.found} == {"algo-1"}
 
 
 def test_much_output_is_searched_to_its_end() -> None:

@@ -36,8 +36,8 @@ if MYPY:  # `typing` takes as long to import as all of the above
 SELF = "@supervisor@"
 """Stands for this process's id in words."""
 WITH_EMULATOR = "it ended with the emulator"
-_LOOK_SECONDS = 60.0
-"""Between two looks whether the record is still there."""
+_LOOK_SECONDS = 3600.0
+"""A longer wait is several: poll() takes 24 days at most, and a job may run for 28."""
 _AGAIN_SECONDS = 1.0
 """Between two tries to write down an end, where the disk is full."""
 _NO_SANDBOX = "its sandbox could not be made"
@@ -256,21 +256,12 @@ def _watch(order: dict[str, Any], ends: Ends, children: list[Child]) -> None:
             child = running.pop(descriptor)
             poll.unregister(descriptor)
             ends.add(child.end(why, late))
-        _end_forgotten(order, running)
         ends.write()
         if deadlines and time.monotonic() >= deadlines[0][0]:
             _, number = deadlines.pop(0)
             late = True
             for child in running.values():
                 child.signal(number)
-
-
-def _end_forgotten(order: dict[str, Any], running: dict[int, Child]) -> None:
-    """End the instances if their state directory was removed: no emulator finds them again."""
-    if os.path.exists(order["record"]):
-        return
-    for child in running.values():
-        child.signal(signal.SIGKILL)
 
 
 def main() -> None:

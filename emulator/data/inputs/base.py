@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import disk_usage
 from typing import Protocol
 
-from emulator.data.cache.objects import ObjectCache
-from emulator.data.objectstore.objects import ObjectStore
-from emulator.data.objectstore.transfer import Downloader
+from emulator.data.cache.objects import Fetch, ObjectCache, Wanted
+from emulator.data.objectstore.objects import ObjectStore, ignore_bytes
+from emulator.data.objectstore.transfer import Downloader, in_parallel
 from emulator.model.errors import ClientError, JobError
 from emulator.model.plan import Mount
 from emulator.model.workload import ChannelSpec, Host
@@ -45,6 +46,23 @@ class Sources:
     @property
     def store(self) -> ObjectStore:
         return self.downloader.store
+
+    def make_room(self, missing: Iterable[Wanted], place: Path) -> tuple[int, int]:
+        """Evict for what is about to be fetched; the bytes it needs, and those free at `place`."""
+        needed = sum(each.info.size for each in missing)
+        self.cache.shrink(needed)
+        return needed, disk_usage(place).free
+
+    def fetch(
+        self, cancelled: Callable[[], bool], on_bytes: Callable[[int], None] = ignore_bytes
+    ) -> Fetch:
+        """What ObjectCache.hold fetches objects with: many at a time."""
+
+        def fetch_one(job: tuple[Wanted, Path], stopping: Callable[[], bool]) -> None:
+            wanted, target = job
+            self.downloader.download(wanted.bucket, wanted.info, target, on_bytes, stopping)
+
+        return lambda jobs: in_parallel(fetch_one, jobs, cancelled)
 
 
 @dataclass(frozen=True)

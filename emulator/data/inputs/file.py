@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
 from posixpath import dirname
-from shutil import disk_usage
 from threading import Lock
 
 from emulator.data.cache.objects import Held, Wanted
@@ -62,28 +61,20 @@ def _shares(staging: Staging, selection: Selection) -> list[Sequence[Wanted]]:
 def _hold(staging: Staging, files: Sequence[Wanted], count: _Counter) -> Held:
     """A tree of the cache with the files, fetched where they are missing."""
     sources = staging.sources
-    cache, downloader = sources.cache, sources.downloader
 
     def begin(missing: Sequence[Wanted]) -> None:
-        needed = sum(each.info.size for each in missing)
-        # Fail at once rather than after hours.
-        cache.shrink(needed)
         place = staging.directory(staging.receivers[0]).parent
-        if needed > (free := disk_usage(place).free):
+        needed, free = sources.make_room(missing, place)
+        # Fail at once rather than after hours.
+        if needed > free:
             raise DataDownloadFailed(
                 f"{DISK_FULL} ({needed} bytes are needed, {free} are free: {place})"
             )
         count.add(sum(each.info.size for each in files) - needed)
 
-    def fetch(jobs: Sequence[tuple[Wanted, Path]]) -> None:
-        in_parallel(fetch_one, jobs, staging.cancelled)
-
-    def fetch_one(job: tuple[Wanted, Path], stopping: Callable[[], bool]) -> None:
-        wanted, target = job
-        downloader.download(wanted.bucket, wanted.info, target, count.add, stopping)
-
     layers = [staging.layer(host) for host in staging.receivers] if sources.overlays else ()
-    return cache.hold(files, fetch, staging.cancelled, layers, begin)
+    fetch = sources.fetch(staging.cancelled, count.add)
+    return sources.cache.hold(files, fetch, staging.cancelled, layers, begin)
 
 
 def _show(staging: Staging, host: Host, files: Sequence[Wanted], tree: Held | None) -> Mount | None:

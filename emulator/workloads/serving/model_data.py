@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from shutil import disk_usage
 
 from emulator.data.cache.objects import Held, Wanted
 from emulator.data.cache.overlay import can_hold_layers
@@ -161,24 +160,16 @@ class ModelStore:
         layers: Sequence[Path] = (),
     ) -> Held:
         """In the cache, fetched where it is missing."""
-        cache, downloader = self.sources.cache, self.sources.downloader
+        sources = self.sources
 
         def begin(missing: Sequence[Wanted]) -> None:
-            needed = sum(each.info.size for each in missing)
-            cache.shrink(needed)
-            if needed > (free := disk_usage(place).free):
+            needed, free = sources.make_room(missing, place)
+            if needed > free:
                 raise BadModelData(
                     f"Insufficient disk space: {needed} bytes are needed, {free} are free: {place}"
                 )
 
-        def fetch_one(job: tuple[Wanted, Path], stopping: Callable[[], bool]) -> None:
-            each, target = job
-            downloader.download(each.bucket, each.info, target, cancelled=stopping)
-
-        def fetch(jobs: Sequence[tuple[Wanted, Path]]) -> None:
-            in_parallel(fetch_one, jobs, cancelled)
-
-        return cache.hold(wanted, fetch, cancelled, layers, begin)
+        return sources.cache.hold(wanted, sources.fetch(cancelled), cancelled, layers, begin)
 
 
 @contextmanager

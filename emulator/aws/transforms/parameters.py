@@ -5,32 +5,27 @@ It is optional (developer guide, "Use Your Own Inference Code with Batch Transfo
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
 
-_SECONDS = 2.0
+from emulator.workloads.serving.ping import answer_of
+
 _LONGEST = 1 << 20
 _STRATEGIES = {"MULTI_RECORD": "MultiRecord", "SINGLE_RECORD": "SingleRecord"}
 
 
 def execution_parameters(dial: Callable[[], socket.socket]) -> dict[str, Any]:
     """What the container says, as members of CreateTransformJob; empty if it does not say."""
-    with suppress(OSError, http.client.HTTPException, ValueError):
-        connection = http.client.HTTPConnection("localhost")
-        connection.auto_open = 0
-        connection.sock = dial()
-        try:
-            connection.sock.settimeout(_SECONDS)
-            connection.request("GET", "/execution-parameters", headers={"Connection": "close"})
-            answer = connection.getresponse()
-            said = json.loads(answer.read(_LONGEST)) if answer.status == HTTPStatus.OK else None
-        finally:
-            connection.close()
+    with (
+        suppress(OSError, HTTPException, ValueError),
+        answer_of(dial, "/execution-parameters") as answer,
+    ):
+        said = json.loads(answer.read(_LONGEST)) if answer.status == HTTPStatus.OK else None
         if isinstance(said, dict):
             return read_parameters(said)
     return {}

@@ -158,8 +158,6 @@ class Endpoint:
     pending: Deployment | None = None
     """What shall serve: while it is Creating or Updating to another configuration."""
     pending_since: float | None = None
-    retired: Mapping[str, Any] | None = None
-    """LastDeploymentConfig."""
 
     @property
     def arn(self) -> str:

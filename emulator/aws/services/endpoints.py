@@ -171,9 +171,7 @@ def describe(
             )
         answer["DataCaptureConfig"] = _capture(current)
         answer["AsyncInferenceConfig"] = config.get("AsyncInferenceConfig")
-        answer["LastDeploymentConfig"] = endpoint.retired or current.sources.get(
-            "deployment_config"
-        )
+        answer["LastDeploymentConfig"] = current.sources.get("deployment_config")
     if (pending := endpoint.pending) and endpoint.status.in_progress:
         answer["PendingDeploymentSummary"] = {
             "EndpointConfigName": pending.config_name,

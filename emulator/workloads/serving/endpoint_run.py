@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 class Surviving:
     """An instance of an earlier emulator that is to be taken over."""
 
+    spec: InstanceSpec
     row: InstanceRow
     lease: Lease
 
@@ -354,20 +355,16 @@ class EndpointRun:
                 continue
             instances = self._set_of(deployment, endpoint)
             for survivor in mine:
-                instances.add(self._taken_over(endpoint, deployment, survivor))
+                instances.add(self._taken_over(survivor))
             if deployment is endpoint.pending:
                 self._next = instances
             else:
                 self._serving = instances
         self._publish()
 
-    def _taken_over(
-        self, endpoint: Endpoint, deployment: Deployment, survivor: Surviving
-    ) -> ModelInstance:
+    def _taken_over(self, survivor: Surviving) -> ModelInstance:
         row = survivor.row
-        variant = next(each for each in deployment.all_variants if each.name == row.variant)
-        spec = InstanceSpec(self._scope, self._name, variant, row.id, row.port, endpoint.tags)
-        instance = ModelInstance(self._context, spec, row.deployment, self._changed.set)
+        instance = ModelInstance(self._context, survivor.spec, row.deployment, self._changed.set)
         instance.take_over(survivor.lease, row.runtime)
         return instance
 

@@ -136,7 +136,7 @@ class Endpoints:
             if lease is not None:
                 kept.add(row.id)
                 key = (row.scope, row.endpoint)
-                by_endpoint.setdefault(key, []).append(Surviving(row, lease))
+                by_endpoint.setdefault(key, []).append(Surviving(spec, row, lease))
         for row in self._context.store.instances():
             if row.id not in kept:
                 self._context.store.remove_instance(row.id)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 
 from emulator.data.objectstore.objects import Cancelled
 from emulator.drivers.base import (
@@ -319,7 +320,7 @@ class ModelInstance:
             if end := self._next_exit(_FIRST_PINGS if waited < 1 else _PINGS):
                 raise self._told(EndedEarly, not_started(variant.name, self._image_of(end.host)))
             self._go_on()
-            waiting = [number for number in waiting if not ping(lambda n=number: self._dial(n))]  # type: ignore[misc]
+            waiting = [number for number in waiting if not self._answers(number)]
             if waiting and waited > variant.startup_seconds:
                 several = len(variant.containers) > 1
                 hostname = variant.containers[waiting[0]].hostname
@@ -347,7 +348,7 @@ class ModelInstance:
                 continue
             number = 0
             containers = range(len(self.spec.variant.containers))
-            answers = all(ping(lambda n=each: self._dial(n)) for each in containers)  # type: ignore[misc]
+            answers = all(map(self._answers, containers))
             missed = 0 if answers or self._out_of_reach() else missed + 1
             if missed >= _PATIENCE:
                 raise self._told(
@@ -373,6 +374,10 @@ class ModelInstance:
             self._lines.finish(end.host)
         self._lines.flush_stale()
         return end
+
+    def _answers(self, container: int) -> bool:
+        """Whether that container answers a ping."""
+        return ping(partial(self._dial, container))
 
     def _dial(self, container: int) -> socket.socket:
         fleet = self._fleet

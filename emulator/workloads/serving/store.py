@@ -190,7 +190,6 @@ class HostingStore:
             current=self._deployment(state.get("current")),
             pending=self._deployment(state.get("pending")),
             pending_since=state.get("pending_since"),
-            retired=state.get("retired"),
         )
 
     def change(self, scope: Scope, name: str, step: Callable[[Endpoint], Endpoint]) -> Endpoint:
@@ -287,7 +286,6 @@ def _row_of(endpoint: Endpoint) -> dict[str, Any]:
             "current": endpoint.current and endpoint.current.sources,
             "pending": endpoint.pending and endpoint.pending.sources,
             "pending_since": endpoint.pending_since,
-            "retired": endpoint.retired,
         },
     }
 
